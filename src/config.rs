@@ -1,0 +1,397 @@
+//! What a model is: the image shape, the network, the prior, the cost and the objective.
+//!
+//! A [`Config`] is stored as JSON in every model file and is the only thing a reader needs in order to know each tensor's
+//! shape. It is checked once, in [`Config::try_new`]; whoever holds one may rely on it. How a model is trained is in
+//! [`TrainOptions`].
+
+mod options;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::options::{DEFAULT_SEED, NetworkChoice, OPTION_NAMES, Schedule, TrainOptions};
+use crate::error::{Error, Result};
+use crate::image::{ImageShape, Preprocess};
+
+/// The seven bandwidth factors s of the inverse multiquadratics kernel in the authors' code (`wae.py`, `mmd_penalty`).
+pub const IMQ_SCALES: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// Bounds that keep a hostile configuration from asking for memory or time without end.
+pub(crate) mod bounds {
+    pub const SIDE: usize = 4096;
+    pub const CHANNELS: usize = 16;
+    pub const LATENT: usize = 4096;
+    pub const LAYERS: usize = 12;
+    pub const WIDTH: usize = 8192;
+    pub const KERNEL: usize = 7;
+    pub const SCALES: usize = 64;
+    /// Trainable numbers of one network: four times the largest published WAE.
+    pub const PARAMETERS: usize = 1 << 28;
+}
+
+/// The convolutional encoder and decoder (paper, appendix C; `golden/reference.py`).
+///
+/// The encoder halves the image once a layer: SAME convolution of stride 2, batch norm, ReLU; then one linear layer, the
+/// head. The decoder starts with a linear layer, the stem, doubles once a layer, and ends with a stride-1 convolution and
+/// a sigmoid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Output channels of each encoder layer.
+    pub encoder_channels: Vec<usize>,
+    /// Channels of the decoder's stem, then of each layer that doubles the size.
+    pub decoder_channels: Vec<usize>,
+    /// Side of the square convolution kernel, in pixels.
+    pub kernel: usize,
+}
+
+impl Network {
+    /// A network whose decoder mirrors its encoder.
+    pub fn mirrored(encoder_channels: Vec<usize>, kernel: usize) -> Self {
+        let decoder_channels = encoder_channels.iter().rev().copied().collect();
+        Self { encoder_channels, decoder_channels, kernel }
+    }
+
+    /// The smallest network that learns a 28×28 image well.
+    pub fn small() -> Self {
+        Self::mirrored(vec![32, 64, 128], 4)
+    }
+
+    /// The paper's MNIST network (authors' `configs.py`, `config_mnist`).
+    pub fn mnist() -> Self {
+        Self { encoder_channels: vec![128, 256, 512, 1024], decoder_channels: vec![1024, 512, 256], kernel: 4 }
+    }
+
+    /// The paper's CelebA network (authors' `configs.py`, `config_celebA`).
+    pub fn celeba() -> Self {
+        Self { encoder_channels: vec![128, 256, 512, 1024], decoder_channels: vec![1024, 512, 256, 128], kernel: 5 }
+    }
+
+    /// A network fitted to an image: it halves while the larger side exceeds 8 pixels and the smaller stays at 4 or more,
+    /// with widths 32, 64, 128, 256, 256, ...
+    pub fn auto(image: ImageShape, kernel: usize) -> Self {
+        let (mut long, mut short) = (image.height().max(image.width()), image.height().min(image.width()));
+        let mut widths = Vec::new();
+        while widths.is_empty() || (long > 8 && short.div_ceil(2) >= 4 && widths.len() < bounds::LAYERS) {
+            widths.push((32 << widths.len().min(3)).min(256));
+            (long, short) = (long.div_ceil(2), short.div_ceil(2));
+        }
+        Self::mirrored(widths, kernel)
+    }
+
+    fn validate(&self) -> Result<()> {
+        for (name, widths) in
+            [("encoder_channels", &self.encoder_channels), ("decoder_channels", &self.decoder_channels)]
+        {
+            within(&format!("the number of {name}"), widths.len(), bounds::LAYERS)?;
+            for &width in widths {
+                within(&format!("a width in {name}"), width, bounds::WIDTH)?;
+            }
+        }
+        within("kernel", self.kernel, bounds::KERNEL)
+    }
+}
+
+/// Whether a code is a point or a distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderKind {
+    /// z = E(x).
+    #[default]
+    Deterministic,
+}
+
+/// The family of the prior P_Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PriorKind {
+    /// N(0, σ_z² I).
+    #[default]
+    Normal,
+}
+
+/// The prior P_Z over latent codes, with its scale σ_z in latent units.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prior {
+    /// Its family.
+    pub kind: PriorKind,
+    /// σ_z > 0: it stands in the prior's samples and in the kernel's bandwidth alike.
+    pub scale: f64,
+}
+
+impl Default for Prior {
+    fn default() -> Self {
+        Self { kind: PriorKind::Normal, scale: 1.0 }
+    }
+}
+
+/// The reconstruction cost c(x, G(E(x))).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cost {
+    /// Σ over pixels and channels of (x − y)², pixels in [0, 1]: a sum, never a mean.
+    #[default]
+    Squared,
+}
+
+/// The kernel of the maximum mean discrepancy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelKind {
+    /// Inverse multiquadratics, summed over scales: Σ_s sC / (sC + ‖a − b‖²), C = 2·d_z·σ_z².
+    #[default]
+    Imq,
+    /// Gaussian: exp(−‖a − b‖² / C), C = 2·d_z·σ_z².
+    Rbf,
+}
+
+/// The divergence D_Z between the codes and the prior, and its weight λ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Objective {
+    /// WAE-MMD (paper, algorithm 2).
+    Mmd {
+        /// The kernel.
+        kernel: KernelKind,
+        /// Its bandwidth factors s; unused by the Gaussian kernel.
+        scales: Vec<f64>,
+        /// λ ≥ 0, in units of the cost a unit of MMD².
+        lambda: f64,
+    },
+}
+
+impl Objective {
+    /// λ that gives the divergence the weight it has in the paper's MNIST experiment.
+    ///
+    /// `λ = 200 · (H·W·C / 784) · (7 / k(z, z))`
+    ///
+    /// Where: 200 is the authors' λ = 10 after their factor of 0.05 on the cost is taken out; the cost, a sum, grows
+    /// with the number of pixels; and k(z, z) is the kernel's largest value, 7 for seven IMQ scales and 1 for a Gaussian.
+    pub fn auto_lambda(image: ImageShape, kernel: KernelKind, scales: &[f64]) -> f64 {
+        let largest = match kernel {
+            KernelKind::Imq => scales.len().max(1) as f64,
+            KernelKind::Rbf => 1.0,
+        };
+        200.0 * image.len() as f64 / 784.0 * 7.0 / largest
+    }
+
+    /// λ, the weight of the divergence.
+    pub fn lambda(&self) -> f64 {
+        match self {
+            Self::Mmd { lambda, .. } => *lambda,
+        }
+    }
+
+    /// The objective's name, as `objective =>` takes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mmd { .. } => "mmd",
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        match self {
+            Self::Mmd { kernel, scales, lambda } => {
+                if !(lambda.is_finite() && *lambda >= 0.0) {
+                    return Err(Error::Config(format!("lambda must be a finite number of at least 0, got {lambda}")));
+                }
+                if *kernel == KernelKind::Imq {
+                    within("the number of scales", scales.len(), bounds::SCALES)?;
+                }
+                match scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+                    Some(s) => Err(Error::Config(format!("each of scales must be a positive number, got {s}"))),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// The configuration of a model, valid by construction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
+pub struct Config(Parts);
+
+/// The parts of a [`Config`], not checked yet. Its JSON is the `config` of a model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    /// The shape of an image as the network sees it.
+    pub image: ImageShape,
+    /// d_z, the number of values in a latent code.
+    pub latent_dim: usize,
+    /// The encoder's and the decoder's layers.
+    pub network: Network,
+    /// Whether a code is a point or a distribution.
+    pub encoder: EncoderKind,
+    /// The prior over codes.
+    pub prior: Prior,
+    /// The reconstruction cost.
+    pub cost: Cost,
+    /// The divergence and its weight.
+    pub objective: Objective,
+    /// What is done to an image before the network sees it, in training and in scoring alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocess>,
+}
+
+impl Config {
+    /// Checks the parts of a configuration against each other and against the bounds on every number.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the first part that is out of bounds.
+    pub fn try_new(parts: Parts) -> Result<Self> {
+        let image = parts.image;
+        within("height", image.height(), bounds::SIDE)?;
+        within("width", image.width(), bounds::SIDE)?;
+        within("channels", image.channels(), bounds::CHANNELS)?;
+        within("latent_dim", parts.latent_dim, bounds::LATENT)?;
+        parts.network.validate()?;
+        parts.objective.validate()?;
+        if !(parts.prior.scale.is_finite() && parts.prior.scale > 0.0) {
+            return Err(Error::Config(format!("prior_scale must be a positive number, got {}", parts.prior.scale)));
+        }
+        if let Some(preprocess) = &parts.preprocess {
+            preprocess.validate(image)?;
+        }
+        let config = Self(parts);
+        let parameters = crate::model::parameters(&config);
+        if parameters > bounds::PARAMETERS {
+            return Err(Error::Config(format!(
+                "this network has {parameters} parameters, expected at most {}",
+                bounds::PARAMETERS
+            )));
+        }
+        Ok(config)
+    }
+
+    /// The shape of an image as the network sees it, (H, W, C).
+    pub fn image(&self) -> ImageShape {
+        self.0.image
+    }
+
+    /// d_z, the number of values in a latent code.
+    pub fn latent_dim(&self) -> usize {
+        self.0.latent_dim
+    }
+
+    /// The encoder's and the decoder's layers.
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    /// Whether a code is a point or a distribution.
+    pub fn encoder(&self) -> EncoderKind {
+        self.0.encoder
+    }
+
+    /// The prior over codes.
+    pub fn prior(&self) -> Prior {
+        self.0.prior
+    }
+
+    /// The reconstruction cost.
+    pub fn cost(&self) -> Cost {
+        self.0.cost
+    }
+
+    /// The divergence and its weight.
+    pub fn objective(&self) -> &Objective {
+        &self.0.objective
+    }
+
+    /// What is done to an image before the network sees it.
+    pub fn preprocess(&self) -> Option<&Preprocess> {
+        self.0.preprocess.as_ref()
+    }
+}
+
+impl TryFrom<Parts> for Config {
+    type Error = Error;
+
+    fn try_from(parts: Parts) -> Result<Self> {
+        Self::try_new(parts)
+    }
+}
+
+impl From<Config> for Parts {
+    fn from(config: Config) -> Self {
+        config.0
+    }
+}
+
+/// Refuses what is not in 1..=max.
+fn within(name: &str, value: usize, max: usize) -> Result<()> {
+    if (1..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::Config(format!("{name} must be between 1 and {max}, got {value}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    pub(crate) fn parts() -> Parts {
+        Parts {
+            image: ImageShape::new(28, 28, 1),
+            latent_dim: 8,
+            network: Network::small(),
+            encoder: EncoderKind::Deterministic,
+            prior: Prior::default(),
+            cost: Cost::Squared,
+            objective: Objective::Mmd { kernel: KernelKind::Imq, scales: IMQ_SCALES.to_vec(), lambda: 200.0 },
+            preprocess: None,
+        }
+    }
+
+    #[test]
+    fn json_is_that_of_the_format() {
+        let json = serde_json::to_value(Config::try_new(parts()).unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "image": {"height": 28, "width": 28, "channels": 1}, "latent_dim": 8,
+            "network": {"encoder_channels": [32, 64, 128], "decoder_channels": [128, 64, 32], "kernel": 4},
+            "encoder": "deterministic", "prior": {"kind": "normal", "scale": 1.0}, "cost": "squared",
+            "objective": {"kind": "mmd", "kernel": "imq", "scales": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], "lambda": 200.0}
+        });
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_value::<Config>(json).unwrap(), Config::try_new(parts()).unwrap());
+    }
+
+    #[rstest]
+    #[case::latent(|p: &mut Parts| p.latent_dim = 0, "latent_dim must be between 1 and 4096, got 0")]
+    #[case::kernel(|p: &mut Parts| p.network.kernel = 9, "kernel must be between 1 and 7, got 9")]
+    #[case::width(|p: &mut Parts| p.network.encoder_channels[1] = 1 << 40, "a width in encoder_channels must be between 1 and 8192")]
+    #[case::layers(|p: &mut Parts| p.network.decoder_channels.clear(), "the number of decoder_channels must be between 1 and 12, got 0")]
+    #[case::parameters(|p: &mut Parts| p.network.encoder_channels = vec![8192; 12], "parameters, expected at most")]
+    #[case::scale(|p: &mut Parts| p.prior.scale = f64::NAN, "prior_scale must be a positive number, got NaN")]
+    #[case::lambda(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![1.0], lambda: -1.0 }, "lambda must be a finite number of at least 0, got -1")]
+    #[case::scales(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![0.0], lambda: 1.0 }, "each of scales must be a positive number, got 0")]
+    fn out_of_bounds_is_refused(#[case] spoil: fn(&mut Parts), #[case] message: &str) {
+        let mut parts = parts();
+        spoil(&mut parts);
+        let error = Config::try_new(parts).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+
+    #[rstest]
+    #[case((28, 28, 1), &[32, 64])]
+    #[case((64, 64, 3), &[32, 64, 128])]
+    #[case((256, 256, 3), &[32, 64, 128, 256, 256])]
+    #[case((4, 100, 1), &[32])]
+    #[case((1, 1, 1), &[32])]
+    fn auto_network(#[case] (h, w, c): (usize, usize, usize), #[case] widths: &[usize]) {
+        assert_eq!(Network::auto(ImageShape::new(h, w, c), 4).encoder_channels, widths);
+    }
+
+    #[test]
+    fn auto_lambda_has_the_papers_weight() {
+        let mnist = ImageShape::new(28, 28, 1);
+        assert_eq!(Objective::auto_lambda(mnist, KernelKind::Imq, &IMQ_SCALES), 200.0);
+        assert_eq!(Objective::auto_lambda(mnist, KernelKind::Rbf, &IMQ_SCALES), 1400.0);
+        assert_eq!(Objective::auto_lambda(ImageShape::new(28, 28, 3), KernelKind::Imq, &[1.0]), 4200.0);
+    }
+}

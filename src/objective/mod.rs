@@ -1,0 +1,2 @@
+//! The objective: cost + λ·divergence.
+pub mod prior;
