@@ -25,6 +25,11 @@ pub fn decode(bytes: &[u8], channels: Option<usize>, limits: &Limits) -> Result<
     }
     let format = format_of(bytes, limits)?;
     let corrupt = |error| Error::Data(format!("the image is not readable: {error}"));
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err(Error::Data(
+            "the image is not readable: the JPEG is truncated, its end marker is missing".to_owned(),
+        ));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(decoder_limits(limits));
     let mut decoder = reader.into_decoder().map_err(corrupt)?;
@@ -51,6 +56,28 @@ fn format_of(bytes: &[u8], limits: &Limits) -> Result<ImageFormat> {
     match ::image::guess_format(bytes) {
         Ok(format @ (Png | Jpeg | WebP | Bmp | Gif | Tiff)) => Ok(format),
         _ => Err(Error::Data("the image has an unknown format, expected PNG, JPEG, WebP, BMP, GIF or TIFF".to_owned())),
+    }
+}
+
+/// Whether the end marker (FF D9) follows the first scan (FF DA), where no other bytes can look like it.
+///
+/// The decoder does not ask: it fills what a truncated file lacks with grey, which would be scored as if it were real.
+fn jpeg_ends(jpeg: &[u8]) -> bool {
+    let mut rest = jpeg.get(2..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [0xff, 0xda, scan @ ..] => return scan.windows(2).any(|pair| pair == [0xff, 0xd9]),
+            // Markers without a payload.
+            [0xff, 0x01 | 0xd0..=0xd7, rest @ ..] => rest,
+            // A thumbnail, with an end of its own, may lie in a payload. Its length counts the two bytes that hold it.
+            [0xff, 0x02..=0xfe, rest @ ..] => match rest {
+                [high, low, ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default(),
+                _ => return false,
+            },
+            // Fill bytes, and what the decoder skips.
+            [_, rest @ ..] => rest,
+            [] => return false,
+        };
     }
 }
 
@@ -260,11 +287,29 @@ mod tests {
         assert!(message.starts_with(start), "{message}");
     }
 
+    /// Noise, so that no format packs the end of it into its first bytes.
+    fn noise() -> DynamicImage {
+        let values = (0..64 * 64 * 3).map(|v: u32| (v.wrapping_mul(2_654_435_769) >> 24) as u8).collect();
+        ::image::RgbImage::from_raw(64, 64, values).unwrap().into()
+    }
+
     #[rstest]
-    fn truncated(#[values(0, 2, 3, 4, 5)] format: usize) {
-        let bytes = written(&rgb(), FORMATS[format]);
-        let message = message(&bytes[..bytes.len() / 2], Limits::default());
+    fn truncated(#[values(0, 1, 2, 3, 4, 5)] format: usize, #[values(1, 4, 7)] eighths: usize) {
+        let bytes = written(&noise(), FORMATS[format]);
+        assert!(decode(&bytes, None, &Limits::default()).is_ok());
+        let message = message(&bytes[..bytes.len() * eighths / 8], Limits::default());
         assert!(message.starts_with("the image is not readable: "), "{message}");
+    }
+
+    #[rstest]
+    #[case::whole(&[0xff, 0xd8, 0xff, 0xda, 0, 2, 7, 0xff, 0xd9], true)]
+    #[case::trailing_bytes(&[0xff, 0xd8, 0xff, 0xda, 0, 2, 7, 0xff, 0xd9, 0, 0], true)]
+    #[case::no_end(&[0xff, 0xd8, 0xff, 0xda, 0, 2, 7, 0xff], false)]
+    #[case::only_the_thumbnails(&[0xff, 0xd8, 0xff, 0xe1, 0, 4, 0xff, 0xd9, 0xff, 0xda, 0, 2, 7], false)]
+    #[case::fill_and_restart(&[0xff, 0xd8, 0xff, 0xff, 0xd0, 0xff, 0xda, 0xff, 0xd9], true)]
+    #[case::no_scan(&[0xff, 0xd8, 0xff, 0xe1, 0xff, 0xff, 0xff, 0xd9], false)]
+    fn end_of_a_jpeg(#[case] bytes: &[u8], #[case] expected: bool) {
+        assert_eq!(jpeg_ends(bytes), expected);
     }
 
     #[test]
