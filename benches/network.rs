@@ -34,7 +34,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Seconds of each iteration, after one that is not counted.
-fn measure(network: &str, what: &str, iterations: usize, batch: usize, shape: ImageShape) -> Result<Vec<f64>, Box<dyn Error>> {
+fn measure(
+    network: &str,
+    what: &str,
+    iterations: usize,
+    batch: usize,
+    shape: ImageShape,
+) -> Result<Vec<f64>, Box<dyn Error>> {
     let latent_dim = if network == "celeba" { 64 } else { 8 };
     let options: Vec<(&str, Value)> = vec![
         ("network", json!(network)),
