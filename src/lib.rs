@@ -7,6 +7,7 @@ pub mod config;
 pub mod dataset;
 pub mod error;
 pub mod image;
+mod kernels;
 pub mod model;
 pub mod objective;
 pub mod train;

@@ -1,0 +1,46 @@
+//! CPU kernels: convolution and its adjoints, batch norm, Adam.
+//!
+//! One geometry serves all convolutions. A SAME convolution of stride s joins a *large* grid (H, W) and a *small* grid
+//! (⌈H/s⌉, ⌈W/s⌉) by k·k taps: small pixel (i, j) touches the large pixels (s·i + u − top, s·j + v − left).
+//!
+//! ```text
+//! down:             small[n, i, j, b] = Σ_{u,v,a} large[n, s·i + u − top, s·j + v − left, a] · w[u, v, a, b]
+//! up:               large[n, y, x, a] = Σ_{i,j,u,v,b: s·i + u − top = y, s·j + v − left = x} small[n, i, j, b] · w[u, v, a, b]
+//! weight_gradient:  w[u, v, a, b]     = Σ_{n,i,j} large[n, s·i + u − top, s·j + v − left, a] · small[n, i, j, b]
+//! ```
+//!
+//! A convolution is `down` and its data gradient `up`; a transposed convolution is `up` and its data gradient `down`; a
+//! linear layer is `down` on a grid of one pixel. Activations are (N, H, W, C), weights (k, k, C_large, C_small).
+//!
+//! # What makes them fast
+//! - [`gather`]: register-blocked products that broadcast straight from the input's pixels. Nothing is copied into
+//!   columns, and a tap that falls on padding is skipped.
+//! - `up` is split into s² phases, each a stride-1 gather: nothing is scattered.
+//! - Up to [`THIN`] large channels would leave the registers idle, so [`thin`] lays their taps out as columns first.
+//! - One arithmetic, three instruction sets ([`backend`]), chosen at run time.
+//!
+//! Every output value is summed in one fixed order by one task. It depends neither on the number of threads nor on the
+//! images beside it in the batch.
+
+mod adam;
+mod backend;
+mod buffer;
+mod convolution;
+mod gather;
+mod geometry;
+mod norm;
+mod pack;
+mod simd;
+mod thin;
+mod weight_gradient;
+
+pub(crate) use adam::{AdamStep, adam};
+pub use backend::{Backend, backend};
+pub(crate) use convolution::{DownWeights, UpWeights, weight_gradient};
+pub(crate) use gather::Epilogue;
+pub(crate) use geometry::Geometry;
+pub(crate) use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
+pub(crate) use thin::THIN;
+
+#[cfg(test)]
+mod tests;

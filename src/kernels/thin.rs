@@ -1,0 +1,140 @@
+//! Layers whose large grid has few channels: the first of the encoder, the last of the decoder.
+//!
+//! A tap of one channel is a single product, too little to fill a register tile. Here all taps of a small pixel are laid
+//! side by side as a row of k·k·C_large columns, in the order of the weights, which makes each of the three operations
+//! one matrix product:
+//!
+//! ```text
+//! down:             columns(large) · W          W: (k·k·C_large, C_small)
+//! up:               large = sum over taps of (small · Wᵀ)
+//! weight_gradient:  columns(large)ᵀ · small
+//! ```
+
+use rayon::prelude::*;
+
+use super::backend::Backend;
+use super::buffer::Shared;
+use super::convolution::{IMAGES, images};
+use super::gather::{Epilogue, Grid, gather};
+use super::geometry::Geometry;
+use super::pack::Packed;
+use super::weight_gradient as general;
+
+/// The most large channels that count as few.
+pub(crate) const THIN: usize = 4;
+/// Tasks that the images of a weight gradient are split into: fixed, so that the sum does not depend on the machine.
+const PARTS: usize = 8;
+
+/// Whether a convolution is computed through columns.
+pub(super) fn is_thin(g: &Geometry) -> bool {
+    g.large_channels <= THIN && g.kernel > 1
+}
+
+/// Calls `each` with (small pixel, tap, large pixel) for every tap that falls inside the large grid.
+fn taps_inside(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
+    for tap in 0..g.taps() {
+        let (u, v) = (tap / g.kernel, tap % g.kernel);
+        for i in 0..g.small.0 {
+            let y = i * g.stride + u;
+            if y < g.padding.0 || y - g.padding.0 >= g.large.0 {
+                continue;
+            }
+            for j in 0..g.small.1 {
+                let x = j * g.stride + v;
+                if x >= g.padding.1 && x - g.padding.1 < g.large.1 {
+                    each(i * g.small.1 + j, tap, (y - g.padding.0) * g.large.1 + x - g.padding.1);
+                }
+            }
+        }
+    }
+}
+
+/// (N, H, W, C_large) → (N, h, w, k·k·C_large), zeros where a tap falls on padding.
+pub(super) fn columns(g: &Geometry, large: &[f32]) -> Vec<f32> {
+    let (channels, row) = (g.large_channels, g.taps() * g.large_channels);
+    let pixels = g.small.0 * g.small.1;
+    let mut columns = vec![0.0; images(large.len(), g.large_len()) * pixels * row];
+    for (columns, large) in columns.chunks_exact_mut(pixels * row).zip(large.chunks_exact(g.large_len())) {
+        if channels == 1 {
+            taps_inside(g, |small, tap, pixel| columns[small * row + tap] = large[pixel]);
+        } else {
+            taps_inside(g, |small, tap, pixel| {
+                columns[small * row + tap * channels..][..channels]
+                    .copy_from_slice(&large[pixel * channels..][..channels]);
+            });
+        }
+    }
+    columns
+}
+
+/// (N, h, w, C_small) → (N, H, W, C_large), with the taps' products summed where they meet.
+pub(super) fn up(backend: Backend, g: &Geometry, small: &[f32], weights: &Packed, epilogue: Epilogue<'_>) -> Vec<f32> {
+    let (channels, row) = (g.large_channels, g.taps() * g.large_channels);
+    let pixels = g.small.0 * g.small.1;
+    let mut large = vec![0.0; images(small.len(), g.small_len()) * g.large_len()];
+    large.par_chunks_mut(IMAGES * g.large_len()).zip(small.par_chunks(IMAGES * g.small_len())).for_each(
+        |(large, small)| {
+            let batch = images(small.len(), g.small_len());
+            let mut products = vec![0.0; batch * pixels * row];
+            let grid = Grid {
+                batch,
+                input: g.small,
+                grid: g.small,
+                step: 1,
+                offsets: &[(0, 0)],
+                output: g.small,
+                out_step: 1,
+                origin: (0, 0),
+            };
+            // SAFETY: `products` has a row for each pixel, and only this task writes it.
+            unsafe { gather(backend, &grid, small, weights, Shared::of(&mut products), Epilogue::default()) };
+            for (large, products) in large.chunks_exact_mut(g.large_len()).zip(products.chunks_exact(pixels * row)) {
+                if channels == 1 {
+                    taps_inside(g, |small, tap, pixel| large[pixel] += products[small * row + tap]);
+                } else {
+                    taps_inside(g, |small, tap, pixel| {
+                        let products = &products[small * row + tap * channels..][..channels];
+                        large[pixel * channels..][..channels].iter_mut().zip(products).for_each(|(v, p)| *v += p);
+                    });
+                }
+            }
+            finish(large, channels, epilogue);
+        },
+    );
+    large
+}
+
+fn finish(values: &mut [f32], channels: usize, epilogue: Epilogue<'_>) {
+    for pixel in values.chunks_exact_mut(channels) {
+        if let Some(shift) = epilogue.shift {
+            pixel.iter_mut().zip(shift).for_each(|(v, s)| *v += s);
+        }
+        if epilogue.relu {
+            pixel.iter_mut().for_each(|v| *v = v.max(0.0));
+        }
+    }
+}
+
+/// The gradient of the weights, (k, k, C_large, C_small): each part's images a task, parts added in order.
+pub(super) fn weight_gradient(backend: Backend, g: &Geometry, large: &[f32], small: &[f32]) -> Vec<f32> {
+    let batch = images(large.len(), g.large_len());
+    let flat = Geometry::same(g.small, (g.taps() * g.large_channels, g.small_channels), 1, 1);
+    let part = batch.div_ceil(PARTS).max(1);
+    let parts: Vec<Vec<f32>> = large
+        .par_chunks(part * g.large_len())
+        .zip(small.par_chunks(part * g.small_len()))
+        .map(|(large, small)| {
+            let mut sum = vec![0.0; g.weights_len()];
+            for (large, small) in large.chunks(IMAGES * g.large_len()).zip(small.chunks(IMAGES * g.small_len())) {
+                let gradient = general::weight_gradient(backend, &flat, &columns(g, large), small);
+                sum.iter_mut().zip(gradient).for_each(|(s, v)| *s += v);
+            }
+            sum
+        })
+        .collect();
+    let mut sum = vec![0.0; g.weights_len()];
+    for part in parts {
+        sum.iter_mut().zip(part).for_each(|(s, v)| *s += v);
+    }
+    sum
+}
