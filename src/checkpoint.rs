@@ -1,68 +1,275 @@
-//! The model file, format `wae/1`.
-use crate::{calibrate::Calibration, config::Config, error::Result, train::EpochReport};
-use serde::{Deserialize, Serialize};
+//! The model file, format `wae/1`: one safetensors file that holds weights, configuration, history and calibration.
+//!
+//! Tensors have PyTorch's names and layouts, so that a PyTorch module of the same architecture loads them by name. The
+//! metadata holds `format` (`wae/1`), `config`, and where there are any `history` and `training`, each as JSON.
+//!
+//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape against
+//! the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes through a
+//! temporary file beside the target, synced and then renamed, so that there is always the old model or the new one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::Path;
 
-/// How a model was trained.
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::Calibration;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::model::{Architecture, LayerSpec, parameters};
+use crate::train::EpochReport;
+
+/// The format that this crate reads and writes.
+pub const FORMAT: &str = "wae/1";
+/// The name of the sorted held-out costs.
+const COSTS: &str = "calibration.costs";
+/// The largest file that is read: what the bounds of a configuration allow, with calibration and header.
+const MAX_BYTES: u64 = 3 << 30;
+
+/// A tensor of a model file, in the file's order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TensorData {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
+}
+
+/// The tensors of a model file by name.
+pub(crate) type Tensors = BTreeMap<String, TensorData>;
+
+/// How a model came to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingInfo {
     /// Rows trained on, without the held-out ones.
     pub rows: u64,
-    /// Seed.
+    /// Rows held out for calibration.
+    pub held_out: u64,
+    /// Rows of the source that held no image.
+    pub skipped: u64,
+    /// The seed of every random choice.
     pub seed: u64,
-    /// Seconds.
+    /// Seconds of training.
     pub seconds: f64,
-    /// RFC 3339 UTC time of completion.
+    /// When it ended: RFC 3339, UTC.
     pub created: String,
-    /// wae-core's version
+    /// The version of `wae-core` that trained it.
     pub version: String,
-    /// The value used for each option.
+    /// The value used for each option that the configuration does not hold.
     pub options: serde_json::Value,
 }
 
-/// A model file in memory.
-#[derive(Debug, Clone)]
+/// A model file in memory, checked against its configuration.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelFile {
     config: Config,
+    tensors: Tensors,
+    history: Vec<EpochReport>,
+    calibration: Option<Calibration>,
+    training: Option<TrainingInfo>,
 }
+
 impl ModelFile {
-    /// Strict reader of untrusted bytes.
+    pub(crate) fn new(
+        config: Config,
+        tensors: Tensors,
+        history: Vec<EpochReport>,
+        calibration: Option<Calibration>,
+        training: Option<TrainingInfo>,
+    ) -> Self {
+        Self { config, tensors, history, calibration, training }
+    }
+
+    /// Reads a model from untrusted bytes.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they are no safetensors file of format `wae/1`, or if a tensor is missing, unknown, of another
+    /// shape than the configuration says, or not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let _ = bytes;
-        unimplemented!()
+        let broken = |e: safetensors::SafeTensorError| Error::Model(format!("not a safetensors file: {e}"));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let nothing = HashMap::new();
+        let metadata = header.metadata().as_ref().unwrap_or(&nothing);
+        match metadata.get("format").map(String::as_str) {
+            Some(FORMAT) => {}
+            Some(other) => return Err(Error::Model(format!("format is '{other}', expected '{FORMAT}'"))),
+            None => return Err(Error::Model(format!("the metadata names no format, expected '{FORMAT}'"))),
+        }
+        let config: Config =
+            json(metadata, "config")?.ok_or_else(|| Error::Model("the metadata has no 'config'".to_owned()))?;
+        let expected: BTreeMap<String, Vec<usize>> =
+            Architecture::new(&config).layers().flat_map(LayerSpec::tensors).map(|(_, n, s)| (n, s)).collect();
+        check_names_and_shapes(&file, &expected)?;
+        let mut tensors = Tensors::new();
+        for (name, shape) in expected {
+            let values = values(&name, &file.tensor(&name).map_err(broken)?)?;
+            if name.ends_with("running_var") && values.iter().any(|v| *v < 0.0) {
+                return Err(Error::Model(format!("tensor '{name}' has a negative variance")));
+            }
+            tensors.insert(name, TensorData { shape, values });
+        }
+        let calibration = match file.tensor(COSTS) {
+            Ok(view) => Some(Calibration::try_new(values(COSTS, &view)?).map_err(|e| Error::Model(e.to_string()))?),
+            Err(_) => None,
+        };
+        let history = json(metadata, "history")?.unwrap_or_default();
+        Ok(Self { config, tensors, history, calibration, training: json(metadata, "training")? })
     }
-    /// Reads a file.
-    pub fn read(path: &Path) -> Result<Self> {
-        let _ = path;
-        unimplemented!()
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, and those of [`Self::from_bytes`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        if bytes > MAX_BYTES {
+            return Err(Error::Model(format!("{} has {bytes} bytes, expected at most {MAX_BYTES}", path.display())));
+        }
+        Self::from_bytes(&std::fs::read(path).map_err(|e| Error::io(path, e))?)
     }
-    /// Serialises.
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they cannot be put together.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        unimplemented!()
+        let failed = |e: &dyn std::fmt::Display| Error::Model(format!("cannot write the model: {e}"));
+        let text = |value: serde_json::Result<String>| value.map_err(|e| failed(&e));
+        let mut metadata = HashMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("config".to_owned(), text(serde_json::to_string(&self.config))?),
+        ]);
+        if !self.history.is_empty() {
+            metadata.insert("history".to_owned(), text(serde_json::to_string(&self.history))?);
+        }
+        if let Some(training) = &self.training {
+            metadata.insert("training".to_owned(), text(serde_json::to_string(training))?);
+        }
+        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let mut data: Vec<(&str, Vec<usize>, Vec<u8>)> =
+            self.tensors.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), bytes(&t.values))).collect();
+        if let Some(calibration) = &self.calibration {
+            data.push((COSTS, vec![calibration.len()], bytes(calibration.costs())));
+        }
+        let views = data.iter().map(|(name, shape, bytes)| {
+            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view)).map_err(|e| failed(&e))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))
     }
-    /// Writes to a temporary file beside `path`, syncs, renames.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let _ = path;
-        unimplemented!()
+
+    /// Writes the file so that a crash at any moment leaves what was there before, or all of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let at = |e| Error::io(path, e);
+        let bytes = self.to_bytes()?;
+        let mut file = tempfile::Builder::new().prefix(".wae-").suffix(".tmp").tempfile_in(folder).map_err(at)?;
+        file.write_all(&bytes).map_err(at)?;
+        file.as_file().sync_all().map_err(at)?;
+        let file = file.persist(path).map_err(|e| at(e.error))?;
+        set_shared(&file).map_err(at)?;
+        sync_folder(folder).map_err(at)
     }
-    /// The configuration.
+
+    /// The model's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
-    /// A row an epoch.
+
+    /// A report an epoch.
     pub fn history(&self) -> &[EpochReport] {
-        unimplemented!()
+        &self.history
     }
-    /// Held-out scores.
+
+    /// The held-out rows' scores, if there are any.
     pub fn calibration(&self) -> Option<&Calibration> {
-        unimplemented!()
+        self.calibration.as_ref()
     }
-    /// How it was trained.
+
+    /// How the model came to be, if this crate trained it.
     pub fn training(&self) -> Option<&TrainingInfo> {
-        unimplemented!()
+        self.training.as_ref()
     }
-    /// Trainable numbers.
+
+    /// The number of trainable values.
     pub fn parameters(&self) -> usize {
-        unimplemented!()
+        parameters(&self.config)
+    }
+
+    pub(crate) fn tensors(&self) -> &Tensors {
+        &self.tensors
     }
 }
+
+/// A value of the metadata, if it is there.
+fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<Option<T>> {
+    let parse =
+        |text: &String| serde_json::from_str(text).map_err(|e| Error::Model(format!("'{key}' is unreadable: {e}")));
+    metadata.get(key).map(parse).transpose()
+}
+
+fn check_names_and_shapes(file: &SafeTensors<'_>, expected: &BTreeMap<String, Vec<usize>>) -> Result<()> {
+    for (name, view) in file.iter() {
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            return Err(Error::Model(format!("tensor '{name}' is {:?}, expected F32, BF16 or F16", view.dtype())));
+        }
+        match expected.get(name) {
+            Some(shape) if shape == view.shape() => {}
+            Some(shape) => {
+                return Err(Error::Model(format!("tensor '{name}' has shape {:?}, expected {shape:?}", view.shape())));
+            }
+            None if name == COSTS && view.shape().len() == 1 => {}
+            None => return Err(Error::Model(format!("unknown tensor '{name}' of shape {:?}", view.shape()))),
+        }
+    }
+    match expected.keys().find(|name| file.tensor(name).is_err()) {
+        Some(name) => Err(Error::Model(format!("tensor '{name}' is missing"))),
+        None => Ok(()),
+    }
+}
+
+/// The values of a tensor whose type has been checked.
+fn values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
+    let data = view.data();
+    let half = |convert: fn([u8; 2]) -> f32| data.as_chunks::<2>().0.iter().map(|b| convert(*b)).collect();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::BF16 => half(|b| half::bf16::from_le_bytes(b).to_f32()),
+        Dtype::F16 => half(|b| half::f16::from_le_bytes(b).to_f32()),
+        _ => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+    };
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(v) => Err(Error::Model(format!("tensor '{name}' has the value {v}, expected finite numbers"))),
+        None => Ok(values),
+    }
+}
+
+/// Temporary files are private; a model is as readable as any file the user makes.
+#[cfg(unix)]
+fn set_shared(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn set_shared(_: &std::fs::File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// A rename is durable once its folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,60 +1,290 @@
-//! Training.
-use crate::{
-    checkpoint::ModelFile,
-    config::{Config, TrainOptions},
-    dataset::Dataset,
-    error::Result,
-};
-use serde::{Deserialize, Serialize};
-use std::sync::atomic::AtomicBool;
+//! Training: the whole loop, an epoch at a time. It prints nothing and touches no file.
 
-/// What an epoch came to. NaN-free; the columns of `wae_train`.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::Calibration;
+use crate::checkpoint::{ModelFile, TrainingInfo};
+use crate::config::{Config, NetworkChoice, TrainOptions};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::model::{Network, Wae};
+use crate::objective::{cost, mmd, prior};
+use crate::ops;
+
+/// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
+const DIVERGENCE_ROWS: usize = 1000;
+/// Held-out images decoded at a time.
+const EVALUATED: usize = 256;
+
+/// What an epoch came to: a row of `wae_train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// From 1.
+    /// The epoch, from 1.
     pub epoch: usize,
-    /// cost + λ·divergence, mean over the epoch's batches.
+    /// Cost + λ·divergence, mean over the epoch's steps.
     pub loss: f64,
-    /// mean over the training images
+    /// The cost an image, mean over the epoch's steps.
     pub reconstruction_cost: f64,
-    /// MMD², mean over batches
+    /// MMD² between a batch's codes and as many draws from the prior, mean over the epoch's steps.
     pub divergence: Option<f64>,
-    /// eval mode, None without held-out rows
+    /// The cost a held-out image after the epoch, in eval mode; `None` without held-out rows.
     pub holdout_reconstruction_cost: Option<f64>,
-    /// fixed seed
+    /// MMD² between the codes of up to 1,000 held-out images and as many draws with a fixed seed.
     pub holdout_divergence: Option<f64>,
-    /// of this epoch
+    /// The learning rate of the epoch.
     pub learning_rate: f64,
-    /// images trained on in this epoch
+    /// Images trained on in the epoch.
     pub images: u64,
-    /// NULL or unreadable rows of the source
+    /// Rows of the source that held no readable image.
     pub skipped: u64,
-    /// throughput
+    /// Images trained on a second, evaluation left out.
     pub images_per_second: f64,
-    /// since training began
+    /// Seconds since training began.
     pub seconds: f64,
 }
 
 /// A training, an epoch at a time.
+///
+/// The same options, data, thread count and kernels give the same tensors, bit for bit.
 #[derive(Debug)]
-pub struct Trainer {}
+pub struct Trainer {
+    options: TrainOptions,
+    config: Config,
+    dataset: Dataset,
+    network: Network,
+    history: Vec<EpochReport>,
+    started: Instant,
+}
+
+/// What random numbers are drawn for; each purpose of each epoch has a stream of its own.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Weights,
+    Shuffle,
+    Prior,
+    Evaluation,
+}
+
+fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    generator.set_stream(epoch as u64 * 4 + purpose as u64);
+    generator
+}
+
+/// The means of an epoch's steps.
+#[derive(Debug, Default)]
+struct Means {
+    loss: f64,
+    cost: f64,
+    divergence: f64,
+    steps: u64,
+    images: u64,
+}
+
 impl Trainer {
-    /// Checks options against the data and initialises the network.
+    /// Fits the options to the images and initialises the network.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the options do not fit the images.
     pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
-        let _ = (options, dataset);
-        unimplemented!()
+        let config = options.config_of_preprocessed(dataset.shape())?;
+        let network = Network::initialise(&config, &mut generator(options.seed, Purpose::Weights, 0))?;
+        Ok(Self { options, config, dataset, network, history: Vec::new(), started: Instant::now() })
     }
+
     /// The configuration of the model in training.
     pub fn config(&self) -> &Config {
-        unimplemented!()
+        &self.config
     }
-    /// Trains an epoch; None when all are done. Error::Cancelled within a batch once `cancelled` is set.
+
+    /// A report for each epoch that is done.
+    pub fn history(&self) -> &[EpochReport] {
+        &self.history
+    }
+
+    /// Trains an epoch; `None` when all are done.
+    ///
+    /// As in the authors' code, rows that fill no whole batch are left out of an epoch; each epoch shuffles anew.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] within a step once `cancelled` is set; [`Error::Training`] if the loss is not finite.
     pub fn next_epoch(&mut self, cancelled: &AtomicBool) -> Result<Option<EpochReport>> {
-        let _ = cancelled;
-        unimplemented!()
+        let epoch = self.history.len() + 1;
+        if epoch > self.options.epochs {
+            return Ok(None);
+        }
+        let rate = self.options.learning_rate * self.options.schedule.factor(epoch - 1, self.options.epochs);
+        let mut draws = generator(self.options.seed, Purpose::Prior, epoch);
+        let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
+        rows.shuffle(&mut generator(self.options.seed, Purpose::Shuffle, epoch));
+        let (mut means, begun) = (Means::default(), Instant::now());
+        let batch = self.options.batch_size.min(rows.len());
+        for rows in rows.chunks_exact(batch) {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let images = self.batch(rows)?;
+            let prior = prior::sample_with(self.config.prior(), rows.len(), self.config.latent_dim(), &mut draws);
+            let values = step(&mut self.network, &self.config, &images, &prior, rate)?;
+            if !values.iter().all(|v| v.is_finite()) {
+                return Err(self.diverged(epoch, means.steps + 1, values, rate));
+            }
+            means.add(values, rows.len());
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let (holdout_cost, holdout_divergence) = self.evaluate()?;
+        let report = EpochReport {
+            epoch,
+            loss: means.loss,
+            reconstruction_cost: means.cost,
+            divergence: Some(means.divergence),
+            holdout_reconstruction_cost: holdout_cost,
+            holdout_divergence,
+            learning_rate: rate,
+            images: means.images,
+            skipped: self.dataset.skipped(),
+            images_per_second: means.images as f64 / seconds.max(1e-9),
+            seconds: self.started.elapsed().as_secs_f64(),
+        };
+        self.history.push(report.clone());
+        Ok(Some(report))
     }
+
     /// The model as it stands, calibrated on the held-out rows.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a held-out row's cost is not finite.
     pub fn model(&self) -> Result<ModelFile> {
-        unimplemented!()
+        let tensors = self.network.tensors()?;
+        let wae = Wae::from_tensors(self.config.clone(), &tensors, None)?;
+        let (costs, _) = self.held_out_costs(&wae)?;
+        let calibration = if costs.is_empty() { None } else { Some(Calibration::try_new(costs)?) };
+        let training = TrainingInfo {
+            rows: self.dataset.training_rows() as u64,
+            held_out: self.dataset.held_out_rows() as u64,
+            skipped: self.dataset.skipped(),
+            seed: self.options.seed,
+            seconds: self.started.elapsed().as_secs_f64(),
+            created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            options: self.used_options(),
+        };
+        Ok(ModelFile::new(self.config.clone(), tensors, self.history.clone(), calibration, Some(training)))
+    }
+
+    /// The value used for each option that the configuration does not hold.
+    fn used_options(&self) -> serde_json::Value {
+        let options = &self.options;
+        let network = match &options.network {
+            NetworkChoice::Auto => "auto".to_owned(),
+            NetworkChoice::Small => "small".to_owned(),
+            NetworkChoice::Mnist => "mnist".to_owned(),
+            NetworkChoice::Celeba => "celeba".to_owned(),
+            NetworkChoice::Widths(widths) => widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        };
+        serde_json::json!({
+            "epochs": options.epochs,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "schedule": options.schedule.name(),
+            "network": network,
+            "holdout": options.holdout,
+            "seed": options.seed,
+        })
+    }
+
+    /// Training rows as a tensor, (N, H, W, C).
+    fn batch(&self, rows: &[usize]) -> Result<Tensor> {
+        let shape = self.config.image();
+        ops::tensor(self.dataset.training(rows), &[rows.len(), shape.height(), shape.width(), shape.channels()])
+    }
+
+    /// Mean cost and divergence of the held-out rows, in eval mode.
+    fn evaluate(&self) -> Result<(Option<f64>, Option<f64>)> {
+        if self.dataset.held_out_rows() == 0 {
+            return Ok((None, None));
+        }
+        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, None)?;
+        let (costs, codes) = self.held_out_costs(&wae)?;
+        let mean = costs.iter().map(|c| f64::from(*c)).sum::<f64>() / costs.len() as f64;
+        let dim = self.config.latent_dim();
+        let codes = &codes[..codes.len().min(DIVERGENCE_ROWS * dim)];
+        let mut draws = generator(self.options.seed, Purpose::Evaluation, 0);
+        let draws = prior::sample_with(self.config.prior(), codes.len() / dim, dim, &mut draws);
+        Ok((Some(mean), mmd::value(&mmd::Kernel::of(&self.config), codes, &draws, dim)))
+    }
+
+    /// Costs (N,) and codes (N, Z) of the held-out rows.
+    fn held_out_costs(&self, wae: &Wae) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (mut costs, mut codes) = (Vec::new(), Vec::new());
+        let rows = self.dataset.held_out_rows();
+        for start in (0..rows).step_by(EVALUATED) {
+            let images = self.dataset.held_out(start..(start + EVALUATED).min(rows));
+            let z = wae.encode(&images)?;
+            costs.extend(wae.costs(&images, &wae.decode(&z)?)?);
+            codes.extend(z);
+        }
+        Ok((costs, codes))
+    }
+
+    fn diverged(&self, epoch: usize, step: u64, [cost, divergence, _]: [f64; 3], rate: f64) -> Error {
+        Error::Training(format!(
+            "the loss is not finite at epoch {epoch}, step {step}: reconstruction cost {cost}, divergence {divergence}. Try a \
+             learning_rate below {rate:e}, or a lambda below {}",
+            self.config.objective().lambda()
+        ))
     }
 }
+
+impl Means {
+    fn add(&mut self, [cost, divergence, loss]: [f64; 3], images: usize) {
+        self.steps += 1;
+        self.images += images as u64;
+        let n = self.steps as f64;
+        self.cost += (cost - self.cost) / n;
+        self.divergence += (divergence - self.divergence) / n;
+        self.loss += (loss - self.loss) / n;
+    }
+}
+
+/// One step on a batch: forward, the objective and its gradient, backward, Adam. Gives cost, divergence and loss.
+///
+/// The network's layers carry their gradients themselves; candle's graph spans the objective alone, from the codes and the
+/// reconstructions on, in f64.
+fn step(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32], rate: f64) -> Result<[f64; 3]> {
+    let values = gradients(network, config, images, prior)?;
+    network.step(rate)?;
+    Ok(values)
+}
+
+/// The objective on a batch, with its gradients left in the network.
+fn gradients(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32]) -> Result<[f64; 3]> {
+    let codes = network.encode(images)?; // (N, Z)
+    let reconstructions = network.decode(&codes)?; // (N, H, W, C)
+    let z = Var::from_tensor(&codes.to_dtype(DType::F64)?)?;
+    let y = Var::from_tensor(&reconstructions.to_dtype(DType::F64)?)?;
+    let draws = Tensor::from_slice(prior, codes.dims(), &Device::Cpu)?.to_dtype(DType::F64)?;
+
+    let cost = cost::mean_squared(&images.to_dtype(DType::F64)?, y.as_tensor())?;
+    let divergence = mmd::graph(&mmd::Kernel::of(config), z.as_tensor(), &draws)?;
+    let loss = (&cost + (&divergence * config.objective().lambda())?)?;
+
+    let gradients = loss.backward()?;
+    let of = |var: &Var| -> Result<Tensor> {
+        let gradient = gradients.get(var).ok_or_else(|| Error::Training("the objective has no gradient".to_owned()))?;
+        Ok(gradient.to_dtype(DType::F32)?)
+    };
+    let through_decoder = network.decode_backward(of(&y)?)?;
+    network.encode_backward((through_decoder.reshape(codes.dims())? + of(&z)?)?)?;
+    Ok([cost.to_scalar()?, divergence.to_scalar()?, loss.to_scalar()?])
+}
+
+#[cfg(test)]
+mod golden;

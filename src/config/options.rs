@@ -239,7 +239,11 @@ impl TrainOptions {
     /// # Errors
     /// [`Error::Config`] if the options do not fit the images or each other.
     pub fn config(&self, source: ImageShape) -> Result<Config> {
-        let image = self.preprocess.as_ref().map_or(source, |p| p.output(source));
+        self.config_of_preprocessed(self.preprocess.as_ref().map_or(source, |p| p.output(source)))
+    }
+
+    /// The configuration for images that have been resized and cropped.
+    pub(crate) fn config_of_preprocessed(&self, image: ImageShape) -> Result<Config> {
         let kernel = |default: usize| self.kernel_size.unwrap_or(default);
         let with_kernel = |network: Network| Network { kernel: kernel(network.kernel), ..network };
         let network = match &self.network {

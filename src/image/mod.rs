@@ -1,14 +1,47 @@
-//! Images, whatever they came from: encoded bytes, tensors, nested lists.
+//! Images, whatever they came from: encoded bytes, Arrow tensors, nested lists.
+//!
+//! A column of images is an [`ImageColumn`]: its Arrow type is checked once, at planning, by [`ImageType`], and its rows
+//! come out as [`Image`]s, or all at once as one buffer of f32 in [`ImageColumn::read`]. Everywhere:
+//!
+//! - values stand in (H, W, C) order: height, width, channels;
+//! - UInt8 means 0..=255, read as `v / 255`; floats mean [0, 1], and anything outside is an error;
+//! - a NULL row is no image; a null pixel inside an image is bad data;
+//! - nothing is resized unless a [`Preprocess`] asks for it, and grey becomes RGB (or the reverse) only while encoded
+//!   bytes are decoded.
+//!
+//! # Example
+//! ```
+//! use wae_core::image::{Image, ImageShape, Limits, Pixels, decode, encode};
+//!
+//! let checker = Image::try_new(ImageShape::new(2, 2, 1), Pixels::U8(vec![0, 255, 255, 0]))?;
+//! let png = encode(&checker, "png")?;
+//! assert_eq!(decode(&png, None, &Limits::default())?, checker);
+//! # Ok::<(), wae_core::Error>(())
+//! ```
+
+mod column;
+mod decode;
+mod encode;
+mod metadata;
+mod preprocess;
+mod storage;
+mod tensor;
 
 use std::fmt;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::Field;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+pub use self::column::ImageColumn;
+pub use self::decode::decode;
+pub use self::encode::encode;
+pub use self::metadata::tensor_field;
+pub use self::preprocess::{Preprocess, resize};
+pub use self::tensor::ImageType;
+use crate::error::{Error, Result};
 
 /// The shape of an image in memory: height, width, channels.
+///
+/// Any numbers may stand in it, also what an untrusted file says: whoever allocates checks them first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageShape {
@@ -22,25 +55,30 @@ impl ImageShape {
     pub const fn new(height: usize, width: usize, channels: usize) -> Self {
         Self { height, width, channels }
     }
+
     /// Rows of pixels.
     pub const fn height(self) -> usize {
         self.height
     }
+
     /// Pixels a row.
     pub const fn width(self) -> usize {
         self.width
     }
+
     /// Values a pixel: 1 grey, 3 RGB.
     pub const fn channels(self) -> usize {
         self.channels
     }
-    /// Values an image, H·W·C.
+
+    /// Values an image, H·W·C; `usize::MAX` where the product does not fit, which no buffer ever has.
     pub const fn len(self) -> usize {
-        self.height * self.width * self.channels
+        self.height.saturating_mul(self.width).saturating_mul(self.channels)
     }
+
     /// Whether an image of this shape has no values.
     pub const fn is_empty(self) -> bool {
-        self.len() == 0
+        self.height == 0 || self.width == 0 || self.channels == 0
     }
 }
 
@@ -59,7 +97,16 @@ pub enum Pixels {
     F32(Vec<f32>),
 }
 
-/// A decoded image.
+impl Pixels {
+    fn len(&self) -> usize {
+        match self {
+            Self::U8(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+}
+
+/// A decoded image: a shape and as many values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     shape: ImageShape,
@@ -67,161 +114,120 @@ pub struct Image {
 }
 
 impl Image {
-    /// fails when the number of values is not that of the shape
+    /// An image of `shape` with its values in (H, W, C) order.
+    ///
+    /// Floats are taken as they are: a caller that does not know them to lie in [0, 1] checks them.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the shape has no values, or another number of them than `pixels`.
     pub fn try_new(shape: ImageShape, pixels: Pixels) -> Result<Self> {
-        let _ = (shape, pixels);
-        unimplemented!()
+        if shape.is_empty() {
+            return Err(Error::Data(format!("an image of shape {shape} has no pixels")));
+        }
+        if pixels.len() != shape.len() {
+            return Err(Error::Data(format!(
+                "an image of shape {shape} has {} values, got {}",
+                shape.len(),
+                pixels.len()
+            )));
+        }
+        Ok(Self { shape, pixels })
     }
+
     /// (H, W, C).
     pub fn shape(&self) -> ImageShape {
         self.shape
     }
+
     /// The values.
     pub fn pixels(&self) -> &Pixels {
         &self.pixels
     }
-    /// Writes the values in [0, 1]; `out` has exactly shape().len() items. u8 is v as f32 / 255.0.
+
+    /// Writes the values in [0, 1]; `out` has exactly `shape().len()` items, and only that many are written.
+    ///
+    /// A u8 becomes `v as f32 / 255.0`: a true division, so that a Float32 column made as v / 255 gives the same bits.
     pub fn write_to(&self, out: &mut [f32]) {
-        let _ = out;
-        unimplemented!()
+        match &self.pixels {
+            Pixels::U8(values) => out.iter_mut().zip(values).for_each(|(out, v)| *out = f32::from(*v) / 255.0),
+            Pixels::F32(values) => out.iter_mut().zip(values).for_each(|(out, v)| *out = *v),
+        }
+    }
+
+    /// The values as 0..=255: a float becomes `round(255·v)`, clamped, and NaN becomes 0.
+    pub fn to_u8(&self) -> Vec<u8> {
+        match &self.pixels {
+            Pixels::U8(values) => values.clone(),
+            // `as` saturates at 0 and 255 and takes NaN to 0.
+            Pixels::F32(values) => values.iter().map(|v| (v * 255.0).round() as u8).collect(),
+        }
+    }
+
+    /// The values as f32 in [0, 1], as [`Image::write_to`] gives them.
+    fn into_f32(self) -> Vec<f32> {
+        match self.pixels {
+            Pixels::U8(values) => values.into_iter().map(|v| f32::from(v) / 255.0).collect(),
+            Pixels::F32(values) => values,
+        }
     }
 }
 
 /// What an encoded image may ask for before it is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most pixels (H·W) an image may declare (default 1 << 26).
+    /// Most pixels (H·W) an image may declare (default 2²⁶, as many as 8192 × 8192).
     pub max_pixels: usize,
     /// Most bytes an encoded image may have (default 64 MiB).
     pub max_image_bytes: usize,
 }
+
 impl Default for Limits {
     fn default() -> Self {
         Self { max_pixels: 1 << 26, max_image_bytes: 64 << 20 }
     }
 }
 
-/// Centre crop, then antialiased resize: what is done to an image before the network sees it, stored in the model file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Preprocess {
-    /// centre crop (height, width), first
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    crop: Option<(usize, usize)>,
-    /// resize to (height, width), antialiased (triangle filter), second
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    size: Option<(usize, usize)>,
-}
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
 
-impl Preprocess {
-    /// sides within 1..=4096, at least one of the two given
-    pub fn try_new(crop: Option<(usize, usize)>, size: Option<(usize, usize)>) -> Result<Self> {
-        Ok(Self { crop, size })
-    }
-    /// Checks what was read from a file: sides within bounds, output equal to `image`'s height and width.
-    pub(crate) fn validate(&self, image: ImageShape) -> Result<()> {
-        let _ = image;
-        Ok(())
-    }
-    /// The shape that an image of shape `source` comes out with (crop larger than the source is clamped only in this
-    /// function; `apply` refuses it).
-    pub fn output(&self, source: ImageShape) -> ImageShape {
-        let _ = source;
-        unimplemented!()
-    }
-    /// Crops and resizes.
-    pub fn apply(&self, image: Image) -> Result<Image> {
-        let _ = image;
-        unimplemented!()
-    }
-}
+    use super::*;
 
-/// Decodes PNG, JPEG, WebP, BMP, GIF (first frame) or TIFF; applies EXIF orientation.
-/// `channels`: 1, 3 or 4 converts; None keeps grey or RGB, alpha composited over white.
-pub fn decode(bytes: &[u8], channels: Option<usize>, limits: &Limits) -> Result<Image> {
-    let _ = (bytes, channels, limits);
-    unimplemented!()
-}
-/// Encodes as PNG ("png") or JPEG ("jpeg"); 1, 3 or 4 channels.
-pub fn encode(image: &Image, format: &str) -> Result<Vec<u8>> {
-    let _ = (image, format);
-    unimplemented!()
-}
-/// Resize (antialiased triangle) any image of any channel count to height × width.
-pub fn resize(image: &Image, height: usize, width: usize) -> Result<Image> {
-    let _ = (image, height, width);
-    unimplemented!()
-}
+    #[test]
+    fn hostile_shapes_do_not_overflow() {
+        let shape = ImageShape::new(usize::MAX, 2, 3);
+        assert_eq!(shape.len(), usize::MAX);
+        assert!(!shape.is_empty());
+        assert!(ImageShape::new(usize::MAX, 0, 3).is_empty());
+    }
 
-/// A column of images: what kind its Arrow type is. Checked at planning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageType {
-    /// The shape, if the type fixes it (fixed_shape_tensor with H×W or H×W×C).
-    shape: Option<ImageShape>,
-}
-impl ImageType {
-    /// Fails with Error::Type naming what is accepted and what came.
-    pub fn try_new(field: &Field) -> Result<Self> {
-        let _ = field;
-        unimplemented!()
+    #[rstest]
+    #[case::too_few(ImageShape::new(2, 2, 1), 3, "an image of shape [2, 2, 1] has 4 values, got 3")]
+    #[case::too_many(ImageShape::new(2, 2, 1), 5, "an image of shape [2, 2, 1] has 4 values, got 5")]
+    #[case::none(ImageShape::new(2, 0, 1), 0, "an image of shape [2, 0, 1] has no pixels")]
+    fn values_must_fit_the_shape(#[case] shape: ImageShape, #[case] values: usize, #[case] message: &str) {
+        for pixels in [Pixels::U8(vec![0; values]), Pixels::F32(vec![0.0; values])] {
+            assert_eq!(Image::try_new(shape, pixels).unwrap_err().to_string(), message);
+        }
     }
-    /// The shape that the type fixes.
-    pub fn shape(&self) -> Option<ImageShape> {
-        self.shape
-    }
-    /// At planning: fails if images of this type can never have shape `expected`
-    pub fn check_shape(&self, expected: ImageShape) -> Result<()> {
-        let _ = expected;
-        unimplemented!()
-    }
-}
 
-/// One column of images of a record batch.
-#[derive(Debug)]
-pub struct ImageColumn {
-    array: ArrayRef,
-}
-impl ImageColumn {
-    /// From a column and its field (whose metadata may hold the tensor's shape). `fallback` is the shape taken for
-    /// a plain FixedSizeList/List without metadata.
-    pub fn try_new(field: &Field, array: &ArrayRef, fallback: Option<ImageShape>) -> Result<Self> {
-        let _ = (field, array, fallback);
-        unimplemented!()
+    #[test]
+    fn every_byte_becomes_its_quotient_and_comes_back() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let image = Image::try_new(ImageShape::new(16, 16, 1), Pixels::U8(bytes.clone())).unwrap();
+        let mut floats = vec![-1.0; 256];
+        image.write_to(&mut floats);
+        assert_eq!((floats[0], floats[51], floats[255]), (0.0, 0.2, 1.0));
+        assert!((0..256).all(|v| floats[v].to_bits() == (v as f32 / 255.0).to_bits()));
+        assert_eq!(image.clone().into_f32(), floats);
+        let back = Image::try_new(image.shape(), Pixels::F32(floats)).unwrap();
+        assert_eq!(back.to_u8(), bytes);
     }
-    /// Rows.
-    pub fn len(&self) -> usize {
-        self.array.len()
-    }
-    /// No rows.
-    pub fn is_empty(&self) -> bool {
-        self.array.is_empty()
-    }
-    /// Whether a row holds no image (NULL, or a struct whose bytes are NULL).
-    pub fn is_null(&self, row: usize) -> bool {
-        let _ = row;
-        unimplemented!()
-    }
-    /// Decodes one row; `channels` as in decode() (applies to encoded bytes only).
-    pub fn image(&self, row: usize, channels: Option<usize>, limits: &Limits) -> Result<Image> {
-        let _ = (row, channels, limits);
-        unimplemented!()
-    }
-    /// Decodes rows `rows` (those not null, in order) in parallel into one (N, H, W, C) buffer of f32 in [0, 1], each
-    /// preprocessed and checked against `shape`. Errors name the row.
-    pub fn read(
-        &self,
-        rows: &[usize],
-        shape: ImageShape,
-        preprocess: Option<&Preprocess>,
-        limits: &Limits,
-    ) -> Result<Vec<f32>> {
-        let _ = (rows, shape, preprocess, limits);
-        unimplemented!()
-    }
-}
 
-/// The field of a fixed-shape tensor column of `item` (UInt8 or Float32) with H×W×C metadata as pyarrow reads it.
-pub fn tensor_field(name: &str, item: arrow::datatypes::DataType, dims: &[(&str, usize)], nullable: bool) -> Field {
-    let _ = (name, item, dims, nullable);
-    unimplemented!()
+    #[test]
+    fn floats_outside_the_range_are_clamped_as_bytes() {
+        let pixels = Pixels::F32(vec![-0.5, 0.5, 1.5, f32::NAN]);
+        let image = Image::try_new(ImageShape::new(2, 2, 1), pixels).unwrap();
+        assert_eq!(image.to_u8(), [0, 128, 255, 0]);
+    }
 }

@@ -11,8 +11,9 @@ const CHUNK: usize = 1 << 14;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
     learning_rate: f32,
-    beta1: f32,
-    beta2: f32,
+    /// β and 1 − β: the difference taken in f64, since in f32 that of β₂ = 0.999 is off by 5e-5.
+    beta1: (f32, f32),
+    beta2: (f32, f32),
     epsilon: f32,
     /// 1 / (1 − β₁ᵗ) and 1 / (1 − β₂ᵗ).
     corrections: (f32, f32),
@@ -24,8 +25,8 @@ impl AdamStep {
         let correction = |beta: f64| (1.0 / (1.0 - beta.powf(t as f64))) as f32;
         Self {
             learning_rate: learning_rate as f32,
-            beta1: beta1 as f32,
-            beta2: beta2 as f32,
+            beta1: (beta1 as f32, (1.0 - beta1) as f32),
+            beta2: (beta2 as f32, (1.0 - beta2) as f32),
             epsilon: epsilon as f32,
             corrections: (correction(beta1), correction(beta2)),
         }
@@ -65,8 +66,8 @@ impl Work for Chunk<'_> {
     fn run(self) {
         let s = self.step;
         for (((w, g), m), v) in self.weights.iter_mut().zip(self.gradient).zip(self.m).zip(self.v) {
-            *m = s.beta1 * *m + (1.0 - s.beta1) * g;
-            *v = s.beta2 * *v + (1.0 - s.beta2) * g * g;
+            *m = s.beta1.0 * *m + s.beta1.1 * g;
+            *v = s.beta2.0 * *v + s.beta2.1 * g * g;
             *w -= s.learning_rate * (*m * s.corrections.0) / ((*v * s.corrections.1).sqrt() + s.epsilon);
         }
     }

@@ -16,7 +16,7 @@
 //! - [`gather`]: register-blocked products that broadcast straight from the input's pixels. Nothing is copied into
 //!   columns, and a tap that falls on padding is skipped.
 //! - `up` is split into s² phases, each a stride-1 gather: nothing is scattered.
-//! - Up to [`THIN`] large channels would leave the registers idle, so [`thin`] lays their taps out as columns first.
+//! - Up to four large channels would leave the registers idle, so [`thin`] lays their taps out as columns first.
 //! - One arithmetic, three instruction sets ([`backend`]), chosen at run time.
 //!
 //! Every output value is summed in one fixed order by one task. It depends neither on the number of threads nor on the
@@ -24,6 +24,7 @@
 
 mod adam;
 mod backend;
+mod bias;
 mod buffer;
 mod convolution;
 mod gather;
@@ -36,11 +37,11 @@ mod weight_gradient;
 
 pub(crate) use adam::{AdamStep, adam};
 pub use backend::{Backend, backend};
+pub(crate) use bias::{add_bias, relu, relu_gradient, sigmoid, sigmoid_gradient, sum_rows};
 pub(crate) use convolution::{DownWeights, UpWeights, weight_gradient};
 pub(crate) use gather::Epilogue;
 pub(crate) use geometry::Geometry;
 pub(crate) use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
-pub(crate) use thin::THIN;
 
 #[cfg(test)]
 mod tests;

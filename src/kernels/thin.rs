@@ -21,7 +21,7 @@ use super::pack::Packed;
 use super::weight_gradient as general;
 
 /// The most large channels that count as few.
-pub(crate) const THIN: usize = 4;
+const THIN: usize = 4;
 /// Tasks that the images of a weight gradient are split into: fixed, so that the sum does not depend on the machine.
 const PARTS: usize = 8;
 

@@ -1,2 +1,11 @@
-//! The objective: cost + λ·divergence.
-pub mod prior;
+//! The objective of a Wasserstein auto-encoder, cost + λ·D_Z: one page of mathematics each.
+//!
+//! `L = (1/n) Σ_i c(x_i, G(E(x_i))) + λ · D_Z(Q_Z, P_Z)` (paper, equation 4)
+//!
+//! Where: c is a [`cost`], D_Z a divergence ([`mmd`]) between the codes' distribution Q_Z and the [`prior`] P_Z.
+
+pub(crate) mod cost;
+pub(crate) mod mmd;
+pub(crate) mod prior;
+
+pub use prior::sample;

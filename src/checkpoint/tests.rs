@@ -1,0 +1,91 @@
+//! The golden model file, spoiled in one way at a time.
+
+use rstest::rstest;
+
+use super::*;
+
+const GOLDEN: &[u8] = include_bytes!("../../fixtures/golden/golden.model.safetensors");
+
+/// The golden file with its header edited.
+fn with_header(edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let len = u64::from_le_bytes(GOLDEN[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&GOLDEN[8..8 + len]).unwrap();
+    edit(&mut header);
+    let mut text = serde_json::to_vec(&header).unwrap();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice(), &GOLDEN[8 + len..]].concat()
+}
+
+fn edit_config(header: &mut serde_json::Value, edit: impl FnOnce(&mut serde_json::Value)) {
+    let mut config = serde_json::from_str(header["__metadata__"]["config"].as_str().unwrap()).unwrap();
+    edit(&mut config);
+    header["__metadata__"]["config"] = config.to_string().into();
+}
+
+#[rstest]
+#[case::format(|h: &mut serde_json::Value| h["__metadata__"]["format"] = "wae/2".into(), "format is 'wae/2', expected 'wae/1'")]
+#[case::no_metadata(|h: &mut serde_json::Value| { h.as_object_mut().unwrap().remove("__metadata__"); }, "names no format")]
+#[case::no_config(|h: &mut serde_json::Value| { h["__metadata__"].as_object_mut().unwrap().remove("config"); }, "has no 'config'")]
+#[case::config(|h: &mut serde_json::Value| h["__metadata__"]["config"] = "{".into(), "'config' is unreadable")]
+#[case::huge(|h: &mut serde_json::Value| edit_config(h, |c| c["latent_dim"] = 1_000_000_000.into()), "latent_dim must be between 1 and 4096")]
+#[case::lying(|h: &mut serde_json::Value| edit_config(h, |c| c["latent_dim"] = 5.into()), "has shape [20], expected [25]")]
+#[case::unknown_key(|h: &mut serde_json::Value| edit_config(h, |c| c["eval"] = "import os".into()), "unknown field `eval`")]
+#[case::renamed(|h: &mut serde_json::Value| { let t = h.as_object_mut().unwrap().remove("decoder.out.conv.bias").unwrap(); h["evil"] = t; }, "unknown tensor 'evil'")]
+#[case::dtype(|h: &mut serde_json::Value| h["decoder.out.conv.bias"]["dtype"] = "I32".into(), "'decoder.out.conv.bias' is I32, expected F32, BF16 or F16")]
+#[case::offsets(|h: &mut serde_json::Value| h["decoder.out.conv.bias"]["data_offsets"] = serde_json::json!([0, u64::MAX]), "not a safetensors file")]
+fn a_lying_header_is_refused(#[case] edit: fn(&mut serde_json::Value), #[case] message: &str) {
+    let error = ModelFile::from_bytes(&with_header(edit)).unwrap_err().to_string();
+    let shape_message = message.starts_with("has shape") && error.contains("has shape") && error.contains("expected");
+    assert!(error.contains(message) || shape_message, "{error}");
+}
+
+#[test]
+fn a_missing_tensor_is_named() {
+    let mut file = ModelFile::from_bytes(GOLDEN).unwrap();
+    file.tensors.remove("encoder.head.bias");
+    let error = ModelFile::from_bytes(&file.to_bytes().unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "tensor 'encoder.head.bias' is missing");
+}
+
+#[test]
+fn values_must_be_finite_and_variances_positive() {
+    let spoil = |name: &str, value: f32| {
+        let mut file = ModelFile::from_bytes(GOLDEN).unwrap();
+        file.tensors.get_mut(name).unwrap().values[0] = value;
+        ModelFile::from_bytes(&file.to_bytes().unwrap()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        spoil("encoder.head.bias", f32::NAN),
+        "tensor 'encoder.head.bias' has the value NaN, expected finite numbers"
+    );
+    assert_eq!(
+        spoil("encoder.0.norm.running_var", -1.0),
+        "tensor 'encoder.0.norm.running_var' has a negative variance"
+    );
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    for len in (0..GOLDEN.len()).step_by(97) {
+        assert!(ModelFile::from_bytes(&GOLDEN[..len]).is_err(), "{len} bytes");
+    }
+}
+
+#[test]
+fn written_files_read_back_whole() {
+    let mut file = ModelFile::from_bytes(GOLDEN).unwrap();
+    file.calibration = Some(Calibration::try_new(vec![2.0, 1.0]).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    file.write(&path).unwrap();
+    file.write(&path).unwrap(); // replaces
+    assert_eq!(ModelFile::read(&path).unwrap(), file);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error() {
+    let file = ModelFile::from_bytes(GOLDEN).unwrap();
+    assert!(matches!(file.write("no/such/folder/model.safetensors"), Err(Error::Io { .. })));
+    assert!(matches!(ModelFile::read("no/such/file"), Err(Error::Io { .. })));
+}

@@ -1,0 +1,188 @@
+//! The Arrow types that hold images, and what each says about an image's shape before a row is read.
+
+use arrow::datatypes::{DataType, Field, Fields};
+
+use super::ImageShape;
+use super::metadata::{Axes, Layout, fixed_layout, variable_axes};
+use crate::error::{Error, Result};
+
+/// What kind of images an Arrow type holds. Checked at planning.
+///
+/// Accepted, each also as the values of a dictionary:
+///
+/// | Arrow type | image |
+/// |---|---|
+/// | Binary, LargeBinary, BinaryView | encoded bytes: PNG, JPEG, WebP, BMP, GIF or TIFF |
+/// | a struct with a field `bytes` of these | the same; other fields, such as a path, are never read |
+/// | lists of lists, or of lists of lists | H×W, or H×W×C |
+/// | `arrow.fixed_shape_tensor` | \[H, W\] or \[H, W, C\], or what its dimension names or its permutation say |
+/// | a flat list | H·W·C values of a shape that the reader must know |
+/// | a struct of `data` and `shape`, as `arrow.variable_shape_tensor` has | a shape a row |
+/// | Null | no image in any row |
+///
+/// Where: a list is a FixedSizeList, List, LargeList, ListView or LargeListView, and values are UInt8, Float16, Float32
+/// or Float64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageType {
+    kind: Kind,
+    /// What the type fixes of (H, W, C).
+    sides: [Option<usize>; 3],
+}
+
+/// How a row holds its image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Not at all.
+    Null,
+    /// As encoded bytes, in a struct's field `bytes` or alone.
+    Encoded,
+    /// As a flat list whose shape the type does not say.
+    Flat { values: Option<usize> },
+    /// As a flat list with a tensor's metadata.
+    Fixed(Layout),
+    /// As lists of lists (of lists).
+    Nested,
+    /// As a struct of a flat list and its shape.
+    Variable(Axes),
+}
+
+impl ImageType {
+    /// Reads the type of a column, and of its metadata the extension's name and shape.
+    ///
+    /// # Errors
+    /// [`Error::Type`] if the type holds no images, naming those accepted and the one that came, or if the tensor's
+    /// metadata is not readable or does not fit the list.
+    pub fn try_new(field: &Field) -> Result<Self> {
+        let data_type = match field.data_type() {
+            DataType::Dictionary(_, values) => values,
+            other => other,
+        };
+        match data_type {
+            DataType::Null => Ok(Self { kind: Kind::Null, sides: [None; 3] }),
+            DataType::Struct(fields) => Self::of_struct(field, fields),
+            data_type if is_binary(data_type) => Ok(Self { kind: Kind::Encoded, sides: [None; 3] }),
+            data_type => Self::of_lists(field, data_type),
+        }
+    }
+
+    /// The shape that the type fixes, (H, W, C).
+    pub fn shape(&self) -> Option<ImageShape> {
+        match self.sides {
+            [Some(height), Some(width), Some(channels)] => Some(ImageShape::new(height, width, channels)),
+            _ => None,
+        }
+    }
+
+    /// Checks, at planning, that images of this type can have shape `expected`, with nothing done to them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the type fixes another shape; [`Error::Type`] if it rules `expected` out in another way, such
+    /// as a flat list of another length, or more channels than an encoded image ever has.
+    pub fn check_shape(&self, expected: ImageShape) -> Result<()> {
+        if let Some(got) = self.shape() {
+            return if got == expected { Ok(()) } else { Err(Error::Shape { expected, got }) };
+        }
+        let wanted = [expected.height(), expected.width(), expected.channels()];
+        if self.sides.iter().zip(wanted).any(|(side, wanted)| side.is_some_and(|side| side != wanted)) {
+            let sides = self.sides.map(|side| side.map_or("any".to_owned(), |side| side.to_string())).join(", ");
+            return Err(Error::Type(format!("images have shape [{sides}], expected {expected}")));
+        }
+        match self.kind {
+            Kind::Flat { values: Some(values) } => check_length(values, expected).map_err(Error::Type),
+            Kind::Encoded if !matches!(expected.channels(), 1 | 3 | 4) => {
+                Err(Error::Type(format!("encoded images have 1, 3 or 4 channels, expected shape {expected}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    fn of_struct(field: &Field, fields: &Fields) -> Result<Self> {
+        let child = |name: &str| fields.iter().find(|field| field.name() == name).map(|field| field.data_type());
+        if child("bytes").is_some_and(is_binary) {
+            return Ok(Self { kind: Kind::Encoded, sides: [None; 3] });
+        }
+        // By the names alone: the extension's own name is lost in many an expression.
+        let (Some(data), Some(DataType::FixedSizeList(size, rank))) = (child("data"), child("shape")) else {
+            return Err(unsupported(field.data_type()));
+        };
+        let (levels, leaf) = levels(data);
+        if levels.len() != 1 || !is_pixel(leaf) || size.data_type() != &DataType::Int32 {
+            return Err(unsupported(field.data_type()));
+        }
+        let axes = variable_axes(field, usize::try_from(*rank).unwrap_or_default())?;
+        let channels = if axes.has_channels() { None } else { Some(1) };
+        Ok(Self { kind: Kind::Variable(axes), sides: [None, None, channels] })
+    }
+
+    fn of_lists(field: &Field, data_type: &DataType) -> Result<Self> {
+        let (levels, leaf) = levels(data_type);
+        if !is_pixel(leaf) {
+            return Err(unsupported(field.data_type()));
+        }
+        match levels[..] {
+            [values] => Self::of_flat_list(field, values),
+            [height, width] => Ok(Self { kind: Kind::Nested, sides: [height, width, Some(1)] }),
+            [height, width, channels] => Ok(Self { kind: Kind::Nested, sides: [height, width, channels] }),
+            _ => Err(unsupported(field.data_type())),
+        }
+    }
+
+    fn of_flat_list(field: &Field, values: Option<usize>) -> Result<Self> {
+        let Some(layout) = fixed_layout(field)? else {
+            return Ok(Self { kind: Kind::Flat { values }, sides: [None; 3] });
+        };
+        let shape = layout.shape();
+        if let Some(values) = values {
+            check_length(values, shape).map_err(|message| Error::Type(format!("tensor metadata: {message}")))?;
+        }
+        let sides = [shape.height(), shape.width(), shape.channels()].map(Some);
+        Ok(Self { kind: Kind::Fixed(layout), sides })
+    }
+}
+
+/// Says in both numbers that a flat list is not an image of some shape.
+pub(super) fn check_length(values: usize, shape: ImageShape) -> Result<(), String> {
+    if values == shape.len() {
+        Ok(())
+    } else {
+        Err(format!("a list of {values} values is no image of shape {shape}, which has {}", shape.len()))
+    }
+}
+
+/// The error of a type that holds no images.
+pub(super) fn unsupported(data_type: &DataType) -> Error {
+    Error::Type(format!(
+        "expected images: Binary, LargeBinary or BinaryView (PNG, JPEG, WebP, BMP, GIF, TIFF), a struct with such a field \
+         `bytes`, lists of UInt8, Float16, Float32 or Float64 (flat, H×W or H×W×C), arrow.fixed_shape_tensor or \
+         arrow.variable_shape_tensor; got {data_type}"
+    ))
+}
+
+fn is_binary(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+fn is_pixel(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::UInt8 | DataType::Float16 | DataType::Float32 | DataType::Float64)
+}
+
+/// The list levels around a type, outermost first, each with its length if it is fixed, and the type inside.
+fn levels(mut data_type: &DataType) -> (Vec<Option<usize>>, &DataType) {
+    let mut levels = Vec::new();
+    loop {
+        let (item, length) = match data_type {
+            DataType::FixedSizeList(item, length) => (item, usize::try_from(*length).ok()),
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item) => (item, None),
+            _ => return (levels, data_type),
+        };
+        levels.push(length);
+        data_type = item.data_type();
+    }
+}

@@ -1,0 +1,294 @@
+//! Which layers a configuration means, what their tensors are called in a file, and in which order a file holds them.
+
+use crate::config::Config;
+use crate::kernels::Geometry;
+
+/// From which grid to which a layer's convolution goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Convolution: large grid to small.
+    Down,
+    /// Transposed convolution: small grid to large.
+    Up,
+}
+
+/// What follows a layer's convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Batch norm and ReLU.
+    Norm,
+    /// A bias and an activation.
+    Bias(Activation),
+}
+
+/// What follows a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// Nothing.
+    Identity,
+    /// max(0, x), with derivative 0 at 0.
+    Relu,
+    /// 1 / (1 + exp(−x)).
+    Sigmoid,
+}
+
+/// Which side of a linear layer is an image that a file flattens as (C, H, W) and this crate as (H, W, C).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flattened {
+    Neither,
+    /// The encoder's head reads the last feature map.
+    Inputs {
+        pixels: usize,
+        channels: usize,
+    },
+    /// The decoder's stem writes the first.
+    Outputs {
+        pixels: usize,
+        channels: usize,
+    },
+}
+
+/// One layer: a convolution (or a linear layer, which is one on a single pixel) and its tail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerSpec {
+    /// The prefix of its tensors' names, such as `encoder.0`.
+    pub(crate) name: String,
+    pub(crate) geometry: Geometry,
+    pub(crate) direction: Direction,
+    pub(crate) tail: Tail,
+    flattened: Flattened,
+}
+
+/// What a tensor of a layer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Weight,
+    Bias,
+    Gamma,
+    Beta,
+    RunningMean,
+    RunningVariance,
+}
+
+/// The encoder's and the decoder's layers, first to last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Architecture {
+    pub(crate) encoder: Vec<LayerSpec>,
+    pub(crate) decoder: Vec<LayerSpec>,
+}
+
+impl Architecture {
+    /// # Source
+    /// `golden/reference.py`, class `Wae`.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { encoder: encoder(config), decoder: decoder(config) }
+    }
+
+    /// All layers, the encoder's first.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &LayerSpec> {
+        self.encoder.iter().chain(&self.decoder)
+    }
+}
+
+fn encoder(config: &Config) -> Vec<LayerSpec> {
+    let (image, network) = (config.image(), config.network());
+    let (mut grid, mut channels) = ((image.height(), image.width()), image.channels());
+    let mut layers = Vec::with_capacity(network.encoder_channels.len() + 1);
+    for (i, &width) in network.encoder_channels.iter().enumerate() {
+        let geometry = Geometry::same(grid, (channels, width), network.kernel, 2);
+        (grid, channels) = (geometry.small, width);
+        layers.push(LayerSpec {
+            name: format!("encoder.{i}"),
+            geometry,
+            direction: Direction::Down,
+            tail: Tail::Norm,
+            flattened: Flattened::Neither,
+        });
+    }
+    let pixels = grid.0 * grid.1;
+    layers.push(LayerSpec {
+        name: "encoder.head".to_owned(),
+        geometry: Geometry::linear(pixels * channels, config.latent_dim()),
+        direction: Direction::Down,
+        tail: Tail::Bias(Activation::Identity),
+        flattened: Flattened::Inputs { pixels, channels },
+    });
+    layers
+}
+
+fn decoder(config: &Config) -> Vec<LayerSpec> {
+    let (image, widths) = (config.image(), &config.network().decoder_channels);
+    let mut grids = vec![(image.height(), image.width())];
+    for i in 1..widths.len() {
+        grids.push((grids[i - 1].0.div_ceil(2), grids[i - 1].1.div_ceil(2)));
+    }
+    grids.reverse();
+    let pixels = grids[0].0 * grids[0].1;
+    let mut layers = vec![LayerSpec {
+        name: "decoder.stem".to_owned(),
+        geometry: Geometry::linear(config.latent_dim(), pixels * widths[0]),
+        direction: Direction::Down,
+        tail: Tail::Bias(Activation::Relu),
+        flattened: Flattened::Outputs { pixels, channels: widths[0] },
+    }];
+    let up = |name: String, grid, channels, stride, tail| LayerSpec {
+        name,
+        geometry: Geometry::same(grid, channels, config.network().kernel, stride),
+        direction: Direction::Up,
+        tail,
+        flattened: Flattened::Neither,
+    };
+    for (i, pair) in widths.windows(2).enumerate() {
+        layers.push(up(format!("decoder.{i}"), grids[i + 1], (pair[1], pair[0]), 2, Tail::Norm));
+    }
+    let channels = (image.channels(), widths[widths.len() - 1]);
+    layers.push(up("decoder.out".to_owned(), grids[grids.len() - 1], channels, 1, Tail::Bias(Activation::Sigmoid)));
+    layers
+}
+
+impl LayerSpec {
+    /// Whether it is a linear layer, whose tensors have no `conv` in their names.
+    fn is_linear(&self) -> bool {
+        self.flattened != Flattened::Neither
+    }
+
+    /// Channels that the layer puts out.
+    pub(crate) fn outputs(&self) -> usize {
+        match self.direction {
+            Direction::Down => self.geometry.small_channels,
+            Direction::Up => self.geometry.large_channels,
+        }
+    }
+
+    /// The layer's tensors: what for, name and shape in a file.
+    pub(crate) fn tensors(&self) -> Vec<(Role, String, Vec<usize>)> {
+        let (g, name) = (&self.geometry, &self.name);
+        let outputs = vec![self.outputs()];
+        let (prefix, shape) = if self.is_linear() {
+            (name.clone(), vec![g.small_channels, g.large_channels])
+        } else {
+            (format!("{name}.conv"), vec![g.small_channels, g.large_channels, g.kernel, g.kernel])
+        };
+        let mut tensors = vec![(Role::Weight, format!("{prefix}.weight"), shape)];
+        match self.tail {
+            Tail::Bias(_) => tensors.push((Role::Bias, format!("{prefix}.bias"), outputs)),
+            Tail::Norm => tensors.extend([
+                (Role::Gamma, format!("{name}.norm.weight"), outputs.clone()),
+                (Role::Beta, format!("{name}.norm.bias"), outputs.clone()),
+                (Role::RunningMean, format!("{name}.norm.running_mean"), outputs.clone()),
+                (Role::RunningVariance, format!("{name}.norm.running_var"), outputs),
+            ]),
+        }
+        tensors
+    }
+
+    /// The number of values a weight is summed over, as PyTorch's initialisation counts them: of a transposed convolution,
+    /// it takes the output channels.
+    pub(crate) fn fan_in(&self) -> usize {
+        self.geometry.taps() * self.geometry.large_channels
+    }
+
+    /// A tensor of a file, (C_small, C_large, k, k), in the order of the kernels, (k, k, C_large, C_small).
+    pub(crate) fn from_file(&self, role: Role, values: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; values.len()];
+        self.each_pair(role, |file, ours| out[ours] = values[file]);
+        out
+    }
+
+    /// The reverse of [`Self::from_file`].
+    pub(crate) fn to_file(&self, role: Role, values: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; values.len()];
+        self.each_pair(role, |file, ours| out[file] = values[ours]);
+        out
+    }
+
+    /// Calls `each` with a value's index in a file and its index here.
+    fn each_pair(&self, role: Role, mut each: impl FnMut(usize, usize)) {
+        let g = &self.geometry;
+        let (large, small, taps) = (g.large_channels, g.small_channels, g.taps());
+        let inputs = |i: usize| match self.flattened {
+            Flattened::Inputs { pixels, channels } => (i % pixels) * channels + i / pixels,
+            _ => i,
+        };
+        let outputs = |i: usize| match self.flattened {
+            Flattened::Outputs { pixels, channels } => (i % pixels) * channels + i / pixels,
+            _ => i,
+        };
+        match role {
+            Role::Weight => {
+                for b in 0..small {
+                    for a in 0..large {
+                        for tap in 0..taps {
+                            each((b * large + a) * taps + tap, (tap * large + inputs(a)) * small + outputs(b));
+                        }
+                    }
+                }
+            }
+            Role::Bias => (0..self.outputs()).for_each(|i| each(i, outputs(i))),
+            Role::Gamma | Role::Beta | Role::RunningMean | Role::RunningVariance => {
+                (0..self.outputs()).for_each(|i| each(i, i));
+            }
+        }
+    }
+}
+
+/// The number of trainable values, saturating where a hostile configuration overflows.
+pub(crate) fn parameters(config: &Config) -> usize {
+    let trainable = |role: &Role| !matches!(role, Role::RunningMean | Role::RunningVariance);
+    let values = |shape: &[usize]| shape.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
+    Architecture::new(config)
+        .layers()
+        .flat_map(LayerSpec::tensors)
+        .filter(|(role, ..)| trainable(role))
+        .fold(0, |sum, (_, _, shape)| sum.saturating_add(values(&shape)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainOptions;
+    use crate::image::ImageShape;
+
+    fn config(network: &str, shape: ImageShape) -> Config {
+        TrainOptions::try_from_options([("network", network.into())]).unwrap().config(shape).unwrap()
+    }
+
+    /// Counted by hand in reference/wae-facts: the paper's networks without the biases that a norm cancels.
+    #[test]
+    fn the_papers_networks_have_their_number_of_parameters() {
+        assert_eq!(parameters(&config("mnist", ImageShape::new(28, 28, 1))), 11_048_712 + 10_942_977);
+        assert_eq!(parameters(&config("celeba", ImageShape::new(64, 64, 3))), 18_265_280 + 21_474_435);
+    }
+
+    #[test]
+    fn layouts_round_trip_and_flatten_channels_last() {
+        let architecture = Architecture::new(&config("3,5", ImageShape::new(7, 6, 2)));
+        for layer in architecture.layers() {
+            for (role, _, shape) in layer.tensors() {
+                let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
+                assert_eq!(layer.to_file(role, &layer.from_file(role, &values)), values, "{} {role:?}", layer.name);
+            }
+        }
+        // 7×6 → 2×2 pixels of 5 channels: the second input in a file is pixel (0, 1) of channel 0, here value 5.
+        let head = &architecture.encoder[2];
+        let values: Vec<f32> = (0..20 * 64).map(|i| i as f32).collect();
+        assert_eq!(head.from_file(Role::Weight, &values[..20 * head.outputs()])[5 * head.outputs()], 1.0);
+    }
+
+    #[test]
+    fn names_and_shapes_are_pytorchs() {
+        let architecture = Architecture::new(&config("celeba", ImageShape::new(64, 64, 3)));
+        let tensors: Vec<_> = architecture.layers().flat_map(LayerSpec::tensors).map(|(_, n, s)| (n, s)).collect();
+        for (name, shape) in [
+            ("encoder.0.conv.weight", vec![128, 3, 5, 5]),
+            ("encoder.3.norm.running_var", vec![1024]),
+            ("encoder.head.weight", vec![64, 1024 * 16]),
+            ("decoder.stem.bias", vec![1024 * 64]),
+            ("decoder.2.conv.weight", vec![256, 128, 5, 5]),
+            ("decoder.out.conv.weight", vec![128, 3, 5, 5]),
+            ("decoder.out.conv.bias", vec![3]),
+        ] {
+            assert!(tensors.contains(&(name.to_owned(), shape.clone())), "{name} {shape:?}");
+        }
+    }
+}

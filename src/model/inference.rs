@@ -1,0 +1,183 @@
+//! A trained model applied to images: slices in, slices out, no graph.
+//!
+//! Norms are folded into the weights before them, `γ·(w·x − μ)/√(σ² + ε) + β = (w·γ/√(σ² + ε))·x + (β − μ·γ/√(σ² + ε))`,
+//! and the weights are packed once, when the model is loaded.
+
+use rayon::prelude::*;
+
+use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail};
+use crate::calibrate::Calibration;
+use crate::checkpoint::{ModelFile, Tensors};
+use crate::config::{Config, Cost};
+use crate::error::{Error, Result};
+use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights};
+
+/// Images that pass through the layers together: enough to fill every register tile, few enough that the activations of
+/// small networks stay in cache and those of large ones in memory.
+const IMAGES: usize = 96;
+
+/// A trained model, ready to encode, decode and score.
+///
+/// It holds its weights packed for the machine it was loaded on, and computes on rayon's threads. An image's result is the
+/// same bits whatever images stand beside it. Share it behind an [`std::sync::Arc`].
+#[derive(Debug)]
+pub struct Wae {
+    config: Config,
+    encoder: Vec<Layer>,
+    decoder: Vec<Layer>,
+    calibration: Option<Calibration>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    weights: Weights,
+    shift: Vec<f32>,
+    activation: Activation,
+}
+
+#[derive(Debug)]
+enum Weights {
+    Down(DownWeights),
+    Up(UpWeights),
+}
+
+impl Wae {
+    /// Folds and packs the weights of a model file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the file lacks a tensor; a [`ModelFile`] that was read from bytes has all of them.
+    pub fn try_new(file: &ModelFile) -> Result<Self> {
+        Self::from_tensors(file.config().clone(), file.tensors(), file.calibration().cloned())
+    }
+
+    pub(crate) fn from_tensors(config: Config, tensors: &Tensors, calibration: Option<Calibration>) -> Result<Self> {
+        let architecture = Architecture::new(&config);
+        let layers =
+            |specs: &[LayerSpec]| specs.iter().map(|spec| Layer::try_new(spec, tensors)).collect::<Result<_>>();
+        Ok(Self {
+            encoder: layers(&architecture.encoder)?,
+            decoder: layers(&architecture.decoder)?,
+            config,
+            calibration,
+        })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The scores of the held-out rows, if the model has any.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// Latent codes of images.
+    ///
+    /// # Shapes
+    /// (N, H, W, C), values in [0, 1] → (N, Z).
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the number of values is no multiple of H·W·C.
+    pub fn encode(&self, images: &[f32]) -> Result<Vec<f32>> {
+        apply(&self.encoder, images, self.config.image().len(), self.config.latent_dim())
+    }
+
+    /// Images of latent codes.
+    ///
+    /// # Shapes
+    /// (N, Z) → (N, H, W, C), values in [0, 1].
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the number of values is no multiple of Z.
+    pub fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
+        apply(&self.decoder, codes, self.config.latent_dim(), self.config.image().len())
+    }
+
+    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
+    ///
+    /// # Shapes
+    /// (N, H, W, C) twice → (N,).
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the two differ in length or are no whole number of images.
+    pub fn costs(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
+        let len = self.config.image().len();
+        if images.len() != reconstructions.len() || !images.len().is_multiple_of(len) {
+            return Err(Error::Data(format!(
+                "{} and {} values are not two equal numbers of images of {len} values",
+                images.len(),
+                reconstructions.len()
+            )));
+        }
+        let cost = match self.config.cost() {
+            Cost::Squared => crate::objective::cost::squared,
+        };
+        Ok(images.par_chunks(len).zip(reconstructions.par_chunks(len)).map(|(x, y)| cost(x, y)).collect())
+    }
+
+    /// Bytes of memory that the packed weights hold.
+    pub fn memory(&self) -> usize {
+        let weights = |layer: &Layer| match &layer.weights {
+            Weights::Down(weights) => weights.memory(),
+            Weights::Up(weights) => weights.memory(),
+        };
+        self.encoder.iter().chain(&self.decoder).map(weights).sum()
+    }
+}
+
+fn apply(layers: &[Layer], input: &[f32], input_len: usize, output_len: usize) -> Result<Vec<f32>> {
+    if !input.len().is_multiple_of(input_len) {
+        return Err(Error::Data(format!("{} values are no multiple of the {input_len} that a row has", input.len())));
+    }
+    let mut output = Vec::with_capacity(input.len() / input_len * output_len);
+    for rows in input.chunks(IMAGES * input_len) {
+        let mut values = None;
+        for layer in layers {
+            values = Some(layer.apply(values.as_deref().unwrap_or(rows)));
+        }
+        output.extend(values.unwrap_or_default());
+    }
+    Ok(output)
+}
+
+impl Layer {
+    fn try_new(spec: &LayerSpec, tensors: &Tensors) -> Result<Self> {
+        let tensor = |wanted: Role| -> Result<Vec<f32>> {
+            let found = spec.tensors().into_iter().find(|(role, ..)| *role == wanted);
+            let (_, name, _) = found.ok_or_else(|| Error::Model(format!("{} has no {wanted:?}", spec.name)))?;
+            let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
+            Ok(spec.from_file(wanted, &tensor.values))
+        };
+        let (scale, shift, activation) = match spec.tail {
+            Tail::Bias(activation) => (None, tensor(Role::Bias)?, activation),
+            Tail::Norm => {
+                let (mean, variance) = (tensor(Role::RunningMean)?, tensor(Role::RunningVariance)?);
+                let (gamma, beta) = (tensor(Role::Gamma)?, tensor(Role::Beta)?);
+                let deviation = |v: f32| (f64::from(v) + EPSILON).sqrt();
+                let scale: Vec<f32> =
+                    gamma.iter().zip(&variance).map(|(g, v)| (f64::from(*g) / deviation(*v)) as f32).collect();
+                let shift = (0..beta.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
+                (Some(scale), shift, Activation::Relu)
+            }
+        };
+        let weights = tensor(Role::Weight)?;
+        let weights = match spec.direction {
+            Direction::Down => Weights::Down(DownWeights::new(spec.geometry, &weights, scale.as_deref())),
+            Direction::Up => Weights::Up(UpWeights::new(spec.geometry, &weights, scale.as_deref())),
+        };
+        Ok(Self { weights, shift, activation })
+    }
+
+    fn apply(&self, input: &[f32]) -> Vec<f32> {
+        let epilogue = Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu };
+        let mut output = match &self.weights {
+            Weights::Down(weights) => weights.apply(input, epilogue),
+            Weights::Up(weights) => weights.apply(input, epilogue),
+        };
+        if self.activation == Activation::Sigmoid {
+            crate::kernels::sigmoid(&mut output);
+        }
+        output
+    }
+}

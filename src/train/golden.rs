@@ -1,0 +1,149 @@
+//! The golden values of `fixtures/golden`: every stage, every gradient, three steps of Adam.
+//!
+//! Errors are max|a − b| / max|b| over a tensor, as some gradients are exactly 0. PyTorch in f32 itself reaches 1.4e-6 on
+//! the gradients; 1e-4 leaves room for other orders of summation and none for another formula.
+
+use rstest::rstest;
+use safetensors::SafeTensors;
+
+use super::*;
+use crate::checkpoint::Tensors;
+
+const TOLERANCE: f64 = 1e-4;
+
+struct Golden {
+    model: ModelFile,
+    after: Vec<u8>,
+    values: Vec<u8>,
+    scalars: serde_json::Value,
+}
+
+fn golden(name: &str) -> Golden {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/golden");
+    let read = |kind: &str| std::fs::read(format!("{folder}/{name}.{kind}")).unwrap();
+    Golden {
+        model: ModelFile::from_bytes(&read("model.safetensors")).unwrap(),
+        after: read("after.safetensors"),
+        values: read("values.safetensors"),
+        scalars: serde_json::from_slice(&read("json")).unwrap(),
+    }
+}
+
+/// A golden tensor of f64 values in PyTorch's layout.
+fn tensor(file: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
+    let file = SafeTensors::deserialize(file).unwrap();
+    let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let values = match view.dtype() {
+        safetensors::Dtype::F64 => view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        _ => view.data().as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+    };
+    (view.shape().to_vec(), values)
+}
+
+/// (N, C, H, W) to (N, H, W, C).
+fn channels_last((shape, values): (Vec<usize>, Vec<f64>)) -> Vec<f64> {
+    let [n, c, h, w] = shape[..] else { panic!("{shape:?} is not an image batch") };
+    let mut out = vec![0.0; values.len()];
+    for (i, value) in values.into_iter().enumerate() {
+        let (x, y, channel, image) = (i % w, i / w % h, i / (w * h) % c, i / (w * h * c));
+        out[((image * h + y) * w + x) * c + channel] = value;
+    }
+    assert!(n > 0);
+    out
+}
+
+fn assert_close(name: &str, got: &[f32], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    let error = got.iter().zip(expected).fold(0.0_f64, |m, (a, b)| m.max((f64::from(*a) - b).abs()));
+    // A gradient that is exactly 0 in the reference (a bias before a norm has none) must be 0 up to rounding here.
+    assert!(error <= TOLERANCE * largest.max(1e-6), "{name}: error {error:e}, largest value {largest:e}");
+}
+
+#[rstest]
+#[case("golden")]
+#[case("digit")]
+fn eval_mode(#[case] name: &str) {
+    let golden = golden(name);
+    let wae = Wae::try_new(&golden.model).unwrap();
+    let images: Vec<f32> = channels_last(tensor(&golden.values, "images")).iter().map(|v| *v as f32).collect();
+    let codes = wae.encode(&images).unwrap();
+    assert_close("latent", &codes, &tensor(&golden.values, "eval.latent").1);
+    let reconstructions = wae.decode(&codes).unwrap();
+    assert_close("image", &reconstructions, &channels_last(tensor(&golden.values, "eval.image")));
+    assert_close("cost", &wae.costs(&images, &reconstructions).unwrap(), &tensor(&golden.values, "eval.cost").1);
+}
+
+#[rstest]
+#[case("golden")]
+#[case("digit")]
+fn training_mode_gradients_and_three_steps(#[case] name: &str) {
+    let golden = golden(name);
+    let config = golden.model.config().clone();
+    let images: Vec<f32> = channels_last(tensor(&golden.values, "images")).iter().map(|v| *v as f32).collect();
+    let shape = config.image();
+    let rows = images.len() / shape.len();
+    let images = ops::tensor(images, &[rows, shape.height(), shape.width(), shape.channels()]).unwrap();
+
+    let mut network = Network::from_tensors(&config, golden.model.tensors()).unwrap();
+    let codes = network.encode(&images).unwrap();
+    let close =
+        |name: &str, got: &Tensor, expected: Vec<f64>| ops::with_values(got, |got| assert_close(name, got, &expected));
+    close("latent", &codes, tensor(&golden.values, "train.latent").1).unwrap();
+    let decoded = network.decode(&codes).unwrap();
+    close("image", &decoded, channels_last(tensor(&golden.values, "train.image"))).unwrap();
+
+    let mut network = Network::from_tensors(&config, golden.model.tensors()).unwrap();
+    let rate = golden.scalars["learning_rate"].as_f64().unwrap();
+    for i in 0..3 {
+        let prior: Vec<f32> = tensor(&golden.values, &format!("prior.{i}")).1.iter().map(|v| *v as f32).collect();
+        let [cost, divergence, loss] = gradients(&mut network, &config, &images, &prior).unwrap();
+        if i == 0 {
+            assert_gradients(&golden, &network.gradients().unwrap());
+        }
+        let expected = |key: &str| golden.scalars["steps"][i][key].as_f64().unwrap();
+        assert!((divergence - expected("mmd")).abs() < 1e-6, "MMD² of step {i}: {divergence}");
+        assert!((cost / expected("cost") - 1.0).abs() < 1e-6, "cost of step {i}: {cost}");
+        assert!((loss / expected("loss") - 1.0).abs() < 1e-5, "loss of step {i}: {loss}");
+        network.step(rate).unwrap();
+    }
+    for (name, got) in network.tensors().unwrap() {
+        assert_close(&name, &got.values, &tensor(&golden.after, &name).1);
+    }
+}
+
+fn assert_gradients(golden: &Golden, got: &Tensors) {
+    let file = SafeTensors::deserialize(&golden.values).unwrap();
+    let names: Vec<_> = file.names().into_iter().filter_map(|n| n.strip_prefix("grad.")).collect();
+    assert_eq!(names.len(), got.len(), "every parameter has a gradient");
+    for name in names {
+        assert_close(name, &got[name].values, &tensor(&golden.values, &format!("grad.{name}")).1);
+    }
+}
+
+#[rstest]
+#[case("golden")]
+#[case("digit")]
+fn divergences(#[case] name: &str) {
+    use crate::config::{IMQ_SCALES, KernelKind};
+    let golden = golden(name);
+    let (shape, q) = tensor(&golden.values, "mmd.q");
+    let p = tensor(&golden.values, "mmd.p").1;
+    let dim = shape[1];
+    let narrow = |x: &[f64]| x.iter().map(|v| *v as f32).collect::<Vec<f32>>();
+    let wide = |x: &[f64]| Tensor::from_slice(x, (x.len() / dim, dim), &Device::Cpu).unwrap();
+    for scale in ["1.0", "1.5"] {
+        for (key, kind, scales) in [
+            ("imq 7 scales", KernelKind::Imq, &IMQ_SCALES[..]),
+            ("imq 1 scale", KernelKind::Imq, &[1.0]),
+            ("rbf", KernelKind::Rbf, &[]),
+        ] {
+            let expected = golden.scalars["mmd"][format!("{key} scale {scale}")].as_f64().unwrap();
+            let kernel = mmd::Kernel::new(kind, scales, dim, scale.parse().unwrap());
+            let got = mmd::value(&kernel, &narrow(&q), &narrow(&p), dim).unwrap();
+            assert!((got - expected).abs() < 1e-6, "{key}, scale {scale}: {got}, expected {expected}");
+            let got: f64 = mmd::graph(&kernel, &wide(&q), &wide(&p)).unwrap().to_scalar().unwrap();
+            assert!((got - expected).abs() < 1e-12, "{key}, scale {scale}: {got}, expected {expected}");
+        }
+    }
+}
