@@ -71,7 +71,14 @@ fn rows(batch: &RecordBatch) -> Result<Vec<Vec<String>>, DataFusionError> {
         .iter()
         .map(|column| ArrayFormatter::try_new(column as &dyn Array, &options))
         .collect::<Result<Vec<_>, _>>()?;
-    (0..batch.num_rows()).map(|row| formatters.iter().map(|f| Ok(f.value(row).try_to_string()?)).collect()).collect()
+    (0..batch.num_rows())
+        .map(|row| formatters.iter().map(|f| Ok(one_line(&f.value(row).try_to_string()?))).collect())
+        .collect()
+}
+
+/// A plan's lines in one, since a line of a script is a row.
+fn one_line(cell: &str) -> String {
+    cell.lines().map(str::trim).collect::<Vec<_>>().join(" / ")
 }
 
 fn run(file: &Path) -> Result<(), Failed> {

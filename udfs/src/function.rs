@@ -221,7 +221,7 @@ pub(crate) fn default_model<'a>(function: &str, options: &'a WaeOptions) -> Resu
 fn literal_model<'a>(function: &str, value: &'a ScalarValue) -> Result<&'a str> {
     match value.try_as_str() {
         Some(Some(name)) => Ok(name),
-        Some(None) => plan_err!("{function}: model must be a model's name, got NULL"),
-        None => plan_err!("{function}: model must be a string, got {value} of type {}", value.data_type()),
+        _ if value.is_null() => plan_err!("{function}: model must be a model's name, got NULL"),
+        _ => plan_err!("{function}: model must be a string, got {value} of type {}", value.data_type()),
     }
 }

@@ -12,7 +12,7 @@
 //!     "SELECT epoch, loss FROM wae_train((SELECT image FROM 'fixtures/fashion/train.parquet'), model => 'fashion')",
 //!     "SET wae.model = 'fashion'",
 //!     // The ten strangest images.
-//!     "SELECT image['path'], wae_reconstruction_cost(image) AS cost
+//!     "SELECT label, wae_reconstruction_cost(image) AS cost
 //!      FROM 'fixtures/fashion/test.parquet' ORDER BY cost DESC LIMIT 10",
 //!     // Outliers: at most 1 % false alarms, on average over calibration draws, on rows like the training set.
 //!     "SELECT count(*) FROM 'fixtures/fashion/test.parquet' WHERE wae_is_outlier(image, 0.01)",
@@ -95,7 +95,10 @@ pub use crate::train::WaeTrainExec;
 /// table functions named arguments.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off every
-/// column that it reads from Parquet. Options of the plugin that the context has already are kept.
+/// column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the physical
+/// plan of a UNION but not into the logical one, which DataFusion then takes for an error of its planner under an
+/// aggregate; so `datafusion.execution.skip_physical_aggregate_schema_check = true` is set too. Options of the plugin that
+/// the context has already are kept.
 ///
 /// # Errors
 /// Those of DataFusion's registration.
@@ -105,6 +108,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
         let mut state = state.write();
         let config = state.config_mut().options_mut();
         config.execution.parquet.skip_metadata = false;
+        config.execution.skip_physical_aggregate_schema_check = true;
         if config.extensions.get::<WaeOptions>().is_none() {
             config.extensions.insert(WaeOptions::default());
         }

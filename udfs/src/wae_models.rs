@@ -89,7 +89,7 @@ fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: 
         integer(bytes),
         text(&sha256),
         Arc::new(TimestampMicrosecondArray::from(vec![created]).with_timezone("UTC")),
-        Arc::new(BooleanArray::from(vec![file.calibration().is_some_and(|c| !c.is_empty())])),
+        Arc::new(BooleanArray::from(vec![file.calibration().is_some()])),
     ];
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

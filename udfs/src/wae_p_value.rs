@@ -62,7 +62,7 @@ pub(crate) fn p_values(batch: &Batch<'_>) -> Result<Vec<Option<f64>>> {
 
 /// The model's calibration; a model trained without held-out rows has none.
 pub(crate) fn calibration<'a>(function: &str, model: &'a LoadedModel) -> Result<&'a Calibration> {
-    match model.wae().calibration().filter(|c| !c.is_empty()) {
+    match model.wae().calibration() {
         Some(calibration) => Ok(calibration),
         None => plan_err!(
             "{function}: model '{}' has no calibration, expected one trained with holdout above 0",

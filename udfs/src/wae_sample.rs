@@ -7,7 +7,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_err};
-use wae_core::objective::prior;
+use wae_core::objective;
 
 use crate::args::{fixed_size_list, to_bytes};
 use crate::error::exec_error;
@@ -53,7 +53,7 @@ fn sample(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     let config = model.wae().config();
-    let codes = prior::sample(config.prior(), count, config.latent_dim(), seed);
+    let codes = objective::sample(config.prior(), count, config.latent_dim(), seed);
     for codes in codes.chunks(batch_size * config.latent_dim()) {
         let rows = codes.len() / config.latent_dim();
         let images = model.wae().decode(codes).map_err(|e| exec_error(WAE_SAMPLE.name, &e))?;
