@@ -295,3 +295,6 @@ fn row_sizes(sizes: &Int32Array, index: usize, rank: usize) -> Result<Vec<usize>
     let read: Option<Vec<usize>> = range.map(|at| size(at).flatten()).collect();
     read.ok_or_else(|| Error::Data("the shape of a tensor has a null or negative size".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,9 @@ pub(super) struct Axes {
 impl Axes {
     /// Reads the dimensions' names, which the specification gives to the stored order, where they are those of an image;
     /// otherwise the permutation's order, dimension `permutation[i]` being the i-th of (H, W, C); otherwise that order.
+    ///
+    /// pyarrow 26 agrees where the permutation is its own inverse. On a cycle of three its `to_tensor` and
+    /// `from_numpy_ndarray` take the inverse; here the specification decides, and names decide before it.
     fn try_new(rank: usize, names: &[Option<String>], permutation: Option<&[usize]>) -> Result<Self> {
         if !(2..=3).contains(&rank) {
             return Err(Error::Type(format!(
@@ -203,5 +206,128 @@ impl Layout {
             .flat_map(|y| (0..width).flat_map(move |x| (0..channels).map(move |k| y * h + x * w + k * c)))
             .filter_map(|at| values.get(at).copied())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn field(extension: &str, json: &str) -> Field {
+        let metadata = [(NAME_KEY, extension), (METADATA_KEY, json)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        Field::new("image", DataType::Null, true).with_metadata(metadata.into())
+    }
+
+    fn read(json: &str) -> Result<Layout> {
+        fixed_layout(&field(FIXED_SHAPE, json)).map(Option::unwrap)
+    }
+
+    fn shape(height: usize, width: usize, channels: usize) -> ImageShape {
+        ImageShape::new(height, width, channels)
+    }
+
+    /// What pyarrow 26.0.1 writes for `fixed_shape_tensor(value_type, shape, dim_names, permutation)`, read off its
+    /// serialised schemas, and its `storage_type`: `fixed_size_list<item: uint8>`, items nullable.
+    #[rstest]
+    #[case::named(r#"{"shape":[28,28,1],"dim_names":["H","W","C"]}"#, shape(28, 28, 1), [28, 1, 1])]
+    #[case::bare(r#"{"shape":[3,28,30]}"#, shape(3, 28, 30), [840, 30, 1])]
+    #[case::grey(r#"{"shape":[28,30]}"#, shape(28, 30, 1), [30, 1, 1])]
+    #[case::permuted(r#"{"shape":[3,2,4],"permutation":[1,2,0]}"#, shape(2, 4, 3), [4, 1, 8])]
+    #[case::both(r#"{"shape":[3,2,4],"permutation":[1,2,0],"dim_names":["C","H","W"]}"#, shape(2, 4, 3), [4, 1, 8])]
+    #[case::identity(r#"{"shape":[3,2,4],"permutation":[0,1,2],"dim_names":["C","H","W"]}"#, shape(2, 4, 3), [4, 1, 8])]
+    fn pyarrow_metadata(#[case] json: &str, #[case] shape: ImageShape, #[case] strides: [usize; 3]) {
+        assert_eq!(read(json).unwrap(), Layout { shape, strides });
+    }
+
+    #[rstest]
+    #[case::arrow_rs_key(r#"{"shape":[3,2,4],"permutations":[1,2,0]}"#, shape(2, 4, 3))]
+    #[case::the_columnar_specifications_example(
+        r#"{"shape":[100,200,500],"permutation":[2,0,1]}"#,
+        shape(500, 100, 200)
+    )]
+    #[case::nulls(r#"{"shape":[2,4,3],"permutation":null,"permutations":null,"dim_names":null}"#, shape(2, 4, 3))]
+    #[case::unknown_keys(r#"{"shape":[2,4],"colour":{"space":"sRGB"}}"#, shape(2, 4, 1))]
+    #[case::names_without_permutation(r#"{"shape":[3,2,4],"dim_names":["C","H","W"]}"#, shape(2, 4, 3))]
+    #[case::lower_case(r#"{"shape":[4,2],"dim_names":["w","h"]}"#, shape(2, 4, 1))]
+    #[case::other_names(r#"{"shape":[2,4,3],"dim_names":["a","b",null]}"#, shape(2, 4, 3))]
+    #[case::too_few_names(r#"{"shape":[2,4,3],"dim_names":["W","H"]}"#, shape(2, 4, 3))]
+    #[case::a_name_twice(r#"{"shape":[2,4,3],"dim_names":["C","H","C"]}"#, shape(2, 4, 3))]
+    fn lenient_metadata(#[case] json: &str, #[case] expected: ImageShape) {
+        assert_eq!(read(json).unwrap().shape(), expected);
+    }
+
+    #[rstest]
+    #[case::not_json("[[", "the metadata of arrow.fixed_shape_tensor is not readable")]
+    #[case::no_shape(r#"{"shape":null}"#, "has no shape, expected [H, W] or [H, W, C]")]
+    #[case::empty("", "has no shape, expected [H, W] or [H, W, C]")]
+    #[case::one_dimension(r#"{"shape":[8]}"#, "a tensor of 1 dimensions is no image, expected [H, W] or [H, W, C]")]
+    #[case::four(r#"{"shape":[1,2,4,3]}"#, "a tensor of 4 dimensions is no image")]
+    #[case::zero(r#"{"shape":[2,0,3]}"#, "a tensor of shape [2, 0, 3] is no image")]
+    #[case::negative(r#"{"shape":[2,-4,3]}"#, "is not readable")]
+    #[case::overflow(
+        r#"{"shape":[4294967296,4294967296,3]}"#,
+        "a tensor of shape [4294967296, 4294967296, 3] is no image"
+    )]
+    #[case::repeated(
+        r#"{"shape":[2,4,3],"permutation":[0,0,1]}"#,
+        "the permutation [0, 0, 1] of a tensor does not order 3"
+    )]
+    #[case::outside(
+        r#"{"shape":[2,4,3],"permutation":[1,2,3]}"#,
+        "the permutation [1, 2, 3] of a tensor does not order 3"
+    )]
+    #[case::short(r#"{"shape":[2,4,3],"permutation":[1,0]}"#, "the permutation [1, 0] of a tensor does not order 3")]
+    fn bad_metadata(#[case] json: &str, #[case] message: &str) {
+        let error = read(json).unwrap_err();
+        assert!(matches!(error, Error::Type(_)), "{error:?}");
+        assert!(error.to_string().contains(message), "{error}");
+    }
+
+    #[test]
+    fn written_metadata_is_pyarrows() {
+        let field = tensor_field("image", DataType::Float32, &[("H", 2), ("W", 4), ("C", 3)], false);
+        assert_eq!(field.extension_type_name(), Some("arrow.fixed_shape_tensor"));
+        assert_eq!(field.extension_type_metadata(), Some(r#"{"shape":[2,4,3],"dim_names":["H","W","C"]}"#));
+        let item = Field::new("item", DataType::Float32, true);
+        assert_eq!(field.data_type(), &DataType::FixedSizeList(item.into(), 24));
+        assert!(!field.is_nullable());
+    }
+
+    #[test]
+    fn a_list_beyond_the_largest_is_clamped() {
+        let field = tensor_field("image", DataType::UInt8, &[("H", usize::MAX), ("W", 2)], true);
+        assert!(matches!(field.data_type(), DataType::FixedSizeList(_, i32::MAX)));
+    }
+
+    #[test]
+    fn channels_move_last() {
+        // Channel-first: red 0..4, green 10..14.
+        let layout = read(r#"{"shape":[2,2,2],"dim_names":["C","H","W"]}"#).unwrap();
+        assert_eq!(layout.arrange(vec![0, 1, 2, 3, 10, 11, 12, 13]), [0, 10, 1, 11, 2, 12, 3, 13]);
+        assert_eq!(Layout::row_major(layout.shape()).arrange(vec![7; 8]), [7; 8]);
+    }
+
+    #[test]
+    fn the_variable_tensors_metadata_is_optional() {
+        let plain = Axes { height: 0, width: 1, channels: Some(2) };
+        assert_eq!(variable_axes(&Field::new("image", DataType::Null, true), 3).unwrap(), plain);
+        let variable = |json| variable_axes(&field("arrow.variable_shape_tensor", json), 3);
+        assert_eq!(variable("").unwrap(), plain);
+        assert_eq!(variable(r#"{"uniform_shape":[400,null,3]}"#).unwrap(), plain);
+        let first = Axes { height: 1, width: 2, channels: Some(0) };
+        assert_eq!(variable(r#"{"dim_names":["C","H","W"]}"#).unwrap(), first);
+        assert_eq!(variable(r#"{"permutation":[1,2,0]}"#).unwrap(), first);
+    }
+
+    proptest! {
+        #[test]
+        fn no_metadata_panics(json in ".{0,40}", numbers in prop::collection::vec(any::<u64>(), 0..5), order in prop::collection::vec(0_u64..4, 0..5)) {
+            let _ = read(&json);
+            let _ = read(&format!(r#"{{"shape":{json}}}"#));
+            let _ = read(&format!(r#"{{"shape":{numbers:?},"permutation":{order:?}}}"#));
+        }
     }
 }
