@@ -1,1 +1,153 @@
-//! udfs
+//! Wasserstein auto-encoders as SQL functions for Apache DataFusion.
+//!
+//! Models are trained, and images encoded, decoded and scored for anomalies, in SQL over Arrow columns. A model is one
+//! safetensors file in the folder `wae.model_dir`.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> datafusion::error::Result<()> {
+//! let ctx = datafusion_wae::session_context()?;
+//! for sql in [
+//!     // A row an epoch, streamed while the model trains.
+//!     "SELECT epoch, loss FROM wae_train((SELECT image FROM 'fixtures/fashion/train.parquet'), model => 'fashion')",
+//!     "SET wae.model = 'fashion'",
+//!     // The ten strangest images.
+//!     "SELECT label, wae_reconstruction_cost(image) AS cost
+//!      FROM 'fixtures/fashion/test.parquet' ORDER BY cost DESC LIMIT 10",
+//!     // Outliers: at most 1 % false alarms, on average over calibration draws, on rows like the training set.
+//!     "SELECT count(*) FROM 'fixtures/fashion/test.parquet' WHERE wae_is_outlier(image, 0.01)",
+//!     // Embeddings, and images from the prior.
+//!     "SELECT wae_encode(image) AS code FROM 'fixtures/fashion/test.parquet'",
+//!     "SELECT image_encode(image) AS png FROM wae_sample(16)",
+//! ] {
+//!     ctx.sql(sql).await?.show().await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A context that exists already takes the functions with [`register_all`]:
+//!
+//! ```
+//! use datafusion::prelude::SessionContext;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> datafusion::error::Result<()> {
+//! let ctx = SessionContext::new();
+//! datafusion_wae::register_all(&ctx)?;
+//! let models = ctx.sql("SELECT name, latent_dim FROM wae_models()").await?.collect().await?;
+//! # assert!(models.iter().all(|b| b.num_rows() == 0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | scalar function | gives |
+//! |---|---|
+//! | `wae_encode(image [, model])` | the latent code |
+//! | `wae_decode(latent [, model])` | the image of a code |
+//! | `wae_reconstruct(image [, model])` | the image, encoded and decoded |
+//! | `wae_reconstruction_cost(image [, model])` | how far that is from the image |
+//! | `wae_p_value(image [, model [, score]])` | how unusual that is |
+//! | `wae_is_outlier(image [, alpha [, model [, score]]])` | whether it is too unusual |
+//! | `image_decode(bytes [, height, width, channels])` | an image tensor |
+//! | `image_encode(image [, format])` | the bytes of a PNG or JPEG file |
+//!
+//! | table function | rows |
+//! |---|---|
+//! | `wae_train(source, model => '...', options...)` | one an epoch |
+//! | `wae_history(model)` | the same, of a model that was trained or is being trained |
+//! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
+//! | `wae_models()` | the models there are |
+//! | `read_images(glob)` | files, with their bytes |
+
+mod args;
+mod error;
+mod function;
+mod image_decode;
+mod image_encode;
+mod models;
+mod options;
+mod read_images;
+mod rows;
+mod table_function;
+mod train;
+mod wae_decode;
+mod wae_encode;
+mod wae_history;
+mod wae_is_outlier;
+mod wae_models;
+mod wae_p_value;
+mod wae_reconstruct;
+mod wae_reconstruction_cost;
+mod wae_sample;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+pub use crate::options::{OnError, WaeOptions};
+use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
+pub use crate::train::WaeTrainExec;
+
+/// Registers everything with a context: the options `wae.*`, the scalar and table functions, and the planner that gives
+/// table functions named arguments.
+///
+/// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off every
+/// column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the physical
+/// plan of a UNION but not into the logical one, which DataFusion then takes for an error of its planner under an
+/// aggregate; so `datafusion.execution.skip_physical_aggregate_schema_check = true` is set too. Options of the plugin that
+/// the context has already are kept.
+///
+/// # Errors
+/// Those of DataFusion's registration.
+pub fn register_all(ctx: &SessionContext) -> Result<()> {
+    let options = {
+        let state = ctx.state_ref();
+        let mut state = state.write();
+        let config = state.config_mut().options_mut();
+        config.execution.parquet.skip_metadata = false;
+        config.execution.skip_physical_aggregate_schema_check = true;
+        if config.extensions.get::<WaeOptions>().is_none() {
+            config.extensions.insert(WaeOptions::default());
+        }
+        WaeOptions::of(config)
+    };
+    for function in functions(&options) {
+        ctx.register_udf(function);
+    }
+    for function in TABLE_FUNCTIONS {
+        ctx.register_udtf(function.name, Arc::new(Positional(function)));
+    }
+    ctx.register_relation_planner(Arc::new(WaeRelationPlanner))
+}
+
+/// The scalar functions, under the default options; a session's own come with its next `SET`.
+pub fn all_functions() -> Vec<ScalarUDF> {
+    functions(&WaeOptions::default())
+}
+
+/// A context with everything registered, in which a file can be named in FROM by its path.
+///
+/// # Errors
+/// Those of [`register_all`].
+pub fn session_context() -> Result<SessionContext> {
+    let config = SessionConfig::new().with_information_schema(true);
+    let ctx = SessionContext::new_with_config(config).enable_url_table();
+    register_all(&ctx)?;
+    Ok(ctx)
+}
+
+fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
+    vec![
+        wae_encode::wae_encode_udf(options),
+        wae_decode::wae_decode_udf(options),
+        wae_reconstruct::wae_reconstruct_udf(options),
+        wae_reconstruction_cost::wae_reconstruction_cost_udf(options),
+        wae_p_value::wae_p_value_udf(options),
+        wae_is_outlier::wae_is_outlier_udf(options),
+        image_decode::image_decode_udf(),
+        image_encode::image_encode_udf(),
+    ]
+}

@@ -1,0 +1,276 @@
+//! What SQL scripts cannot say of the plugin: when rows arrive, what is cancelled, which version of a model is used.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::common::Result;
+use datafusion::datasource::MemTable;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::{collect, displayable};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+use rstest::rstest;
+use tempfile::TempDir;
+
+const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
+const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
+
+/// A context with the plugin, its models in `dir`, and the clothes as tables `train` (700 rows) and `test`, one kind each.
+async fn context(dir: &Path) -> SessionContext {
+    let ctx = datafusion_wae::session_context().unwrap();
+    prepare(&ctx, dir).await;
+    ctx
+}
+
+/// A folder for models. The thread pool starts here, since its threads would inherit the name of a training's thread.
+fn models() -> TempDir {
+    rayon::current_num_threads();
+    TempDir::new().unwrap()
+}
+
+async fn prepare(ctx: &SessionContext, dir: &Path) {
+    ctx.register_parquet("all_train", TRAIN, Default::default()).await.unwrap();
+    ctx.register_parquet("all_test", TEST, Default::default()).await.unwrap();
+    for sql in [
+        &format!("SET wae.model_dir = '{}'", dir.display()),
+        "CREATE TABLE train AS SELECT image FROM all_train WHERE label = 0",
+        "CREATE TABLE test AS SELECT image FROM all_test WHERE label = 1",
+    ] {
+        run(ctx, sql).await.unwrap();
+    }
+}
+
+async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+    ctx.sql(sql).await?.collect().await
+}
+
+/// The result as text.
+async fn text(ctx: &SessionContext, sql: &str) -> String {
+    pretty_format_batches(&run(ctx, sql).await.unwrap()).unwrap().to_string()
+}
+
+fn train(name: &str, options: &str) -> String {
+    format!("SELECT epoch FROM wae_train((SELECT image FROM train), model => '{name}', network => '8,16', {options})")
+}
+
+/// The message of planning a query that does not pass it.
+async fn planning_error(ctx: &SessionContext, sql: &str) -> String {
+    match ctx.sql(sql).await {
+        Err(error) => error.strip_backtrace(),
+        Ok(frame) => frame.create_physical_plan().await.expect_err(sql).strip_backtrace(),
+    }
+}
+
+/// Waits until a condition holds.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_is_sent_when_it_ends_and_shows_in_the_history() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let mut stream = ctx.sql(&train("streamed", "epochs => 100000")).await.unwrap().execute_stream().await.unwrap();
+    for epoch in 1..=2 {
+        let batch = stream.next().await.unwrap().unwrap();
+        assert_eq!(batch.column(0).as_primitive::<Int64Type>().values(), &[epoch]);
+    }
+    let history = run(&ctx, "SELECT count(*) FROM wae_history('streamed')").await.unwrap();
+    assert!(history[0].column(0).as_primitive::<Int64Type>().value(0) >= 2);
+
+    // A second training of the name is refused while the first runs, even one that may overwrite.
+    let error = run(&ctx, &train("streamed", "epochs => 1, overwrite => true")).await.unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_train: model 'streamed' is being trained already"), "{error}");
+
+    // Once the first is dropped, another begins, and nothing is left of the first.
+    drop(stream);
+    run(&ctx, &train("streamed", "epochs => 1")).await.unwrap();
+    let history = text(&ctx, "SELECT count(*) AS epochs FROM wae_history('streamed')").await;
+    assert!(history.contains("| 1      |"), "{history}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_stops_the_training_thread_and_saves_nothing() {
+    let training_threads = |limit: &str| {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        tasks
+            .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("comm")).ok())
+            .filter(|c| c.trim() == limit)
+            .count()
+    };
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let rows = run(&ctx, &(train("limited", "epochs => 100000") + " LIMIT 2")).await.unwrap();
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    // Other tests of this binary train on threads of this name too, but none for ever.
+    eventually("the training thread ends", || training_threads("wae_train") == 0).await;
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_do_not_change_the_model() {
+    let dir = models();
+    let mut scores = Vec::new();
+    for partitions in [1, 4] {
+        let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(100);
+        let ctx = SessionContext::new_with_config(config);
+        datafusion_wae::register_all(&ctx).unwrap();
+        prepare(&ctx, dir.path()).await;
+        let frame = ctx.sql("SELECT image FROM train").await.unwrap();
+        let (schema, batches) = (Arc::clone(frame.schema().inner()), frame.collect().await.unwrap());
+        let mut parts = vec![Vec::new(); partitions];
+        for (i, batch) in batches.into_iter().rev().enumerate() {
+            parts[i % partitions].push(batch);
+        }
+        ctx.deregister_table("train").unwrap();
+        ctx.register_table("train", Arc::new(MemTable::try_new(schema, parts).unwrap())).unwrap();
+        let name = format!("of_{partitions}");
+        run(&ctx, &train(&name, "epochs => 2, seed => 7")).await.unwrap();
+        let sql = format!(
+            "SELECT wae_encode(image, '{name}') AS z, wae_reconstruction_cost(image, '{name}') AS cost,
+                    wae_p_value(image, '{name}') AS p FROM test ORDER BY image['bytes']"
+        );
+        scores.push(text(&ctx, &sql).await);
+    }
+    assert!(scores[0] == scores[1], "the same seed and rows give the same tensors and calibration, bit for bit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_uses_the_model_that_it_was_planned_with() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let sql = "SELECT wae_encode(image, 'm') AS z, wae_reconstruction_cost(image, 'm') AS cost FROM test LIMIT 10";
+    run(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await.unwrap();
+    let before = text(&ctx, sql).await;
+    let planned = ctx.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+
+    run(&ctx, &train("m", "epochs => 1, latent_dim => 5, overwrite => true")).await.unwrap();
+    let replaced = collect(Arc::clone(&planned), ctx.task_ctx()).await.unwrap();
+    assert_eq!(pretty_format_batches(&replaced).unwrap().to_string(), before);
+    std::fs::remove_file(dir.path().join("m.safetensors")).unwrap();
+    let removed = collect(planned.reset_state().unwrap(), ctx.task_ctx()).await.unwrap();
+    assert_eq!(pretty_format_batches(&removed).unwrap().to_string(), before);
+
+    let error = planning_error(&ctx, sql).await;
+    assert!(error.contains("wae_encode: no model 'm'"), "{error}");
+    run(&ctx, &train("m", "epochs => 1, latent_dim => 5")).await.unwrap();
+    let after = text(&ctx, &format!("SELECT DISTINCT arrow_typeof(z) FROM ({sql})")).await;
+    assert!(after.contains("FixedSizeList(5 x Float32)"), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_found_at_planning() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
+    for (sql, message) in [
+        ("SELECT wae_encode(image, 'nope') FROM test", "wae_encode: no model 'nope' in"),
+        (
+            "SELECT wae_encode(image_decode(image, 64, 64, 3), 'm') FROM test",
+            "wae_encode: image has shape [64, 64, 3], model 'm' takes [28, 28, 1]",
+        ),
+        (
+            "SELECT * FROM wae_train((SELECT image FROM test), model => 'n', epoch => 1)",
+            "unknown option 'epoch', expected one of",
+        ),
+        ("SELECT wae_encode(1, 'm') FROM test", "wae_encode: "),
+        ("SELECT wae_is_outlier(image, 2, 'm') FROM test", "wae_is_outlier: alpha must be between 0 and 1"),
+        ("SELECT wae_encode(image, image['path']) FROM test", "wae_encode: model must be a string literal"),
+    ] {
+        let error = planning_error(&ctx, sql).await;
+        assert!(error.contains(message), "{error}");
+        assert!(!error.contains("Internal"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_that_exists_takes_the_plugin() {
+    let dir = models();
+    let mut options = datafusion_wae::WaeOptions::default();
+    datafusion::config::ExtensionOptions::set(&mut options, "wae.model_dir", &dir.path().display().to_string())
+        .unwrap();
+    let ctx = SessionContext::new_with_config(SessionConfig::new().with_option_extension(options));
+    ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
+    datafusion_wae::register_all(&ctx).unwrap();
+    // The options that the context had already hold.
+    run(&ctx, &train("m", "epochs => 1, batch_size => 500")).await.unwrap();
+    assert!(dir.path().join("m.safetensors").is_file());
+    let count = text(&ctx, "SELECT count(wae_encode(image, 'm')) AS n FROM train").await;
+    assert!(count.contains("| 4400 |"), "{count}");
+}
+
+#[tokio::test]
+async fn the_positional_form_needs_no_planner() {
+    let dir = models();
+    let with = context(dir.path()).await;
+    let state = with.state();
+    let ctx = SessionContext::new_with_state(
+        datafusion::execution::SessionStateBuilder::new_from_existing(state).with_relation_planners(vec![]).build(),
+    );
+    let sql = r#"SELECT epoch FROM wae_train((SELECT image FROM train), 'm', '{"epochs": 1, "network": "8"}')"#;
+    run(&ctx, sql).await.unwrap();
+    run(&ctx, &sql.replace("(SELECT image FROM train)", "'train'").replace("'m'", "'n'")).await.unwrap();
+    let names = text(&ctx, "SELECT string_agg(name, ' ' ORDER BY name) FROM wae_models()").await;
+    assert!(names.contains("| m n"), "{names}");
+    assert_eq!(run(&ctx, "SELECT * FROM wae_sample(3, 'm')").await.unwrap()[0].num_rows(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_do_not_fit_the_memory_pool_are_an_error() {
+    let dir = models();
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(200_000, 1.0).build_arc().unwrap();
+    let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), runtime);
+    datafusion_wae::register_all(&ctx).unwrap();
+    ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
+    run(&ctx, &format!("SET wae.model_dir = '{}'", dir.path().display())).await.unwrap();
+    let error = run(&ctx, &train("m", "epochs => 1")).await.unwrap_err().strip_backtrace();
+    assert!(error.contains("Resources exhausted"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_shows_the_source_under_the_training() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let sql = format!("SELECT * FROM wae_train((SELECT image FROM '{TRAIN}'), model => 'm', epochs => 3)");
+    let plan = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+    let shown = displayable(plan.as_ref()).indent(false).to_string();
+    let lines: Vec<_> = shown.lines().map(str::trim).collect();
+    assert!(lines[0].starts_with("WaeTrainExec: model=m, epochs=3"), "{shown}");
+    assert!(lines[1..].iter().any(|l| l.starts_with("DataSourceExec") && l.contains("train.parquet")), "{shown}");
+}
+
+#[rstest]
+#[case::tests("tests")]
+#[case::examples("examples")]
+fn every_target_is_declared(#[case] folder: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifests = ["Cargo.toml", "udfs/Cargo.toml"].map(|m| std::fs::read_to_string(root.join(m)).unwrap()).concat();
+    let Ok(files) = std::fs::read_dir(root.join(folder)) else { return };
+    for file in files {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(!name.ends_with(".rs") || manifests.contains(&format!("{folder}/{name}\"")), "{folder}/{name}");
+    }
+}
+
+/// Every scalar function has a page with an example, and named arguments.
+#[test]
+fn every_function_is_documented() {
+    for function in datafusion_wae::all_functions() {
+        let name = function.name();
+        let page = function.documentation().unwrap_or_else(|| panic!("{name} has no page"));
+        assert!(page.syntax_example.starts_with(&format!("{name}(")), "{name}");
+        assert!(page.sql_example.as_ref().is_some_and(|sql| sql.contains(name)), "{name}");
+        let documented: Vec<_> = page.arguments.iter().flatten().map(|(argument, _)| argument.clone()).collect();
+        assert_eq!(function.signature().parameter_names.as_ref(), Some(&documented), "{name}");
+    }
+}

@@ -1,0 +1,283 @@
+//! The arguments of scalar functions: checks at planning, batches at run time, images in and out.
+
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
+use std::sync::Arc;
+use wae_core::image::{ImageType, tensor_field};
+use wae_core::{Error, ImageColumn, ImageShape, Wae};
+
+use crate::error::{exec_error, plan_error};
+use crate::models::LoadedModel;
+use crate::options::{OnError, WaeOptions};
+
+/// The arguments of a call as planning sees them: fields, and the values of literals.
+pub(crate) struct PlannedArgs<'a> {
+    function: &'a str,
+    parameters: &'a [&'a str],
+    fields: &'a [FieldRef],
+    literals: &'a [Option<&'a ScalarValue>],
+}
+
+impl<'a> PlannedArgs<'a> {
+    /// Checks the number of arguments: the first parameter is required, the others may be left out.
+    pub(crate) fn try_new(function: &'a str, parameters: &'a [&'a str], args: &ReturnFieldArgs<'a>) -> Result<Self> {
+        let (given, most) = (args.arg_fields.len(), parameters.len());
+        if given == 0 || given > most {
+            return plan_err!("{function} takes 1 to {most} arguments ({}), got {given}", parameters.join(", "));
+        }
+        Ok(Self { function, parameters, fields: args.arg_fields, literals: args.scalar_arguments })
+    }
+
+    /// The field of an argument, if it is given.
+    pub(crate) fn field(&self, index: usize) -> Option<&Field> {
+        self.fields.get(index).map(AsRef::as_ref)
+    }
+
+    /// The value of an argument that is a literal.
+    pub(crate) fn literal(&self, index: usize) -> Option<&ScalarValue> {
+        self.literals.get(index).copied().flatten()
+    }
+
+    /// The text of an argument that has to be a string literal; `None` if it is left out.
+    pub(crate) fn text(&self, index: usize) -> Result<Option<&str>> {
+        let Some(field) = self.field(index) else { return Ok(None) };
+        match self.literal(index).and_then(ScalarValue::try_as_str) {
+            Some(Some(text)) => Ok(Some(text)),
+            _ => plan_err!(
+                "{}: {} must be a string literal, got an expression of type {}",
+                self.function,
+                self.parameters[index],
+                field.data_type()
+            ),
+        }
+    }
+
+    /// Checks that the first argument is an image; an untyped NULL is one.
+    pub(crate) fn image_type(&self) -> Result<Option<ImageType>> {
+        match self.field(0) {
+            Some(field) if !field.data_type().is_null() => {
+                ImageType::try_new(field).map(Some).map_err(|e| plan_error(self.function, &e))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Checks that the first argument is an image that the model takes, as far as its type tells.
+    pub(crate) fn check_image(&self, model: &LoadedModel) -> Result<()> {
+        let config = model.wae().config();
+        let shape = self.image_type()?.and_then(|t| t.shape());
+        match shape {
+            Some(got) if config.preprocess().is_none() && got != config.image() => {
+                let (function, name) = (self.function, model.name());
+                plan_err!("{function}: image has shape {got}, model '{name}' takes {}", config.image())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The arguments of a call on one batch. Where all are literals, it is one row, whatever the batch's number of rows.
+pub(crate) struct Batch<'a> {
+    function: &'a str,
+    args: &'a ScalarFunctionArgs,
+    options: WaeOptions,
+    model: Option<&'a LoadedModel>,
+    rows: usize,
+    scalar: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// The batch of a call, with the model that it uses, if the function takes one.
+    pub(crate) fn try_new(
+        function: &'a str,
+        args: &'a ScalarFunctionArgs,
+        options: WaeOptions,
+        model: Option<&'a LoadedModel>,
+    ) -> Result<Self> {
+        let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if scalar { 1 } else { args.number_rows };
+        Ok(Self { function, args, options, model, rows, scalar })
+    }
+
+    /// The function's name, for messages.
+    pub(crate) fn function(&self) -> &'a str {
+        self.function
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The session's options.
+    pub(crate) fn options(&self) -> &WaeOptions {
+        &self.options
+    }
+
+    /// The field that planning promised.
+    pub(crate) fn return_field(&self) -> &Field {
+        &self.args.return_field
+    }
+
+    /// The model of the call.
+    pub(crate) fn model(&self) -> Result<&'a LoadedModel> {
+        self.model.ok_or_else(|| exec_datafusion_err!("{}: no model", self.function))
+    }
+
+    /// An argument's values, one a row; `None` if it is left out.
+    pub(crate) fn array(&self, index: usize) -> Result<Option<ArrayRef>> {
+        self.args.args.get(index).map(|a| a.to_array(self.rows)).transpose()
+    }
+
+    /// An argument that has one value for the whole batch; `None` if it is left out.
+    pub(crate) fn scalar(&self, index: usize, parameter: &str) -> Result<Option<ScalarValue>> {
+        match self.args.args.get(index) {
+            None => Ok(None),
+            Some(ColumnarValue::Scalar(value)) => Ok(Some(value.clone())),
+            Some(ColumnarValue::Array(array)) => constant(self.function, parameter, array).map(Some),
+        }
+    }
+
+    /// The first argument as images; `None` if it is an untyped NULL. `fallback` is the shape of images whose type has none.
+    pub(crate) fn images(&self, fallback: Option<ImageShape>) -> Result<Option<ImageColumn>> {
+        let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
+        if array.data_type().is_null() {
+            return Ok(None);
+        }
+        ImageColumn::try_new(field, &array, fallback).map(Some).map_err(|e| exec_error(self.function, &e))
+    }
+
+    /// Whether a row that cannot be read for this reason becomes NULL.
+    pub(crate) fn forgives(&self, error: &Error) -> bool {
+        self.options.on_error() == OnError::Null
+            && matches!(error, Error::Data(_) | Error::Shape { .. } | Error::Row { .. })
+    }
+
+    /// Gives the result back as DataFusion expects it.
+    pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
+        if self.scalar {
+            return ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar);
+        }
+        Ok(ColumnarValue::Array(array))
+    }
+
+    /// A result that is NULL in every row.
+    pub(crate) fn nulls(&self) -> ArrayRef {
+        new_null_array(self.return_field().data_type(), self.rows)
+    }
+
+    /// Runs a model over the images of the first argument, `wae.batch_size` rows at a time.
+    ///
+    /// `forward` takes (N, H, W, C) in [0, 1] and gives `width` values a row. NULL rows, and unreadable ones under
+    /// `wae.on_error = null`, are not computed and are NULL in the result.
+    pub(crate) fn map_images<T: Clone + Default>(
+        &self,
+        width: usize,
+        forward: impl Fn(&Wae, &[f32]) -> wae_core::Result<Vec<T>>,
+    ) -> Result<(Vec<T>, NullBuffer)> {
+        let model = self.model()?;
+        let mut values = vec![T::default(); self.rows * width];
+        let mut valid = vec![false; self.rows];
+        let Some(column) = self.images(Some(model.wae().config().image()))? else {
+            return Ok((values, valid.into()));
+        };
+        let present: Vec<usize> = (0..column.len()).filter(|row| !column.is_null(*row)).collect();
+        for rows in present.chunks(self.options.batch_size()) {
+            let (rows, pixels) = self.read(&column, model, rows)?;
+            if rows.is_empty() {
+                continue;
+            }
+            let computed = forward(model.wae(), &pixels).map_err(|e| exec_error(self.function, &e))?;
+            for (row, result) in rows.iter().zip(computed.chunks_exact(width)) {
+                values[row * width..(row + 1) * width].clone_from_slice(result);
+                valid[*row] = true;
+            }
+        }
+        Ok((values, valid.into()))
+    }
+
+    /// Reads rows as (N, H, W, C): all of them, or those that can be read under `wae.on_error = null`.
+    fn read(&self, column: &ImageColumn, model: &LoadedModel, rows: &[usize]) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (config, limits) = (model.wae().config(), self.options.limits());
+        let read = |rows: &[usize]| column.read(rows, config.image(), config.preprocess(), &limits);
+        match read(rows) {
+            Ok(pixels) => return Ok((rows.to_vec(), pixels)),
+            Err(e) if self.forgives(&e) => {}
+            Err(e) => return Err(self.image_error(&e, model)),
+        }
+        let (mut readable, mut pixels) = (Vec::new(), Vec::new());
+        for &row in rows {
+            match read(&[row]) {
+                Ok(image) => {
+                    readable.push(row);
+                    pixels.extend(image);
+                }
+                Err(e) if self.forgives(&e) => log::warn!("{}: {e}; the result is NULL", self.function),
+                Err(e) => return Err(self.image_error(&e, model)),
+            }
+        }
+        Ok((readable, pixels))
+    }
+
+    fn image_error(&self, error: &Error, model: &LoadedModel) -> DataFusionError {
+        let (function, name) = (self.function, model.name());
+        match error {
+            Error::Row { row, source } => match source.as_ref() {
+                Error::Shape { expected, got } => {
+                    exec_datafusion_err!(
+                        "{function}: row {row}: image has shape {got}, model '{name}' takes {expected}"
+                    )
+                }
+                _ => exec_error(function, error),
+            },
+            _ => exec_error(function, error),
+        }
+    }
+}
+
+/// The one value of an argument that came as an array, as the C interface passes literals.
+pub(crate) fn constant(function: &str, parameter: &str, array: &ArrayRef) -> Result<ScalarValue> {
+    if array.is_empty() {
+        return ScalarValue::try_from(array.data_type());
+    }
+    let first = ScalarValue::try_from_array(array, 0)?;
+    for row in 1..array.len() {
+        if ScalarValue::try_from_array(array, row)? != first {
+            return exec_err!("{function}: {parameter} must be the same in all rows");
+        }
+    }
+    Ok(first)
+}
+
+/// The field of an image tensor of UInt8, (H, W, C).
+pub(crate) fn image_field(name: &str, shape: ImageShape) -> Field {
+    let dims = [("H", shape.height()), ("W", shape.width()), ("C", shape.channels())];
+    tensor_field(name, DataType::UInt8, &dims, true)
+}
+
+/// A column of lists of one length, as the field says.
+pub(crate) fn fixed_size_list(field: &Field, values: ArrayRef, nulls: NullBuffer) -> Result<ArrayRef> {
+    let DataType::FixedSizeList(item, length) = field.data_type() else {
+        return exec_err!("a list of one length expected, got {}", field.data_type());
+    };
+    Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *length, values, Some(nulls))?))
+}
+
+/// Values in [0, 1] as bytes: round(255·v).
+pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
+    // The cast saturates, so that rounding errors beyond the range stay in it.
+    values.iter().map(|v| (v * 255.0).round() as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_and_stay_in_range() {
+        assert_eq!(to_bytes(&[0.0, 0.5, 1.0, 1.001, -0.1, 1.0 / 255.0]), [0, 128, 255, 255, 0, 1]);
+    }
+}

@@ -1,0 +1,313 @@
+//! The `wae` shell: SQL over images and models.
+//!
+//! `wae` reads statements from the terminal, `wae -c SQL...` runs those given, `wae -f FILE` those in a file.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::csv::WriterBuilder;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_wae::WaeTrainExec;
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use tokio::runtime::Runtime;
+
+/// Characters of a nested or binary value that a table shows.
+const CELL: usize = 60;
+
+/// Wasserstein auto-encoders in SQL.
+#[derive(Debug, Parser)]
+#[command(name = "wae", version)]
+struct Arguments {
+    /// Statements to run, then exit.
+    #[arg(short = 'c', long = "command", value_name = "SQL", num_args = 1..)]
+    commands: Vec<String>,
+    /// A file of statements to run, then exit.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "commands")]
+    file: Option<PathBuf>,
+    /// How results are written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people; long nested and binary values are cut.
+    Table,
+    /// Comma-separated, with a header.
+    Csv,
+    /// An object a line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.strip_backtrace());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<()> {
+    let runtime = Runtime::new()?;
+    let shell = Shell { ctx: datafusion_wae::session_context()?, format: arguments.format };
+    if let Some(file) = &arguments.file {
+        let script = std::fs::read_to_string(file).map_err(|e| exec_datafusion_err!("{}: {e}", file.display()))?;
+        return runtime.block_on(shell.run(&script));
+    }
+    if arguments.commands.is_empty() {
+        return shell.interact(&runtime);
+    }
+    arguments.commands.iter().try_for_each(|sql| runtime.block_on(shell.run(sql)))
+}
+
+struct Shell {
+    ctx: SessionContext,
+    format: Format,
+}
+
+impl Shell {
+    /// Reads statements from the terminal until its end; one that fails does not end the session.
+    fn interact(&self, runtime: &Runtime) -> Result<()> {
+        let mut editor = DefaultEditor::new().map_err(terminal_error)?;
+        let history = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".wae_history"));
+        if let Some(history) = &history {
+            // There is none before the first session.
+            let _ = editor.load_history(history);
+        }
+        let mut sql = String::new();
+        loop {
+            match editor.readline(if sql.is_empty() { "wae> " } else { "...> " }) {
+                Ok(line) => sql.push_str(&line),
+                Err(ReadlineError::Interrupted) => {
+                    sql.clear();
+                    continue;
+                }
+                Err(ReadlineError::Eof) => break,
+                Err(error) => return Err(terminal_error(error)),
+            }
+            if matches!(sql.trim(), "\\q" | "exit" | "quit") {
+                break;
+            }
+            if !is_complete(&sql) {
+                sql.push('\n');
+                continue;
+            }
+            let statement = std::mem::take(&mut sql);
+            editor.add_history_entry(statement.trim()).map_err(terminal_error)?;
+            if let Err(error) = runtime.block_on(self.run(&statement)) {
+                eprintln!("{}", error.strip_backtrace());
+            }
+        }
+        if let Some(history) = &history
+            && let Err(error) = editor.save_history(history)
+        {
+            log::warn!("{}: {error}", history.display());
+        }
+        Ok(())
+    }
+
+    /// Runs the statements of a text in turn, up to the first that fails or to Ctrl-C.
+    async fn run(&self, sql: &str) -> Result<()> {
+        let mut parser = DFParserBuilder::new(sql).with_dialect(&GenericDialect {}).build()?;
+        for statement in parser.parse_statements()? {
+            tokio::select! {
+                result = self.run_statement(statement) => result?,
+                _ = tokio::signal::ctrl_c() => return exec_err!("cancelled"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_statement(&self, statement: Statement) -> Result<()> {
+        let plan = self.ctx.state().statement_to_plan(statement).await?;
+        let frame = self.ctx.execute_logical_plan(plan).await?;
+        let context = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await?;
+        let mut stream = execute_stream(Arc::clone(&plan), context)?;
+        let progress = Progress::try_new(&plan);
+        let mut output = Output::new(self.format, &stream.schema());
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                batch = stream.next() => match batch {
+                    Some(batch) => output.write(batch?)?,
+                    None => break,
+                },
+                _ = tick.tick() => if let Some(progress) = &progress { progress.show() },
+            }
+        }
+        drop(progress);
+        output.finish()
+    }
+}
+
+fn terminal_error(error: ReadlineError) -> datafusion::common::DataFusionError {
+    exec_datafusion_err!("terminal: {error}")
+}
+
+/// Whether a text ends a statement: its last token is a semicolon, outside quotes and comments.
+fn is_complete(sql: &str) -> bool {
+    match Tokenizer::new(&GenericDialect {}, sql).tokenize() {
+        Ok(tokens) => tokens.iter().rev().find(|t| !matches!(t, Token::Whitespace(_))) == Some(&Token::SemiColon),
+        // A quote or comment that is still open.
+        Err(_) => false,
+    }
+}
+
+/// A bar on the terminal while a plan trains a model.
+struct Progress {
+    plan: Arc<dyn ExecutionPlan>,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// `None` where nothing trains or nobody watches.
+    fn try_new(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
+        let training = training(plan).filter(|_| io::stderr().is_terminal())?;
+        let bar = ProgressBar::new(training.epochs() as u64);
+        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} epochs, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_message(format!("training '{}'", training.model()));
+        Some(Self { plan: Arc::clone(plan), bar })
+    }
+
+    fn show(&self) {
+        if let Some(training) = training(&self.plan) {
+            self.bar.set_position(training.epochs_done() as u64);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn training(plan: &Arc<dyn ExecutionPlan>) -> Option<&WaeTrainExec> {
+    plan.downcast_ref::<WaeTrainExec>().or_else(|| plan.children().into_iter().find_map(training))
+}
+
+/// Writes a statement's rows to standard output: as they come, but for tables, whose columns are aligned.
+struct Output {
+    format: Format,
+    batches: Vec<RecordBatch>,
+    header: bool,
+    columns: usize,
+}
+
+impl Output {
+    fn new(format: Format, schema: &Schema) -> Self {
+        Self { format, batches: Vec::new(), header: true, columns: schema.fields().len() }
+    }
+
+    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        if self.columns == 0 {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        match self.format {
+            Format::Table => self.batches.push(as_text(&batch, Some(CELL))?),
+            Format::Csv => {
+                let mut writer = WriterBuilder::new().with_header(self.header).build(&mut text);
+                writer.write(&as_text(&batch, None)?)?;
+                self.header = false;
+            }
+            Format::Json => {
+                let mut writer = LineDelimitedWriter::new(&mut text);
+                writer.write(&batch)?;
+                writer.finish()?;
+            }
+        }
+        Ok(io::stdout().lock().write_all(&text)?)
+    }
+
+    fn finish(self) -> Result<()> {
+        if !self.batches.is_empty() {
+            writeln!(io::stdout().lock(), "{}", pretty_format_batches(&self.batches)?)?;
+        }
+        Ok(io::stdout().lock().flush()?)
+    }
+}
+
+/// A batch whose nested and binary columns are text, cut to a number of characters: CSV has no form for them, and a
+/// table of whole images helps nobody.
+fn as_text(batch: &RecordBatch, cut: Option<usize>) -> Result<RecordBatch, ArrowError> {
+    let is_wide =
+        |t: &DataType| t.is_nested() || matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    let (mut fields, mut columns): (Vec<Arc<Field>>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if is_wide(field.data_type()) {
+            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+            columns.push(Arc::new(text_column(column, cut)?));
+        } else {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+fn text_column(column: &ArrayRef, cut: Option<usize>) -> Result<StringArray, ArrowError> {
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(column, &options)?;
+    let cell = |row: usize| {
+        let text = formatter.value(row).try_to_string()?;
+        Ok(match cut {
+            Some(most) if text.chars().count() > most => text.chars().take(most - 1).chain(['…']).collect(),
+            _ => text,
+        })
+    };
+    (0..column.len()).map(|row| column.is_valid(row).then(|| cell(row)).transpose()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_ends_with_a_semicolon_outside_quotes() {
+        for (sql, complete) in [
+            ("SELECT 1;", true),
+            ("SELECT 1; -- done\n", true),
+            ("SELECT 1", false),
+            ("SELECT 'a;", false),
+            ("SELECT ';'", false),
+            ("SELECT 1 /* ;", false),
+            ("SELECT 1 -- ;", false),
+            ("", false),
+        ] {
+            assert_eq!(is_complete(sql), complete, "{sql}");
+        }
+    }
+
+    #[test]
+    fn clap_accepts_the_arguments() {
+        let arguments = Arguments::parse_from(["wae", "-c", "SELECT 1", "SELECT 2", "--format", "json"]);
+        assert_eq!((arguments.commands.len(), arguments.format), (2, Format::Json));
+        Arguments::try_parse_from(["wae", "-c", "SELECT 1", "-f", "x.sql"]).unwrap_err();
+    }
+}

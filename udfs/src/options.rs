@@ -1,0 +1,214 @@
+//! The session options `wae.*`.
+//!
+//! ```sql
+//! SET wae.model_dir = '/data/models';
+//! SET wae.model = 'fashion';
+//! ```
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use datafusion::common::{Result, config_datafusion_err, config_err};
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use wae_core::image::Limits;
+
+/// What an unreadable image gives, in scoring and in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnError {
+    /// The query fails, naming the row.
+    #[default]
+    Error,
+    /// NULL in scoring; skipped and counted in training.
+    Null,
+}
+
+/// The options of a session, set by `SET wae.<name> = <value>`.
+///
+/// Written by hand because DataFusion's macro lists its keys without the prefix, which `SHOW` does not find and which
+/// another node of a cluster cannot set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WaeOptions {
+    model: Option<String>,
+    model_dir: String,
+    batch_size: usize,
+    on_error: OnError,
+    max_pixels: usize,
+    max_image_bytes: usize,
+    cache_bytes: usize,
+}
+
+impl Default for WaeOptions {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            model: None,
+            model_dir: "models".to_owned(),
+            batch_size: 256,
+            on_error: OnError::default(),
+            max_pixels: limits.max_pixels,
+            max_image_bytes: limits.max_image_bytes,
+            cache_bytes: 1 << 30,
+        }
+    }
+}
+
+impl WaeOptions {
+    /// The options of a session, or the defaults where the plugin's options are not registered.
+    pub fn of(config: &ConfigOptions) -> Self {
+        config.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// The model taken where a function is called without one.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The folder that holds the model files.
+    pub fn model_dir(&self) -> PathBuf {
+        PathBuf::from(&self.model_dir)
+    }
+
+    /// Rows a forward pass, at least 1.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// What an unreadable image gives.
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// What an encoded image may ask for.
+    pub fn limits(&self) -> Limits {
+        Limits { max_pixels: self.max_pixels, max_image_bytes: self.max_image_bytes }
+    }
+
+    /// Bytes that the models in memory may take together.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// Each option's name, value and description.
+    fn list(&self) -> [(&'static str, Option<String>, &'static str); 9] {
+        let on_error = match self.on_error {
+            OnError::Error => "error",
+            OnError::Null => "null",
+        };
+        [
+            ("model", self.model.clone(), "Model taken where a function is called without one"),
+            ("model_dir", Some(self.model_dir.clone()), "Folder that holds the model files"),
+            ("device", Some("auto".to_owned()), "Where models are computed: auto or cpu"),
+            ("precision", Some("f32".to_owned()), "Arithmetic: f32"),
+            ("batch_size", Some(self.batch_size.to_string()), "Rows a forward pass"),
+            ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
+            ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
+            ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
+            ("cache_bytes", Some(self.cache_bytes.to_string()), "Bytes of memory that cached models may take"),
+        ]
+    }
+
+    fn assign(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "model" => self.model = (!value.is_empty()).then(|| value.to_owned()),
+            "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder, got ''"),
+            "model_dir" => self.model_dir = value.to_owned(),
+            "device" => choice(name, value, &["auto", "cpu"])?,
+            "precision" => choice(name, value, &["f32"])?,
+            "batch_size" => self.batch_size = integer(name, value, 1)?,
+            "on_error" => {
+                choice(name, value, &["error", "null"])?;
+                self.on_error = if value.eq_ignore_ascii_case("null") { OnError::Null } else { OnError::Error };
+            }
+            "max_pixels" => self.max_pixels = integer(name, value, 1)?,
+            "max_image_bytes" => self.max_image_bytes = integer(name, value, 1)?,
+            "cache_bytes" => self.cache_bytes = integer(name, value, 0)?,
+            _ => {
+                let names: Vec<_> = self.list().iter().map(|(name, ..)| format!("wae.{name}")).collect();
+                return config_err!("unknown option 'wae.{name}', expected one of {}", names.join(", "));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ConfigExtension for WaeOptions {
+    const PREFIX: &'static str = "wae";
+}
+
+impl ExtensionOptions for WaeOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        // `SET` hands over the key without its prefix, a cluster's other nodes as `entries` lists it.
+        self.assign(key.strip_prefix("wae.").unwrap_or(key), value)
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        self.list()
+            .into_iter()
+            .map(|(name, value, description)| ConfigEntry { key: format!("wae.{name}"), value, description })
+            .collect()
+    }
+}
+
+fn integer(name: &str, value: &str, min: usize) -> Result<usize> {
+    usize::from_str(value)
+        .ok()
+        .filter(|v| *v >= min)
+        .ok_or_else(|| config_datafusion_err!("wae.{name} must be an integer of at least {min}, got '{value}'"))
+}
+
+fn choice(name: &str, value: &str, choices: &[&str]) -> Result<()> {
+    if choices.iter().any(|c| c.eq_ignore_ascii_case(value)) {
+        return Ok(());
+    }
+    let built_in = if name == "device" && value.starts_with("cuda") { " (cuda is not built in)" } else { "" };
+    config_err!("wae.{name} must be {}, got '{value}'{built_in}", choices.join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("batch_size", "0", "wae.batch_size must be an integer of at least 1, got '0'")]
+    #[case("wae.batch_size", "ten", "wae.batch_size must be an integer of at least 1, got 'ten'")]
+    #[case("device", "cuda:0", "wae.device must be auto or cpu, got 'cuda:0' (cuda is not built in)")]
+    #[case("precision", "bf16", "wae.precision must be f32, got 'bf16'")]
+    #[case("on_error", "skip", "wae.on_error must be error or null, got 'skip'")]
+    #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
+    #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
+    #[case("model_dir", "", "wae.model_dir must be a folder, got ''")]
+    #[case("models", "x", "unknown option 'wae.models', expected one of wae.model, wae.model_dir, wae.device")]
+    fn a_bad_value_says_what_was_expected(#[case] key: &str, #[case] value: &str, #[case] message: &str) {
+        let error = WaeOptions::default().set(key, value).unwrap_err().strip_backtrace();
+        assert!(error.contains(message), "{error}");
+    }
+
+    #[test]
+    fn entries_can_be_set_again() {
+        let mut first = WaeOptions::default();
+        for (key, value) in [("model", "m"), ("wae.on_error", "NULL"), ("batch_size", "7"), ("max_pixels", "9")] {
+            first.set(key, value).unwrap();
+        }
+        let mut second = WaeOptions::default();
+        for entry in first.entries() {
+            assert!(entry.key.starts_with("wae."));
+            second.set(&entry.key, &entry.value.unwrap()).unwrap();
+        }
+        assert_eq!(first, second);
+    }
+}

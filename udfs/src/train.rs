@@ -1,0 +1,217 @@
+//! `wae_train(source, model => '...', options...)`: trains a model, a row an epoch.
+//!
+//! The options are read at planning, and so is the source's type. The plan node is [`WaeTrainExec`].
+
+mod exec;
+pub(crate) mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference, plan_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
+use datafusion::physical_expr::expressions;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use serde_json::Value;
+use wae_core::TrainOptions;
+use wae_core::image::ImageType;
+
+pub use self::exec::WaeTrainExec;
+use crate::error::plan_error;
+use crate::models;
+use crate::options::WaeOptions;
+use crate::table_function::{Argument, Call, TableFunction};
+
+const NAME: &str = "wae_train";
+
+/// The table function.
+pub(crate) const WAE_TRAIN: TableFunction =
+    TableFunction { name: NAME, parameters: &["source", "model", "options"], takes_options: true, plan };
+
+/// What a training was asked to do.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainCall {
+    /// The model's name.
+    pub(crate) model: String,
+    /// The model's file.
+    pub(crate) path: PathBuf,
+    /// How to train.
+    pub(crate) train: TrainOptions,
+    /// The session's options.
+    pub(crate) session: WaeOptions,
+}
+
+impl TrainCall {
+    /// Refuses to replace a model without being told to.
+    pub(crate) fn check_overwrite(&self) -> Result<()> {
+        if self.path.exists() && !self.train.overwrite {
+            let (name, path) = (&self.model, self.path.display());
+            return plan_err!(
+                "{NAME}: model '{name}' exists already ({path}), expected another name or overwrite => true"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Where the images come from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// A subquery.
+    Plan(LogicalPlan),
+    /// A table's name, or a file's path, looked up when the plan is made: looking up needs an async context.
+    Table(String),
+}
+
+fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
+    let source = match call.take("source") {
+        Some(Argument::Plan(plan)) => Source::Plan(plan),
+        Some(Argument::Value(value)) => match value.try_as_str() {
+            Some(Some(name)) => Source::Table(name.to_owned()),
+            _ => return plan_err!("{NAME}: source must be a subquery or a table's name, got {value}"),
+        },
+        None => return plan_err!("{NAME}: no source given, expected a subquery or a table's name"),
+    };
+    let Some(model) = call.take_text("model")? else {
+        return plan_err!("{NAME}: no model given, expected the name of the model to train, as in model => 'fashion'");
+    };
+    let path = models::path_of(NAME, &model, &call.options.model_dir())?;
+    let json = call.take_text("options")?;
+    let session = call.options.clone();
+    let options = options(json.as_deref(), call.into_rest())?;
+    let train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
+    let call = TrainCall { model, path, train, session };
+    call.check_overwrite()?;
+    if let Source::Plan(plan) = &source {
+        image_column(plan.schema())?;
+    }
+    Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
+}
+
+/// The options of a call: those in the JSON object, then the named ones.
+fn options(json: Option<&str>, named: Vec<(String, Argument)>) -> Result<Vec<(String, Value)>> {
+    let mut options = Vec::new();
+    if let Some(json) = json {
+        match serde_json::from_str(json) {
+            Ok(Value::Object(object)) => options.extend(object),
+            Ok(other) => return plan_err!("{NAME}: options must be a JSON object, got {other}"),
+            Err(e) => return plan_err!("{NAME}: options must be a JSON object, such as '{{\"epochs\": 20}}': {e}"),
+        }
+    }
+    for (name, argument) in named {
+        match argument {
+            Argument::Value(value) => options.push((name.clone(), json_value(&name, &value)?)),
+            Argument::Plan(_) => return plan_err!("{NAME}: option '{name}' must be a literal, got a subquery"),
+        }
+    }
+    Ok(options)
+}
+
+/// A literal as the engine's options take it.
+fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
+    if let Some(Some(text)) = value.try_as_str() {
+        return Ok(text.into());
+    }
+    match value {
+        ScalarValue::Boolean(Some(v)) => Ok((*v).into()),
+        ScalarValue::Int64(Some(v)) => Ok((*v).into()),
+        ScalarValue::UInt64(Some(v)) => Ok((*v).into()),
+        ScalarValue::List(list) if !value.is_null() => {
+            let items = list.values();
+            let item = |i| json_value(name, &ScalarValue::try_from_array(items, i)?);
+            (0..arrow::array::Array::len(items)).map(item).collect::<Result<Vec<_>>>().map(Value::Array)
+        }
+        other => match other.cast_to(&arrow::datatypes::DataType::Float64) {
+            Ok(ScalarValue::Float64(Some(v))) => Ok(v.into()),
+            _ => plan_err!("{NAME}: option '{name}' must be a number, a string, a boolean or a list, got {other}"),
+        },
+    }
+}
+
+/// The one column of images of a source; its other columns, such as labels, are left alone.
+fn image_column(schema: &DFSchema) -> Result<Expr> {
+    let images: Vec<_> = schema.iter().filter(|(_, field)| ImageType::try_new(field).is_ok()).collect();
+    match (images.as_slice(), schema.fields().as_ref()) {
+        ([image], _) => Ok(Expr::Column(Column::from(*image))),
+        ([], [field]) => match ImageType::try_new(field) {
+            Err(e) => plan_err!("{NAME}: source column '{}': {e}", field.name()),
+            Ok(_) => plan_err!("{NAME}: source must have one column of images"),
+        },
+        (images, _) => {
+            let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let (count, names) = (images.len(), names.join(", "));
+            plan_err!("{NAME}: source must have one column of images, got {count} among ({names}): select one")
+        }
+    }
+}
+
+/// A training as a table: scanning it trains.
+#[derive(Debug)]
+struct TrainTable {
+    source: Source,
+    call: TrainCall,
+    schema: SchemaRef,
+}
+
+impl TrainTable {
+    async fn source_plan(&self, state: &dyn Session) -> Result<LogicalPlan> {
+        let name = match &self.source {
+            Source::Plan(plan) => return Ok(plan.clone()),
+            Source::Table(name) => name,
+        };
+        let catalog = &state.config_options().catalog;
+        // A path is no dotted name; where a file has the name's text, it is meant.
+        let reference = if std::path::Path::new(name).exists() || name.contains('/') {
+            TableReference::bare(name.as_str())
+        } else {
+            TableReference::parse_str(name)
+        };
+        let resolved = reference.resolve(&catalog.default_catalog, &catalog.default_schema);
+        let schema = state.catalog_list().catalog(&resolved.catalog).and_then(|c| c.schema(&resolved.schema));
+        let table = match schema {
+            Some(schema) => schema.table(&resolved.table).await?,
+            None => None,
+        };
+        let Some(table) = table else {
+            return plan_err!("{NAME}: no table or file '{name}'");
+        };
+        LogicalPlanBuilder::scan(resolved.table.as_ref(), provider_as_source(table), None)?.build()
+    }
+}
+
+#[async_trait]
+impl TableProvider for TrainTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.call.check_overwrite()?;
+        let source = self.source_plan(state).await?;
+        let image = image_column(source.schema())?;
+        let source = LogicalPlanBuilder::from(source).project([image])?.build()?;
+        let input = state.create_physical_plan(&source).await?;
+        let training: Arc<dyn ExecutionPlan> = Arc::new(WaeTrainExec::new(input, self.call.clone()));
+        let Some(projection) = projection else { return Ok(training) };
+        let column = |index: &usize| {
+            let name = self.schema.field(*index).name().clone();
+            ProjectionExpr { expr: Arc::new(expressions::Column::new(&name, *index)), alias: name }
+        };
+        Ok(Arc::new(ProjectionExec::try_new(projection.iter().map(column).collect::<Vec<_>>(), training)?))
+    }
+}

@@ -1,0 +1,66 @@
+//! `wae_encode(image [, model])`: an image's latent code, z = E(x).
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Float32Array};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Documentation, ScalarUDF};
+
+use crate::args::{Batch, PlannedArgs, fixed_size_list};
+use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::models::LoadedModel;
+use crate::options::WaeOptions;
+
+/// The function under a session's options.
+pub(crate) fn wae_encode_udf(options: &WaeOptions) -> ScalarUDF {
+    ScalarUDF::from(ModelFunction::<WaeEncode>::new(options.clone()))
+}
+
+/// z = E(x): (H, W, C) -> (Z,).
+#[derive(Debug)]
+struct WaeEncode;
+
+impl ModelKernel for WaeEncode {
+    const NAME: &'static str = "wae_encode";
+    const PARAMETERS: &'static [&'static str] = &["image", "model"];
+
+    fn documentation() -> &'static Documentation {
+        &DOCUMENTATION
+    }
+
+    fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
+        args.check_image(model)
+    }
+
+    fn field(model: Option<&LoadedModel>) -> Result<Field> {
+        Ok(code_field(Self::NAME, model))
+    }
+
+    fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
+        let width = batch.model()?.wae().config().latent_dim();
+        let (codes, valid) = batch.map_images(width, |wae, images| wae.encode(images))?; // (N, Z)
+        fixed_size_list(batch.return_field(), Arc::new(Float32Array::from(codes)), valid)
+    }
+}
+
+/// The field of a column of latent codes: its items are nullable, since array functions such as `array_normalize` take no
+/// others.
+pub(crate) fn code_field(name: &str, model: Option<&LoadedModel>) -> Field {
+    let width = model.map_or(0, |m| m.wae().config().latent_dim());
+    let item = Field::new_list_field(DataType::Float32, true);
+    Field::new(name, DataType::FixedSizeList(Arc::new(item), width as i32), true)
+}
+
+static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+    Documentation::builder(
+        SECTION,
+        "The latent code of an image: a FixedSizeList of Float32, as long as the model's latent dimension.",
+        "wae_encode(image [, model])",
+    )
+    .with_sql_example("SELECT path, wae_encode(image, 'fashion') AS code FROM 'images.parquet';")
+    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("model", MODEL_ARGUMENT)
+    .with_related_udf("wae_decode")
+    .build()
+});

@@ -1,0 +1,39 @@
+//! `wae_history(model)`: the epochs of a model's training, one a row; those so far while it trains.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::Result;
+
+use crate::function::default_model;
+use crate::models::{self, running};
+use crate::rows;
+use crate::table_function::{Call, TableFunction};
+use crate::train::report;
+
+/// The table function.
+pub(crate) const WAE_HISTORY: TableFunction =
+    TableFunction { name: "wae_history", parameters: &["model"], takes_options: false, plan };
+
+fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
+    let function = call.function;
+    let name = match call.take_text("model")? {
+        Some(name) => name,
+        None => default_model(function, &call.options)?.to_owned(),
+    };
+    let dir = call.options.model_dir();
+    let path = models::path_of(function, &name, &dir)?;
+    let key = running::key(&path);
+    if running::history(&key).is_none() {
+        models::existing_path(function, &name, &dir)?;
+    }
+    rows::table(report::schema(), move |_, sink| {
+        // The training may have ended since planning, or begun.
+        let history = match running::history(&key) {
+            Some(history) => history,
+            None => models::read_file(function, &name, &path)?.0.history().to_vec(),
+        };
+        sink(report::batch(&history)?);
+        Ok(())
+    })
+}

@@ -1,0 +1,122 @@
+//! `wae_is_outlier(image [, alpha [, model [, score]]])`: whether an image's p-value is at most alpha.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, Field, Float64Type};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::{Documentation, ScalarUDF};
+
+use crate::args::{Batch, PlannedArgs};
+use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::models::LoadedModel;
+use crate::options::WaeOptions;
+use crate::wae_p_value::{SCORE_ARGUMENT, calibration, check_score, p_values};
+
+/// The false-alarm rate when none is given.
+const DEFAULT_ALPHA: f64 = 0.01;
+/// The position of `alpha`.
+const ALPHA: usize = 1;
+
+/// The function under a session's options.
+pub(crate) fn wae_is_outlier_udf(options: &WaeOptions) -> ScalarUDF {
+    ScalarUDF::from(ModelFunction::<WaeIsOutlier>::new(options.clone()))
+}
+
+#[derive(Debug)]
+struct WaeIsOutlier;
+
+impl ModelKernel for WaeIsOutlier {
+    const NAME: &'static str = "wae_is_outlier";
+    const PARAMETERS: &'static [&'static str] = &["image", "alpha", "model", "score"];
+    const MODEL: usize = 2;
+
+    fn documentation() -> &'static Documentation {
+        &DOCUMENTATION
+    }
+
+    fn coerce(types: &[DataType]) -> Vec<DataType> {
+        let mut types = types.to_vec();
+        if let Some(alpha) = types.get_mut(ALPHA)
+            && (alpha.is_numeric() || alpha.is_null())
+        {
+            *alpha = DataType::Float64;
+        }
+        types
+    }
+
+    fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
+        args.check_image(model)?;
+        check_score(Self::NAME, args.text(3)?)?;
+        let rows = calibration(Self::NAME, model)?.len();
+        match (args.field(ALPHA).map(Field::data_type), args.literal(ALPHA)) {
+            (None, _) => check_alpha(DEFAULT_ALPHA, rows, model).or_else(|message| plan_err!("{message}")),
+            (Some(_), Some(value)) if value.is_null() => Ok(()),
+            (Some(DataType::Float64), Some(value)) => match value.cast_to(&DataType::Float64)? {
+                ScalarValue::Float64(Some(alpha)) => {
+                    check_alpha(alpha, rows, model).or_else(|message| plan_err!("{message}"))
+                }
+                other => plan_err!("wae_is_outlier: alpha must be a number, got {other}"),
+            },
+            (Some(DataType::Float64), None) => Ok(()),
+            (Some(other), _) => plan_err!("wae_is_outlier: alpha must be a number, got {other}"),
+        }
+    }
+
+    fn field(_: Option<&LoadedModel>) -> Result<Field> {
+        Ok(Field::new(Self::NAME, DataType::Boolean, true))
+    }
+
+    fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
+        let (model, alphas) = (batch.model()?, batch.array(ALPHA)?);
+        let rows = calibration(Self::NAME, model)?.len();
+        let alphas = alphas.as_ref().map(|a| a.as_primitive::<Float64Type>());
+        if let Some(alphas) = alphas {
+            for (row, alpha) in alphas.iter().enumerate() {
+                if let Some(Err(message)) = alpha.map(|alpha| check_alpha(alpha, rows, model)) {
+                    return exec_err!("{message} (row {row})");
+                }
+            }
+        }
+        let outliers = p_values(batch)?.into_iter().enumerate().map(|(row, p)| {
+            let alpha = match alphas {
+                Some(alphas) => alphas.is_valid(row).then(|| alphas.value(row)),
+                None => Some(DEFAULT_ALPHA),
+            };
+            Some(p? <= alpha?)
+        });
+        Ok(Arc::new(BooleanArray::from_iter(outliers)))
+    }
+}
+
+/// Refuses what is no rate, and a rate that no p-value can reach: the smallest is 1 / (n + 1).
+fn check_alpha(alpha: f64, rows: usize, model: &LoadedModel) -> Result<(), String> {
+    if !(alpha > 0.0 && alpha < 1.0) {
+        return Err(format!("wae_is_outlier: alpha must be between 0 and 1, both excluded, got {alpha}"));
+    }
+    let needed = (1.0 / alpha).ceil() as usize - 1;
+    if alpha * ((rows + 1) as f64) < 1.0 && rows < needed {
+        let name = model.name();
+        return Err(format!(
+            "wae_is_outlier: alpha = {alpha} needs {needed} held-out rows, model '{name}' has {rows}: no image could be \
+             an outlier"
+        ));
+    }
+    Ok(())
+}
+
+static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+    Documentation::builder(
+        SECTION,
+        "Whether an image's p-value is at most alpha. Of rows drawn like the training set, a share of at most alpha is \
+         flagged, on average over calibration draws.",
+        "wae_is_outlier(image [, alpha [, model [, score]]])",
+    )
+    .with_sql_example("SELECT count(*) FROM 'images.parquet' WHERE wae_is_outlier(image, 0.01, 'fashion');")
+    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("alpha", "The highest rate of false alarms, between 0 and 1 (0.01).")
+    .with_argument("model", MODEL_ARGUMENT)
+    .with_argument("score", SCORE_ARGUMENT)
+    .with_related_udf("wae_p_value")
+    .build()
+});

@@ -1,0 +1,95 @@
+//! `wae_models()`: the models of `wae.model_dir`, one a row.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Result, exec_datafusion_err};
+use wae_core::ModelFile;
+
+use crate::models;
+use crate::rows::{self, Sink};
+use crate::table_function::{Call, TableFunction};
+
+/// The table function.
+pub(crate) const WAE_MODELS: TableFunction =
+    TableFunction { name: "wae_models", parameters: &[], takes_options: false, plan };
+
+fn plan(call: Call) -> Result<Arc<dyn TableProvider>> {
+    let dir = call.options.model_dir();
+    let schema = schema();
+    let produced = Arc::clone(&schema);
+    rows::table(schema, move |_, sink| list(&dir, &produced, sink))
+}
+
+fn schema() -> SchemaRef {
+    let column = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+    Arc::new(Schema::new(vec![
+        Field::new("name", DataType::Utf8, false),
+        column("latent_dim", DataType::Int64),
+        column("height", DataType::Int64),
+        column("width", DataType::Int64),
+        column("channels", DataType::Int64),
+        column("objective", DataType::Utf8),
+        column("lambda", DataType::Float64),
+        column("rows", DataType::Int64),
+        column("epochs", DataType::Int64),
+        column("parameters", DataType::Int64),
+        column("bytes", DataType::Int64),
+        column("sha256", DataType::Utf8),
+        column("created", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        column("calibrated", DataType::Boolean),
+    ]))
+}
+
+/// Reads each model in turn, so that one at a time is in memory. A file that is no model is left out, with a warning: it
+/// must not hide the others.
+fn list(dir: &Path, schema: &SchemaRef, sink: &mut Sink<'_>) -> Result<()> {
+    let function = WAE_MODELS.name;
+    let names = match models::names(dir) {
+        Ok(names) => names,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(exec_datafusion_err!("{function}: {} (wae.model_dir): {e}", dir.display())),
+    };
+    for name in names {
+        let path = models::path_of(function, &name, dir)?;
+        match models::read_file(function, &name, &path) {
+            Ok((file, sha256, bytes)) => {
+                if !sink(row(schema, &name, &file, sha256, bytes)?) {
+                    break;
+                }
+            }
+            Err(e) => log::warn!("{}", e.strip_backtrace()),
+        }
+    }
+    Ok(())
+}
+
+fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: usize) -> Result<RecordBatch> {
+    let (config, training) = (file.config(), file.training());
+    let integer = |v: usize| Arc::new(Int64Array::from(vec![v as i64])) as ArrayRef;
+    let text = |v: &str| Arc::new(StringArray::from(vec![v])) as ArrayRef;
+    let created = training.and_then(|t| string_to_timestamp_nanos(&t.created).ok()).map(|ns| ns / 1000);
+    let columns: Vec<ArrayRef> = vec![
+        text(name),
+        integer(config.latent_dim()),
+        integer(config.image().height()),
+        integer(config.image().width()),
+        integer(config.image().channels()),
+        text(config.objective().name()),
+        Arc::new(Float64Array::from(vec![config.objective().lambda()])),
+        Arc::new(Int64Array::from(vec![training.map(|t| t.rows as i64)])),
+        integer(file.history().len()),
+        integer(file.parameters()),
+        integer(bytes),
+        text(&sha256),
+        Arc::new(TimestampMicrosecondArray::from(vec![created]).with_timezone("UTC")),
+        Arc::new(BooleanArray::from(vec![file.calibration().is_some()])),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}

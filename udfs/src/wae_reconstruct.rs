@@ -1,0 +1,62 @@
+//! `wae_reconstruct(image [, model])`: what the model makes of an image, G(E(x)).
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, UInt8Array};
+use arrow::datatypes::Field;
+use datafusion::common::Result;
+use datafusion::logical_expr::{Documentation, ScalarUDF};
+
+use crate::args::{Batch, PlannedArgs, fixed_size_list, to_bytes};
+use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::models::LoadedModel;
+use crate::options::WaeOptions;
+use crate::wae_decode::decoded_field;
+
+/// The function under a session's options.
+pub(crate) fn wae_reconstruct_udf(options: &WaeOptions) -> ScalarUDF {
+    ScalarUDF::from(ModelFunction::<WaeReconstruct>::new(options.clone()))
+}
+
+/// y = G(E(x)): (H, W, C) -> (H, W, C).
+#[derive(Debug)]
+struct WaeReconstruct;
+
+impl ModelKernel for WaeReconstruct {
+    const NAME: &'static str = "wae_reconstruct";
+    const PARAMETERS: &'static [&'static str] = &["image", "model"];
+
+    fn documentation() -> &'static Documentation {
+        &DOCUMENTATION
+    }
+
+    fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
+        args.check_image(model)
+    }
+
+    fn field(model: Option<&LoadedModel>) -> Result<Field> {
+        Ok(decoded_field(Self::NAME, model))
+    }
+
+    fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
+        let width = batch.model()?.wae().config().image().len();
+        let (pixels, valid) = batch.map_images(width, |wae, images| {
+            let codes = wae.encode(images)?; // (N, Z)
+            Ok(to_bytes(&wae.decode(&codes)?)) // (N, H, W, C)
+        })?;
+        fixed_size_list(batch.return_field(), Arc::new(UInt8Array::from(pixels)), valid)
+    }
+}
+
+static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+    Documentation::builder(
+        SECTION,
+        "An image as the model reconstructs it, an image tensor of UInt8: encoded and decoded again.",
+        "wae_reconstruct(image [, model])",
+    )
+    .with_sql_example("SELECT image_encode(wae_reconstruct(image, 'fashion')) AS png FROM 'images.parquet';")
+    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("model", MODEL_ARGUMENT)
+    .with_related_udf("wae_reconstruction_cost")
+    .build()
+});

@@ -1,0 +1,68 @@
+//! `wae_reconstruction_cost(image [, model])`: how badly the model reconstructs an image, c(x, G(E(x))).
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Float32Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Documentation, ScalarUDF};
+
+use crate::args::{Batch, PlannedArgs};
+use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::models::LoadedModel;
+use crate::options::WaeOptions;
+
+/// The function under a session's options.
+pub(crate) fn wae_reconstruction_cost_udf(options: &WaeOptions) -> ScalarUDF {
+    ScalarUDF::from(ModelFunction::<WaeReconstructionCost>::new(options.clone()))
+}
+
+/// c(x, G(E(x))): (H, W, C) -> a number of at least 0.
+#[derive(Debug)]
+struct WaeReconstructionCost;
+
+impl ModelKernel for WaeReconstructionCost {
+    const NAME: &'static str = "wae_reconstruction_cost";
+    const PARAMETERS: &'static [&'static str] = &["image", "model"];
+
+    fn documentation() -> &'static Documentation {
+        &DOCUMENTATION
+    }
+
+    fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
+        args.check_image(model)
+    }
+
+    fn field(_: Option<&LoadedModel>) -> Result<Field> {
+        Ok(Field::new(Self::NAME, DataType::Float32, true))
+    }
+
+    fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
+        let (costs, valid) = reconstruction_costs(batch)?;
+        Ok(Arc::new(Float32Array::new(costs.into(), Some(valid))))
+    }
+}
+
+/// The cost of each row's image.
+pub(crate) fn reconstruction_costs(batch: &Batch<'_>) -> Result<(Vec<f32>, NullBuffer)> {
+    batch.map_images(1, |wae, images| {
+        let codes = wae.encode(images)?; // (N, Z)
+        wae.costs(images, &wae.decode(&codes)?) // (N,)
+    })
+}
+
+static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+    Documentation::builder(
+        SECTION,
+        "How far an image is from its reconstruction: the model's cost, summed over pixels in [0, 1]. Higher is stranger.",
+        "wae_reconstruction_cost(image [, model])",
+    )
+    .with_sql_example(
+        "SELECT path FROM 'images.parquet' ORDER BY wae_reconstruction_cost(image, 'fashion') DESC LIMIT 10;",
+    )
+    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("model", MODEL_ARGUMENT)
+    .with_related_udf("wae_p_value")
+    .build()
+});

@@ -1,0 +1,71 @@
+//! `wae_sample(n [, model [, seed]])`: codes drawn from the prior, and the images that they decode to.
+
+use std::sync::Arc;
+
+use arrow::array::{Float32Array, RecordBatch, UInt8Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Result, plan_err};
+use wae_core::objective;
+
+use crate::args::{fixed_size_list, to_bytes};
+use crate::error::exec_error;
+use crate::function::default_model;
+use crate::models::{self, LoadedModel};
+use crate::rows::{self, Sink};
+use crate::table_function::{Call, TableFunction};
+use crate::wae_decode::decoded_field;
+use crate::wae_encode::code_field;
+
+/// Most rows of a call: their codes are drawn in one go, so that a row does not depend on the batch size.
+const MAX_ROWS: u64 = 1_000_000;
+
+/// The table function.
+pub(crate) const WAE_SAMPLE: TableFunction =
+    TableFunction { name: "wae_sample", parameters: &["n", "model", "seed"], takes_options: false, plan };
+
+fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
+    let function = call.function;
+    let Some(count) = call.take_integer("n", MAX_ROWS)? else {
+        return plan_err!("{function} takes 1 to 3 arguments (n, model, seed), got no n");
+    };
+    let seed = call.take_integer("seed", u64::MAX)?.unwrap_or(wae_core::config::DEFAULT_SEED);
+    let name = match call.take_text("model")? {
+        Some(name) => name,
+        None => default_model(function, &call.options)?.to_owned(),
+    };
+    let model = models::load(function, &name, &call.options)?;
+    let batch_size = call.options.batch_size();
+    let fields = vec![code_field("latent", Some(&model)), decoded_field("image", Some(&model))];
+    let schema = Arc::new(Schema::new(fields));
+    let produced = Arc::clone(&schema);
+    rows::table(schema, move |_, sink| sample(&model, count as usize, seed, batch_size, &produced, sink))
+}
+
+/// Draws codes (N, Z) and decodes them to (N, H, W, C), a batch at a time.
+fn sample(
+    model: &LoadedModel,
+    count: usize,
+    seed: u64,
+    batch_size: usize,
+    schema: &SchemaRef,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let config = model.wae().config();
+    let codes = objective::sample(config.prior(), count, config.latent_dim(), seed);
+    for codes in codes.chunks(batch_size * config.latent_dim()) {
+        let rows = codes.len() / config.latent_dim();
+        let images = model.wae().decode(codes).map_err(|e| exec_error(WAE_SAMPLE.name, &e))?;
+        let latent = Arc::new(Float32Array::from(codes.to_vec()));
+        let pixels = Arc::new(UInt8Array::from(to_bytes(&images)));
+        let columns = vec![
+            fixed_size_list(schema.field(0), latent, NullBuffer::new_valid(rows))?,
+            fixed_size_list(schema.field(1), pixels, NullBuffer::new_valid(rows))?,
+        ];
+        if !sink(RecordBatch::try_new(Arc::clone(schema), columns)?) {
+            break;
+        }
+    }
+    Ok(())
+}
