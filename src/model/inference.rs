@@ -147,7 +147,7 @@ impl Layer {
             let found = spec.tensors().into_iter().find(|(role, ..)| *role == wanted);
             let (_, name, _) = found.ok_or_else(|| Error::Model(format!("{} has no {wanted:?}", spec.name)))?;
             let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
-            Ok(spec.from_file(wanted, &tensor.values))
+            Ok(spec.read_layout(wanted, &tensor.values))
         };
         let (scale, shift, activation) = match spec.tail {
             Tail::Bias(activation) => (None, tensor(Role::Bias)?, activation),
