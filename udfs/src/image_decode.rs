@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 use wae_core::image::{Limits, Pixels, resize};
 use wae_core::{Error, Image, ImageColumn, ImageShape};
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, to_bytes};
+use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, to_bytes, unknown_image_field};
 use crate::error::exec_error;
 use crate::function::{SECTION, is_placeholder, signature};
 use crate::options::WaeOptions;
@@ -65,7 +65,7 @@ impl ScalarUDFImpl for ImageDecode {
             );
         }
         if (1..PARAMETERS.len()).any(|i| planned.literal(i).is_none() && planned.field(i).is_some_and(is_placeholder)) {
-            return Ok(Arc::new(image_field(NAME, ImageShape::new(0, 0, 0))));
+            return Ok(Arc::new(unknown_image_field(NAME)));
         }
         let side = |i: usize, max: i64| dimension(PARAMETERS[i], planned.literal(i), max);
         let shape = ImageShape::new(side(1, MAX_SIDE)?, side(2, MAX_SIDE)?, side(3, MAX_CHANNELS)?);
@@ -123,7 +123,9 @@ fn decode(
         Err(e) => Err(exec_error(NAME, &e)),
     };
     let rows = (0..column.len()).into_par_iter();
-    rows.map(|row| if column.is_null(row) { Ok(None) } else { decode(row) }).collect()
+    let rows: Vec<_> = rows.map(|row| if column.is_null(row) { Ok(None) } else { decode(row) }).collect();
+    // Of several errors the first row's is reported, not the first found.
+    rows.into_iter().collect()
 }
 
 fn in_row(error: Error, row: usize) -> Error {
