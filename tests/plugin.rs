@@ -1,4 +1,5 @@
 //! What SQL scripts cannot say of the plugin: when rows arrive, what is cancelled, which version of a model is used.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -273,4 +274,40 @@ fn every_function_is_documented() {
         let documented: Vec<_> = page.arguments.iter().flatten().map(|(argument, _)| argument.clone()).collect();
         assert_eq!(function.signature().parameter_names.as_ref(), Some(&documented), "{name}");
     }
+}
+
+/// Runs the shell in a folder of its own; gives its exit code, standard output and standard error.
+fn shell(arguments: &[&str]) -> Option<(i32, String, String)> {
+    // Without the feature `cli` there is no shell.
+    let dir = models();
+    let output =
+        std::process::Command::new(option_env!("CARGO_BIN_EXE_wae")?).args(arguments).current_dir(dir.path()).output();
+    let output = output.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Some((output.status.code().unwrap(), text(output.stdout), text(output.stderr)))
+}
+
+#[test]
+fn the_shell_runs_statements_up_to_the_first_that_fails() {
+    let sql = "SELECT 1 AS a, 'x;y' AS b; -- a comment;\nSELECT a FROM (VALUES (2)) AS t(a)";
+    let Some((code, stdout, stderr)) = shell(&["--format", "csv", "-c", sql]) else { return };
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "a,b\n1,x;y\na\n2\n", ""));
+
+    let sql = format!("SELECT wae_encode(image, 'nope') FROM '{TEST}'");
+    let (code, stdout, stderr) = shell(&["--format", "json", "-c", "SELECT 1 AS a", &sql, "SELECT 2 AS a"]).unwrap();
+    assert_eq!((code, stdout.as_str()), (1, "{\"a\":1}\n"));
+    assert!(stderr.contains("wae_encode: no model 'nope': there is no folder 'models'"), "{stderr}");
+}
+
+#[test]
+fn the_shell_cuts_wide_cells_and_names_the_columns_of_no_rows() {
+    let Some((code, stdout, _)) = shell(&["-c", &format!("SELECT image['bytes'] AS png FROM '{TEST}' LIMIT 1")]) else {
+        return;
+    };
+    assert_eq!(code, 0);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 64) && stdout.contains("89504e47"), "{stdout}");
+    let (_, stdout, _) = shell(&["-c", "SELECT 1 AS a WHERE false"]).unwrap();
+    assert!(stdout.contains("| a |"), "{stdout}");
+    let (code, stdout, _) = shell(&["-c", "SET wae.batch_size = 5"]).unwrap();
+    assert_eq!((code, stdout.as_str()), (0, ""));
 }
