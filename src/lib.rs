@@ -80,5 +80,5 @@ pub use crate::dataset::{Dataset, DatasetBuilder};
 pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
-pub use crate::model::Wae;
+pub use crate::model::{Precision, Wae};
 pub use crate::train::{EpochReport, Trainer};

@@ -173,7 +173,7 @@ unsafe fn portable_bf16(
     const WIDTH: usize = 8;
     // SAFETY: all accesses are those that the caller vouches for.
     unsafe {
-        for r in 0..6 {
+        for (r, sums) in sums.iter().enumerate() {
             let mut tile = [0.0_f32; WIDTH];
             for tap in taps {
                 for g in 0..groups {
@@ -187,10 +187,10 @@ unsafe fn portable_bf16(
             }
             for (j, mut value) in tile.into_iter().enumerate() {
                 if !first {
-                    value += *sums[r].add(j);
+                    value += *sums.add(j);
                 }
                 match &finish {
-                    None => *sums[r].add(j) = value,
+                    None => *sums.add(j) = value,
                     Some(finish) => {
                         value += *finish.shift.add(j);
                         let value = if finish.relu { value.max(0.0) } else { value };

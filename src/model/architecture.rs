@@ -148,7 +148,7 @@ fn decoder(config: &Config) -> Vec<LayerSpec> {
 
 impl LayerSpec {
     /// Whether it is a linear layer, whose tensors have no `conv` in their names.
-    fn is_linear(&self) -> bool {
+    pub(crate) fn is_linear(&self) -> bool {
         self.flattened != Flattened::Neither
     }
 
