@@ -220,3 +220,75 @@ async fn pyarrow_reads_decoded_images_as_tensors() {
         }
     }
 }
+
+/// What max|a − b| / max|b| may be, as of the golden files.
+const TOLERANCE: f64 = 1e-4;
+
+/// Holds what SQL gives for a model against what PyTorch gave: codes, costs and reconstructed bytes.
+async fn compare_with_torch(ctx: &SessionContext, dir: &Path, model: &str, images: &str) {
+    let torch = run(ctx, &format!("SELECT * FROM '{}/{model}.values.parquet'", dir.display())).await;
+    let select = format!(
+        "SELECT wae_encode(image, '{model}') AS code, wae_reconstruct(image, '{model}') AS image,
+                wae_reconstruction_cost(image, '{model}') AS cost FROM '{images}'"
+    );
+    let rows = run(ctx, &select).await;
+    let error = |column, unit: f64, allowed| {
+        let ours: Vec<f64> = numbers(&rows, column).into_iter().map(|v| v / unit).collect();
+        difference(&ours, &numbers(&torch, column), allowed)
+    };
+    // SQL gives bytes: half a step of 1/255 is rounding.
+    let errors = [error("code", 1.0, 0.0), error("image", 255.0, 0.5 / 255.0), error("cost", 1.0, 0.0)];
+    eprintln!("{model}: {} rows; code, image, cost: {errors:?}", rows.num_rows());
+    assert!(errors.iter().all(|e| *e <= TOLERANCE), "{model}: code, image, cost: {errors:?}");
+}
+
+/// Checks that PyTorch missed, and did not expect, no keys but those that its module and the file need not share.
+fn assert_keys(answer: &Value, model: &str) {
+    let keys = |which: &str| answer[model][which].as_array().unwrap().clone();
+    assert!(keys("missing").iter().all(|k| k.as_str().unwrap().ends_with(".num_batches_tracked")), "{answer}");
+    assert!(keys("unexpected").iter().all(|k| k.as_str().unwrap().starts_with("calibration.")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_trained_here_runs_in_pytorch() {
+    let Some(python) = Python::with(&["torch", "safetensors", "pyarrow", "PIL", "numpy"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    let images = dir.path().join("images.parquet").display().to_string();
+    run(&ctx, &format!("COPY (SELECT image FROM '{}' LIMIT 200) TO '{images}'", test_images())).await;
+    let models = [("widths", "8,16"), ("small", "small")];
+    for (name, network) in models {
+        train(&ctx, name, network).await;
+    }
+    let folder = dir.path().display().to_string();
+    let answer = python.run("torch_models.py", ["run", &folder, &images, "widths", "small"]);
+    for (name, _) in models {
+        assert_keys(&answer, name);
+        compare_with_torch(&ctx, dir.path(), name, &images).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_made_in_pytorch_runs_here() {
+    let Some(python) = Python::with(&["torch", "safetensors", "pyarrow", "numpy"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    let folder = dir.path().display().to_string();
+    let answer = python.run("torch_models.py", ["make", &folder]);
+    // Half precision rounds the weights. PyTorch computes with the rounded weights too, in float64, so that the same
+    // tolerance holds; the codes of the full weights are only near: bfloat16 keeps 8 bits of each, float16 11.
+    for architecture in ["odd", "deep"] {
+        let images = format!("{folder}/{architecture}.images.parquet");
+        let code = |kind: &str| format!("SELECT wae_encode(image, '{architecture}_{kind}') AS code FROM '{images}'");
+        let full = numbers(&run(&ctx, &code("f32")).await, "code");
+        for (kind, near) in [("f32", 0.0), ("f16", 5e-3), ("bf16", 5e-2)] {
+            let model = format!("{architecture}_{kind}");
+            assert_keys(&answer, &model);
+            compare_with_torch(&ctx, dir.path(), &model, &images).await;
+            let error = difference(&numbers(&run(&ctx, &code(kind)).await, "code"), &full, 0.0);
+            eprintln!("{model}: codes beside those of the full weights: {error:e}");
+            assert!(error <= near, "{model}: {error}");
+            assert_eq!(error == 0.0, kind == "f32", "{model}: weights are rounded");
+        }
+    }
+}
