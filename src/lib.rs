@@ -1,5 +1,65 @@
-//! Wasserstein auto-encoders over Arrow images.
-#![warn(missing_docs)]
+//! Wasserstein auto-encoders over Arrow images: training, encoding, decoding and outlier scores.
+//!
+//! A Wasserstein auto-encoder (Tolstikhin, Bousquet, Gelly and Schölkopf, ICLR 2018, arXiv 1711.01558) learns an encoder E and
+//! a decoder G that minimise
+//!
+//! ```text
+//!     (1/n) Σ_i c(x_i, G(E(x_i)))  +  λ · D(E(x_1..n), z_1..n)
+//! ```
+//!
+//! Where: c is the reconstruction cost of an image, D a divergence between the codes and draws z from a prior, and λ its
+//! weight. The first term makes codes keep what is needed to rebuild an image; the second makes all codes together look
+//! like the prior, so that a draw from it decodes to an image. An image that is rebuilt badly is one unlike those trained
+//! on, and held-out rows say how badly is unusual.
+//!
+//! # Modules
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | what a model is and how it is trained |
+//! | [`image`] | images from Arrow columns and encoded bytes |
+//! | [`dataset`] | decoded images, their order and the held-out split |
+//! | [`train`] | the loop, an epoch at a time |
+//! | [`objective`] | costs, divergences, priors |
+//! | [`model`] | the network, in training and applied |
+//! | [`calibrate`] | conformal p-values |
+//! | [`checkpoint`] | the model file, `wae/1` |
+//! | [`kernels`] | the arithmetic on the CPU |
+//!
+//! # Example
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::AtomicBool;
+//!
+//! use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
+//! use arrow::datatypes::{DataType, Field};
+//! use wae_core::image::Limits;
+//! use wae_core::{DatasetBuilder, ImageColumn, ImageShape, TrainOptions, Trainer, Wae};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // 32 grey images of 8×8 pixels, as bytes.
+//! let pixels = UInt8Array::from_iter_values((0..32 * 64).map(|i| (i * i % 251) as u8));
+//! let item = Arc::new(Field::new("item", DataType::UInt8, true));
+//! let images: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, 64, Arc::new(pixels), None)?);
+//! let field = Field::new("image", images.data_type().clone(), true);
+//! let shape = ImageShape::new(8, 8, 1);
+//! let column = ImageColumn::try_new(&field, &images, Some(shape))?;
+//!
+//! let options = TrainOptions::try_from_options([("epochs", 2.into()), ("network", "4,8".into())])?;
+//! let mut dataset = DatasetBuilder::new(&options, Limits::default(), false);
+//! dataset.push(&column)?;
+//! let mut trainer = Trainer::try_new(options, dataset.finish()?)?;
+//! while let Some(epoch) = trainer.next_epoch(&AtomicBool::new(false))? {
+//!     assert!(epoch.loss.is_finite());
+//! }
+//!
+//! let wae = Wae::try_new(&trainer.model()?)?;
+//! let images = column.read(&[0, 1, 2], shape, None, &Limits::default())?; // (3, 8, 8, 1)
+//! let codes = wae.encode(&images)?; // (3, 8)
+//! let costs = wae.costs(&images, &wae.decode(&codes)?)?; // (3,)
+//! assert_eq!((codes.len(), costs.len()), (24, 3));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod calibrate;
 pub mod checkpoint;
@@ -7,7 +67,7 @@ pub mod config;
 pub mod dataset;
 pub mod error;
 pub mod image;
-mod kernels;
+pub mod kernels;
 pub mod model;
 pub mod objective;
 mod ops;
@@ -20,5 +80,5 @@ pub use crate::dataset::{Dataset, DatasetBuilder};
 pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
-pub use crate::model::Wae;
+pub use crate::model::{Precision, Wae};
 pub use crate::train::{EpochReport, Trainer};

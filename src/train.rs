@@ -14,7 +14,7 @@ use crate::checkpoint::{ModelFile, TrainingInfo};
 use crate::config::{Config, NetworkChoice, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::model::{Network, Wae};
+use crate::model::{Network, Precision, Wae};
 use crate::objective::{cost, mmd, prior};
 use crate::ops;
 
@@ -163,7 +163,7 @@ impl Trainer {
     /// [`Error::Data`] if a held-out row's cost is not finite.
     pub fn model(&self) -> Result<ModelFile> {
         let tensors = self.network.tensors()?;
-        let wae = Wae::from_tensors(self.config.clone(), &tensors, None)?;
+        let wae = Wae::from_tensors(self.config.clone(), &tensors, None, Precision::F32)?;
         let (costs, _) = self.held_out_costs(&wae)?;
         let calibration = if costs.is_empty() { None } else { Some(Calibration::try_new(costs)?) };
         let training = TrainingInfo {
@@ -211,7 +211,7 @@ impl Trainer {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, None)?;
+        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, None, Precision::F32)?;
         let (costs, codes) = self.held_out_costs(&wae)?;
         let mean = costs.iter().map(|c| f64::from(*c)).sum::<f64>() / costs.len() as f64;
         let dim = self.config.latent_dim();

@@ -1,15 +1,17 @@
 //! What SQL scripts cannot say of the plugin: when rows arrive, what is cancelled, which version of a model is used.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -148,7 +150,7 @@ async fn partitions_do_not_change_the_model() {
 async fn a_query_uses_the_model_that_it_was_planned_with() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    let sql = "SELECT wae_encode(image, 'm') AS z, wae_reconstruction_cost(image, 'm') AS cost FROM test LIMIT 10";
+    let sql = "SELECT wae_encode(image, 'm') AS z, wae_reconstruction_cost(image, 'm') AS cost FROM test ORDER BY image['bytes']";
     run(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await.unwrap();
     let before = text(&ctx, sql).await;
     let planned = ctx.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
@@ -165,6 +167,42 @@ async fn a_query_uses_the_model_that_it_was_planned_with() {
     run(&ctx, &train("m", "epochs => 1, latent_dim => 5")).await.unwrap();
     let after = text(&ctx, &format!("SELECT DISTINCT arrow_typeof(z) FROM ({sql})")).await;
     assert!(after.contains("FixedSizeList(5 x Float32)"), "{after}");
+}
+
+/// Through the C interface, and where a plan was decoded by name, nothing is pinned and literals come as arrays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_not_pinned_reads_the_model_when_it_runs() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    run(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await.unwrap();
+    let batch = run(&ctx, "SELECT image FROM test LIMIT 2").await.unwrap().swap_remove(0);
+    let function = Arc::clone(&ctx.state().scalar_functions()["wae_encode"]);
+    let model = ScalarValue::from("m");
+    let arg_fields =
+        vec![Arc::new(batch.schema().field(0).clone()), Arc::new(Field::new("model", DataType::Utf8, false))];
+    let return_field = function
+        .return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &[None, Some(&model)] })
+        .unwrap();
+    let invoke = |names: Vec<&str>| {
+        function.invoke_with_args(ScalarFunctionArgs {
+            args: vec![
+                ColumnarValue::Array(Arc::clone(batch.column(0))),
+                ColumnarValue::Array(Arc::new(StringArray::from(names))),
+            ],
+            arg_fields: arg_fields.clone(),
+            number_rows: 2,
+            return_field: Arc::clone(&return_field),
+            config_options: Arc::clone(ctx.state().config_options()),
+        })
+    };
+    let codes = invoke(vec!["m", "m"]).unwrap().into_array(2).unwrap();
+    assert_eq!((codes.data_type(), codes.null_count()), (return_field.data_type(), 0));
+    let error = invoke(vec!["m", "other"]).unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_encode: model must be the same in all rows"), "{error}");
+
+    run(&ctx, &train("m", "epochs => 1, latent_dim => 5, overwrite => true")).await.unwrap();
+    let error = invoke(vec!["m", "m"]).unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_encode: model 'm' was replaced by another while the query ran"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,4 +311,40 @@ fn every_function_is_documented() {
         let documented: Vec<_> = page.arguments.iter().flatten().map(|(argument, _)| argument.clone()).collect();
         assert_eq!(function.signature().parameter_names.as_ref(), Some(&documented), "{name}");
     }
+}
+
+/// Runs the shell in a folder of its own; gives its exit code, standard output and standard error.
+fn shell(arguments: &[&str]) -> Option<(i32, String, String)> {
+    // Without the feature `cli` there is no shell.
+    let dir = models();
+    let output =
+        std::process::Command::new(option_env!("CARGO_BIN_EXE_wae")?).args(arguments).current_dir(dir.path()).output();
+    let output = output.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Some((output.status.code().unwrap(), text(output.stdout), text(output.stderr)))
+}
+
+#[test]
+fn the_shell_runs_statements_up_to_the_first_that_fails() {
+    let sql = "SELECT 1 AS a, 'x;y' AS b; -- a comment;\nSELECT a FROM (VALUES (2)) AS t(a)";
+    let Some((code, stdout, stderr)) = shell(&["--format", "csv", "-c", sql]) else { return };
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "a,b\n1,x;y\na\n2\n", ""));
+
+    let sql = format!("SELECT wae_encode(image, 'nope') FROM '{TEST}'");
+    let (code, stdout, stderr) = shell(&["--format", "json", "-c", "SELECT 1 AS a", &sql, "SELECT 2 AS a"]).unwrap();
+    assert_eq!((code, stdout.as_str()), (1, "{\"a\":1}\n"));
+    assert!(stderr.contains("wae_encode: no model 'nope': there is no folder 'models'"), "{stderr}");
+}
+
+#[test]
+fn the_shell_cuts_wide_cells_and_names_the_columns_of_no_rows() {
+    let Some((code, stdout, _)) = shell(&["-c", &format!("SELECT image['bytes'] AS png FROM '{TEST}' LIMIT 1")]) else {
+        return;
+    };
+    assert_eq!(code, 0);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 64) && stdout.contains("89504e47"), "{stdout}");
+    let (_, stdout, _) = shell(&["-c", "SELECT 1 AS a WHERE false"]).unwrap();
+    assert!(stdout.contains("| a |"), "{stdout}");
+    let (code, stdout, _) = shell(&["-c", "SET wae.batch_size = 5"]).unwrap();
+    assert_eq!((code, stdout.as_str()), (0, ""));
 }

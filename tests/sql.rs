@@ -2,6 +2,7 @@
 //!
 //! Two models are trained once and copied for every file: `fashion`, on 28×28 grey clothes, and `uncalibrated`, the same
 //! without held-out rows. `$MODELS` in a file is its own folder of models.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};

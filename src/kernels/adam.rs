@@ -9,7 +9,7 @@ const CHUNK: usize = 1 << 14;
 
 /// The numbers of one step of Adam.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AdamStep {
+pub struct AdamStep {
     learning_rate: f32,
     /// β and 1 − β: the difference taken in f64, since in f32 that of β₂ = 0.999 is off by 5e-5.
     beta1: (f32, f32),
@@ -21,7 +21,7 @@ pub(crate) struct AdamStep {
 
 impl AdamStep {
     /// Step `t`, from 1.
-    pub(crate) fn new(t: u64, learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64) -> Self {
+    pub fn new(t: u64, learning_rate: f64, beta1: f64, beta2: f64, epsilon: f64) -> Self {
         let correction = |beta: f64| (1.0 / (1.0 - beta.powf(t as f64))) as f32;
         Self {
             learning_rate: learning_rate as f32,
@@ -39,7 +39,7 @@ impl AdamStep {
 ///
 /// # Source
 /// Kingma and Ba, ICLR 2015, algorithm 1.
-pub(crate) fn adam(step: AdamStep, weights: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
+pub fn adam(step: AdamStep, weights: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
     adam_on(backend(), step, weights, gradient, m, v);
 }
 

@@ -59,6 +59,15 @@ pub fn backend() -> Backend {
     })
 }
 
+/// Whether the processor multiplies pairs of bf16 (AVX512_BF16) and the backend in use may ask it to. Elsewhere bf16 weights
+/// would be slower than f32 ones and no smaller in any way that matters.
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16") && backend() == Backend::Avx512;
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// A piece of arithmetic to be compiled once for each backend. `run` must be `#[inline(always)]`.
 pub(super) trait Work {
     /// Does the work.

@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 
 /// An output buffer that starts uninitialised, since each kernel writes all of it: zeroing 50 MB first would cost as much
 /// as a small layer.
-pub(super) struct Output(Vec<MaybeUninit<f32>>);
+pub(super) struct Output<T>(Vec<MaybeUninit<T>>);
 
-impl Output {
+impl<T: Copy> Output<T> {
     /// Room for `len` values.
     pub(super) fn new(len: usize) -> Self {
         let mut values = Vec::with_capacity(len);
@@ -16,7 +16,7 @@ impl Output {
     }
 
     /// A pointer for tasks that write disjoint values.
-    pub(super) fn as_shared(&mut self) -> Shared {
+    pub(super) fn as_shared(&mut self) -> Shared<T> {
         Shared(self.0.as_mut_ptr().cast())
     }
 
@@ -24,34 +24,43 @@ impl Output {
     ///
     /// # Safety
     /// Every value has been written.
-    pub(super) unsafe fn assume_init(self) -> Vec<f32> {
+    pub(super) unsafe fn assume_init(self) -> Vec<T> {
         let mut values = std::mem::ManuallyDrop::new(self.0);
-        // SAFETY: `MaybeUninit<f32>` has the layout of f32, the parts come from a Vec, and the caller vouches for the values.
+        // SAFETY: `MaybeUninit<T>` has the layout of T, the parts come from a Vec, and the caller vouches for the values.
         unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast(), values.len(), values.capacity()) }
     }
 }
 
 /// A pointer that tasks share. They must write disjoint values within its buffer, and end before the buffer is used.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32);
+pub(super) struct Shared<T>(*mut T);
 
 // SAFETY: the pointer itself is plain data; whoever writes through it vouches for disjointness (see the type).
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    pub(super) fn of(values: &mut [f32]) -> Self {
+impl<T> Shared<T> {
+    pub(super) fn of(values: &mut [T]) -> Self {
         Self(values.as_mut_ptr())
     }
 
     /// The address of value `index`.
     ///
     /// # Safety
-    /// `index` lies within the buffer.
+    /// `index` lies within the buffer, or at its end.
     #[inline]
-    pub(super) unsafe fn at(self, index: usize) -> *mut f32 {
+    pub(super) unsafe fn at(self, index: usize) -> *mut T {
         // SAFETY: the caller vouches for the index.
         unsafe { self.0.add(index) }
+    }
+
+    /// The buffer from value `index` on.
+    ///
+    /// # Safety
+    /// As for [`Self::at`].
+    pub(super) unsafe fn from(self, index: usize) -> Self {
+        // SAFETY: the caller vouches for the index.
+        Self(unsafe { self.at(index) })
     }
 }

@@ -1,134 +1,186 @@
 //! SAME convolution between a large and a small grid, both ways, and the gradient of its weights.
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::backend::{Backend, backend};
-use super::buffer::{Output, Shared};
-use super::gather::{Epilogue, Grid, gather, panel_width};
+use super::buffer::Output;
+use super::gather::{Epilogue, Grid, gather};
 use super::geometry::Geometry;
 use super::pack::{Order, Packed, pack};
+use super::tile::Element;
 use super::{thin, weight_gradient as general};
 
 /// Images a task where a layer is computed image by image.
 pub(super) const IMAGES: usize = 4;
 
-/// Weights packed for `down`: from the large grid to the small one.
+/// Weights packed for `down`: from the large grid to the small one, of f32 values or of bf16 ones with sums in f32.
 #[derive(Debug)]
-pub(crate) struct DownWeights {
+pub struct DownWeights<T = f32> {
     geometry: Geometry,
     backend: Backend,
-    packed: Packed,
+    packed: Packed<T>,
 }
 
 impl DownWeights {
     /// Packs weights (k, k, C_large, C_small), each small channel multiplied by `scale`, a value a channel.
-    pub(crate) fn new(geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
-        Self::with_backend(backend(), geometry, weights, scale)
+    pub fn new(geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+        Self::on(backend(), geometry, weights, scale)
     }
 
-    pub(super) fn with_backend(backend: Backend, geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+    pub(super) fn on(backend: Backend, geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+        if !thin::is_thin(&geometry) {
+            return Self::of_taps(backend, geometry, weights, scale);
+        }
         assert_eq!(weights.len(), geometry.weights_len(), "weights of a convolution");
-        let (large, small) = (geometry.large_channels, geometry.small_channels);
-        let width = panel_width(backend, small);
-        let packed = if thin::is_thin(&geometry) {
-            pack(weights, (geometry.taps() * large, small), Order::ReduceRows, &[0], width, scale)
-        } else {
-            let taps: Vec<usize> = (0..geometry.taps()).collect();
-            pack(weights, (large, small), Order::ReduceRows, &taps, width, scale)
-        };
-        Self { geometry, backend, packed }
+        let (rows, small) = (geometry.taps() * geometry.large_channels, geometry.small_channels);
+        let width = f32::tile(backend, small).width();
+        Self { geometry, backend, packed: pack(weights, (rows, small), Order::ReduceRows, &[0], width, scale) }
     }
 
     /// (N, H, W, C_large) → (N, h, w, C_small).
-    pub(crate) fn apply(&self, large: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+    pub fn apply(&self, large: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+        let g = &self.geometry;
+        if !thin::is_thin(g) {
+            return self.apply_taps(large, epilogue);
+        }
+        let mut out = Output::new(images(large.len(), g.large_len()) * g.small_len());
+        let to = out.as_shared();
+        large.par_chunks(IMAGES * g.large_len()).enumerate().for_each(|(chunk, large)| {
+            let columns = thin::columns(g, large);
+            let grid = whole(images(large.len(), g.large_len()), g.small, g.small, 1, &[(0, 0)]);
+            // SAFETY: each task writes the images of its own chunk, all of whose pixels exist in `out`.
+            unsafe {
+                let to = to.from(chunk * IMAGES * g.small_len());
+                gather(self.backend, &grid, &columns, &self.packed, to, epilogue);
+            }
+        });
+        // SAFETY: every pixel of the small grid of every image was written.
+        unsafe { out.assume_init() }
+    }
+}
+
+impl DownWeights<bf16> {
+    /// As for f32, if the layer can be computed so: an even number of channels comes in, more than a few.
+    pub fn new_bf16(geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Option<Self> {
+        let fits = !thin::is_thin(&geometry) && geometry.large_channels.is_multiple_of(2);
+        fits.then(|| Self::of_taps(backend(), geometry, weights, scale))
+    }
+
+    /// (N, H, W, C_large) → (N, h, w, C_small).
+    pub fn apply(&self, large: &[bf16], epilogue: Epilogue<'_>) -> Vec<bf16> {
+        self.apply_taps(large, epilogue)
+    }
+}
+
+#[expect(private_bounds, reason = "the two element types have constructors of their own")]
+impl<T: Element> DownWeights<T> {
+    pub(super) fn of_taps(backend: Backend, geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+        assert_eq!(weights.len(), geometry.weights_len(), "weights of a convolution");
+        let taps: Vec<usize> = (0..geometry.taps()).collect();
+        let matrix = (geometry.large_channels, geometry.small_channels);
+        let width = T::tile(backend, geometry.small_channels).width();
+        Self { geometry, backend, packed: pack(weights, matrix, Order::ReduceRows, &taps, width, scale) }
+    }
+
+    fn apply_taps(&self, large: &[T], epilogue: Epilogue<'_>) -> Vec<T> {
         let g = &self.geometry;
         let batch = images(large.len(), g.large_len());
+        let (top, left) = (g.padding.0 as isize, g.padding.1 as isize);
+        let offset = |t: usize| ((t / g.kernel) as isize - top, (t % g.kernel) as isize - left);
+        let offsets: Vec<_> = (0..g.taps()).map(offset).collect();
         let mut out = Output::new(batch * g.small_len());
-        let to = out.as_shared();
-        if thin::is_thin(g) {
-            large.par_chunks(IMAGES * g.large_len()).enumerate().for_each(|(chunk, large)| {
-                let columns = thin::columns(g, large);
-                let grid = whole(images(large.len(), g.large_len()), g.small, g.small, 1, &[(0, 0)]);
-                // SAFETY: each task writes the images of its own chunk, all of whose pixels exist in `out`.
-                unsafe {
-                    let to = Shared::of(std::slice::from_raw_parts_mut(to.at(chunk * IMAGES * g.small_len()), 0));
-                    gather(self.backend, &grid, &columns, &self.packed, to, epilogue);
-                }
-            });
-        } else {
-            let (top, left) = (g.padding.0 as isize, g.padding.1 as isize);
-            let offsets: Vec<_> =
-                (0..g.taps()).map(|t| ((t / g.kernel) as isize - top, (t % g.kernel) as isize - left)).collect();
-            let grid = whole(batch, g.large, g.small, g.stride, &offsets);
-            // SAFETY: the grid covers the small grid, for which `out` has room, and nobody else writes it.
-            unsafe { gather(self.backend, &grid, large, &self.packed, to, epilogue) };
-        }
+        let grid = whole(batch, g.large, g.small, g.stride, &offsets);
+        // SAFETY: the grid covers the small grid, for which `out` has room, and nobody else writes it.
+        unsafe { gather(self.backend, &grid, large, &self.packed, out.as_shared(), epilogue) };
         // SAFETY: every pixel of the small grid of every image was written.
         unsafe { out.assume_init() }
     }
 
     /// Bytes of memory held.
-    pub(crate) fn memory(&self) -> usize {
-        size_of_val(self.packed.values.as_slice())
+    pub fn memory(&self) -> usize {
+        self.packed.memory()
     }
 }
 
-/// Weights packed for `up`: from the small grid to the large one.
+/// Weights packed for `up`: from the small grid to the large one, of f32 values or of bf16 ones with sums in f32.
 #[derive(Debug)]
-pub(crate) struct UpWeights {
+pub struct UpWeights<T = f32> {
     geometry: Geometry,
     backend: Backend,
-    phases: Vec<Phase>,
+    phases: Vec<Phase<T>>,
 }
 
 /// The large pixels (stride·i + origin): they all read the same taps of the small grid, at the same offsets.
 #[derive(Debug)]
-struct Phase {
+struct Phase<T> {
     origin: (usize, usize),
     offsets: Vec<(isize, isize)>,
-    packed: Packed,
+    packed: Packed<T>,
 }
 
 impl UpWeights {
     /// Packs weights (k, k, C_large, C_small), each large channel multiplied by `scale`, a value a channel.
-    pub(crate) fn new(geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
-        Self::with_backend(backend(), geometry, weights, scale)
+    pub fn new(geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+        Self::on(backend(), geometry, weights, scale)
     }
 
-    pub(super) fn with_backend(backend: Backend, geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
-        assert_eq!(weights.len(), geometry.weights_len(), "weights of a transposed convolution");
-        let (large, small) = (geometry.large_channels, geometry.small_channels);
-        if thin::is_thin(&geometry) {
-            let rows = geometry.taps() * large;
-            let scale: Option<Vec<f32>> = scale.map(|s| s.iter().copied().cycle().take(rows).collect());
-            let width = panel_width(backend, rows);
-            let packed = pack(weights, (rows, small), Order::ReduceColumns, &[0], width, scale.as_deref());
-            let phases = vec![Phase { origin: (0, 0), offsets: vec![(0, 0)], packed }];
-            return Self { geometry, backend, phases };
+    pub(super) fn on(backend: Backend, geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+        if !thin::is_thin(&geometry) {
+            return Self::of_phases(backend, geometry, weights, scale);
         }
-        let width = panel_width(backend, large);
+        assert_eq!(weights.len(), geometry.weights_len(), "weights of a transposed convolution");
+        let rows = geometry.taps() * geometry.large_channels;
+        let scale: Option<Vec<f32>> = scale.map(|s| s.iter().copied().cycle().take(rows).collect());
+        let (matrix, width) = ((rows, geometry.small_channels), f32::tile(backend, rows).width());
+        let packed = pack(weights, matrix, Order::ReduceColumns, &[0], width, scale.as_deref());
+        Self { geometry, backend, phases: vec![Phase { origin: (0, 0), offsets: vec![(0, 0)], packed }] }
+    }
+
+    /// (N, h, w, C_small) → (N, H, W, C_large).
+    pub fn apply(&self, small: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+        match self.phases.as_slice() {
+            [phase] if thin::is_thin(&self.geometry) => {
+                thin::up(self.backend, &self.geometry, small, &phase.packed, epilogue)
+            }
+            _ => self.apply_phases(small, epilogue),
+        }
+    }
+}
+
+impl UpWeights<bf16> {
+    /// As for f32, if the layer can be computed so: an even number of channels comes in, more than a few go out.
+    pub fn new_bf16(geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Option<Self> {
+        let fits = !thin::is_thin(&geometry) && geometry.small_channels.is_multiple_of(2);
+        fits.then(|| Self::of_phases(backend(), geometry, weights, scale))
+    }
+
+    /// (N, h, w, C_small) → (N, H, W, C_large).
+    pub fn apply(&self, small: &[bf16], epilogue: Epilogue<'_>) -> Vec<bf16> {
+        self.apply_phases(small, epilogue)
+    }
+}
+
+#[expect(private_bounds, reason = "the two element types have constructors of their own")]
+impl<T: Element> UpWeights<T> {
+    pub(super) fn of_phases(backend: Backend, geometry: Geometry, weights: &[f32], scale: Option<&[f32]>) -> Self {
+        assert_eq!(weights.len(), geometry.weights_len(), "weights of a transposed convolution");
+        let matrix = (geometry.large_channels, geometry.small_channels);
+        let width = T::tile(backend, geometry.large_channels).width();
         let origins = (0..geometry.stride).flat_map(|y| (0..geometry.stride).map(move |x| (y, x)));
         let phases = origins
             .filter(|origin| origin.0 < geometry.large.0 && origin.1 < geometry.large.1)
             .map(|origin| {
                 let (taps, offsets): (Vec<_>, Vec<_>) = phase_taps(&geometry, origin).unzip();
-                Phase {
-                    origin,
-                    offsets,
-                    packed: pack(weights, (large, small), Order::ReduceColumns, &taps, width, scale),
-                }
+                Phase { origin, offsets, packed: pack(weights, matrix, Order::ReduceColumns, &taps, width, scale) }
             })
             .collect();
         Self { geometry, backend, phases }
     }
 
-    /// (N, h, w, C_small) → (N, H, W, C_large).
-    pub(crate) fn apply(&self, small: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+    fn apply_phases(&self, small: &[T], epilogue: Epilogue<'_>) -> Vec<T> {
         let g = &self.geometry;
         let batch = images(small.len(), g.small_len());
-        if thin::is_thin(g) {
-            return thin::up(self.backend, g, small, &self.phases[0].packed, epilogue);
-        }
         let mut out = Output::new(batch * g.large_len());
         for phase in &self.phases {
             let remaining = |size: usize, origin: usize| (size - origin).div_ceil(g.stride);
@@ -146,8 +198,8 @@ impl UpWeights {
     }
 
     /// Bytes of memory held.
-    pub(crate) fn memory(&self) -> usize {
-        self.phases.iter().map(|p| size_of_val(p.packed.values.as_slice())).sum()
+    pub fn memory(&self) -> usize {
+        self.phases.iter().map(|p| p.packed.memory()).sum()
     }
 }
 
@@ -166,16 +218,14 @@ fn phase_taps(g: &Geometry, origin: (usize, usize)) -> impl Iterator<Item = (usi
 
 /// The gradient of the weights, (k, k, C_large, C_small), from activations on both grids: for a convolution the input is
 /// the large one and the gradient of the output the small one, for a transposed convolution the other way round.
-pub(crate) fn weight_gradient(geometry: &Geometry, large: &[f32], small: &[f32]) -> Vec<f32> {
+pub fn weight_gradient(geometry: &Geometry, large: &[f32], small: &[f32]) -> Vec<f32> {
     weight_gradient_on(backend(), geometry, large, small)
 }
 
 pub(super) fn weight_gradient_on(backend: Backend, geometry: &Geometry, large: &[f32], small: &[f32]) -> Vec<f32> {
-    assert_eq!(
-        images(large.len(), geometry.large_len()),
-        images(small.len(), geometry.small_len()),
-        "images on both grids"
-    );
+    let (large_images, small_images) =
+        (images(large.len(), geometry.large_len()), images(small.len(), geometry.small_len()));
+    assert_eq!(large_images, small_images, "images on both grids");
     if thin::is_thin(geometry) {
         thin::weight_gradient(backend, geometry, large, small)
     } else {
@@ -184,7 +234,7 @@ pub(super) fn weight_gradient_on(backend: Backend, geometry: &Geometry, large: &
 }
 
 /// A grid that computes every pixel of the output.
-fn whole<'a>(
+pub(super) fn whole<'a>(
     batch: usize,
     input: (usize, usize),
     output: (usize, usize),
@@ -196,9 +246,6 @@ fn whole<'a>(
 
 /// The number of images in a buffer.
 pub(super) fn images(len: usize, image: usize) -> usize {
-    assert!(
-        image > 0 && len.is_multiple_of(image),
-        "a buffer of {len} values holds no whole number of images of {image}"
-    );
+    assert!(image > 0 && len.is_multiple_of(image), "{len} values are no whole number of images of {image}");
     len / image
 }

@@ -6,7 +6,7 @@
 /// TensorFlow's SAME padding, which the authors' network is built on: total = max((small − 1)·stride + k − large, 0), the
 /// smaller half first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Geometry {
+pub struct Geometry {
     /// Height and width of the large grid.
     pub(crate) large: (usize, usize),
     /// Height and width of the small grid, ⌈large / stride⌉.
@@ -25,7 +25,7 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     /// The SAME convolution of a `large` grid.
-    pub(crate) fn same(large: (usize, usize), channels: (usize, usize), kernel: usize, stride: usize) -> Self {
+    pub fn same(large: (usize, usize), channels: (usize, usize), kernel: usize, stride: usize) -> Self {
         let small = (large.0.div_ceil(stride), large.1.div_ceil(stride));
         let before = |large: usize, small: usize| ((small.max(1) - 1) * stride + kernel).saturating_sub(large) / 2;
         Self {
@@ -40,27 +40,27 @@ impl Geometry {
     }
 
     /// A linear layer from `inputs` to `outputs` values.
-    pub(crate) fn linear(inputs: usize, outputs: usize) -> Self {
+    pub fn linear(inputs: usize, outputs: usize) -> Self {
         Self::same((1, 1), (inputs, outputs), 1, 1)
     }
 
     /// Values of an image on the large grid.
-    pub(crate) fn large_len(&self) -> usize {
+    pub fn large_len(&self) -> usize {
         self.large.0 * self.large.1 * self.large_channels
     }
 
     /// Values of an image on the small grid.
-    pub(crate) fn small_len(&self) -> usize {
+    pub fn small_len(&self) -> usize {
         self.small.0 * self.small.1 * self.small_channels
     }
 
     /// The number of taps, k².
-    pub(crate) fn taps(&self) -> usize {
+    pub fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
     /// Values in the weights, (k, k, C_large, C_small).
-    pub(crate) fn weights_len(&self) -> usize {
+    pub fn weights_len(&self) -> usize {
         self.taps() * self.large_channels * self.small_channels
     }
 }

@@ -33,15 +33,16 @@ mod norm;
 mod pack;
 mod simd;
 mod thin;
+mod tile;
 mod weight_gradient;
 
-pub(crate) use adam::{AdamStep, adam};
-pub use backend::{Backend, backend};
+pub use adam::{AdamStep, adam};
+pub use backend::{Backend, backend, has_bf16};
 pub(crate) use bias::{add_bias, relu, relu_gradient, sigmoid, sigmoid_gradient, sum_rows};
-pub(crate) use convolution::{DownWeights, UpWeights, weight_gradient};
-pub(crate) use gather::Epilogue;
-pub(crate) use geometry::Geometry;
-pub(crate) use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
+pub use convolution::{DownWeights, UpWeights, weight_gradient};
+pub use gather::Epilogue;
+pub use geometry::Geometry;
+pub use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
 
 #[cfg(test)]
 mod tests;

@@ -8,25 +8,25 @@ use super::backend::{Backend, Work, backend, dispatch};
 use super::buffer::Output;
 
 /// ε of batch norm: PyTorch's and the authors'.
-pub(crate) const EPSILON: f64 = 1e-5;
+pub const EPSILON: f64 = 1e-5;
 /// Pixels a task: fixed, so that the sums do not depend on the machine.
 const PIXELS: usize = 256;
 
 /// A channel's mean and variance over one batch.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct BatchStatistics {
+pub struct BatchStatistics {
     /// μ, a value a channel.
-    pub(crate) mean: Vec<f32>,
+    pub mean: Vec<f32>,
     /// σ², biased.
-    pub(crate) variance: Vec<f32>,
+    pub variance: Vec<f32>,
     /// 1 / √(σ² + ε).
-    pub(crate) inverse_deviation: Vec<f32>,
+    pub inverse_deviation: Vec<f32>,
     /// Values a channel.
-    pub(crate) count: usize,
+    pub count: usize,
 }
 
 /// (N, H, W, C) → the same, and the batch's statistics.
-pub(crate) fn norm_relu(x: &[f32], gamma: &[f32], beta: &[f32]) -> (Vec<f32>, BatchStatistics) {
+pub fn norm_relu(x: &[f32], gamma: &[f32], beta: &[f32]) -> (Vec<f32>, BatchStatistics) {
     norm_relu_on(backend(), x, gamma, beta)
 }
 
@@ -52,7 +52,7 @@ fn norm_relu_on(backend: Backend, x: &[f32], gamma: &[f32], beta: &[f32]) -> (Ve
 /// e = dy where y > 0, else 0        x̂ = (x − μ)/√(σ² + ε)
 /// dβ = Σ e        dγ = Σ e·x̂        dx = γ/√(σ² + ε) · (e − dβ/n − x̂·dγ/n)
 /// ```
-pub(crate) fn norm_relu_gradient(
+pub fn norm_relu_gradient(
     x: &[f32],
     out: &[f32],
     gradient: &[f32],

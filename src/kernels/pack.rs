@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::tile::Element;
+
 /// How a weight matrix a tap is laid out in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
@@ -11,26 +13,56 @@ pub(super) enum Order {
     ReduceColumns,
 }
 
-/// Weights as [panel][tap][reduced channel][`width` outputs]: a panel is as wide as a register tile, its tail filled with
-/// zeros.
+/// Weights as [panel][tap][reduced channel][`width` outputs], or for bf16 [panel][tap][pair of channels][`width` outputs][2]:
+/// a panel is as wide as a register tile, its tail filled with zeros.
 #[derive(Debug)]
-pub(super) struct Packed {
-    pub(super) values: Vec<f32>,
+pub(super) struct Packed<T = f32> {
+    values: Vec<T>,
     pub(super) width: usize,
     pub(super) taps: usize,
     pub(super) reduced: usize,
     pub(super) outputs: usize,
 }
 
+impl<T: Element> Packed<T> {
+    /// The number of panels.
+    pub(super) fn panels(&self) -> usize {
+        self.outputs.div_ceil(self.width)
+    }
+
+    /// A panel's weights.
+    pub(super) fn panel(&self, panel: usize) -> &[T] {
+        let len = self.taps * self.reduced * self.width;
+        &self.values[panel * len..(panel + 1) * len]
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(self.values.as_slice())
+    }
+
+    /// Groups the channels as the element takes them, and rounds.
+    fn of(packed: Packed<f32>) -> Self {
+        let Packed { values, width, taps, reduced, outputs } = packed;
+        assert!(reduced.is_multiple_of(T::GROUP), "{reduced} channels cannot be grouped by {}", T::GROUP);
+        let grouped = |(i, _): (usize, &f32)| {
+            let (group, within) = (i / (T::GROUP * width), i % (T::GROUP * width));
+            let (output, channel) = (within / T::GROUP, within % T::GROUP);
+            T::from_f32(values[(group * T::GROUP + channel) * width + output])
+        };
+        Self { values: values.iter().enumerate().map(grouped).collect(), width, taps, reduced, outputs }
+    }
+}
+
 /// Packs the matrices (rows, columns) of the chosen `taps`, each output scaled where `scale` is given.
-pub(super) fn pack(
+pub(super) fn pack<T: Element>(
     weights: &[f32],
     (rows, columns): (usize, usize),
     order: Order,
     taps: &[usize],
     width: usize,
     scale: Option<&[f32]>,
-) -> Packed {
+) -> Packed<T> {
     let (reduced, outputs) = match order {
         Order::ReduceRows => (rows, columns),
         Order::ReduceColumns => (columns, rows),
@@ -58,7 +90,7 @@ pub(super) fn pack(
             }
         });
     }
-    Packed { values, width, taps: taps.len(), reduced, outputs }
+    Packed::of(Packed { values, width, taps: taps.len(), reduced, outputs })
 }
 
 /// Writes row i of `from` into column i of `to`, in blocks of sixteen so that both stay in cache.
@@ -80,9 +112,13 @@ mod tests {
     #[test]
     fn both_orders_give_panels_padded_with_zeros() {
         let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // one tap, 2 × 3
-        let rows = pack(&weights, (2, 3), Order::ReduceRows, &[0], 2, None);
+        let rows = pack::<f32>(&weights, (2, 3), Order::ReduceRows, &[0], 2, None);
         assert_eq!(rows.values, [1.0, 2.0, 4.0, 5.0, 3.0, 0.0, 6.0, 0.0]);
-        let columns = pack(&weights, (2, 3), Order::ReduceColumns, &[0], 2, Some(&[1.0, 10.0]));
+        let columns = pack::<f32>(&weights, (2, 3), Order::ReduceColumns, &[0], 2, Some(&[1.0, 10.0]));
         assert_eq!(columns.values, [1.0, 40.0, 2.0, 50.0, 3.0, 60.0]);
+        // Two channels side by side an output, 2 outputs a panel.
+        let pairs = pack::<half::bf16>(&weights, (2, 3), Order::ReduceRows, &[0], 2, None);
+        let pairs: Vec<f32> = pairs.values.iter().map(|v| v.to_f32()).collect();
+        assert_eq!(pairs, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0, 0.0, 0.0]);
     }
 }

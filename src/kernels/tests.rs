@@ -86,9 +86,9 @@ proptest! {
         let up = definition::up(&g, batch, &small, &weights);
         let gradient = definition::weight_gradient(&g, batch, &large, &small);
         for backend in Backend::available() {
-            let got = DownWeights::with_backend(backend, g, &weights, None).apply(&large, Epilogue::default());
+            let got = DownWeights::on(backend, g, &weights, None).apply(&large, Epilogue::default());
             prop_assert!(relative_error(&got, &down) < 1e-5, "{backend:?} down {}", relative_error(&got, &down));
-            let got = UpWeights::with_backend(backend, g, &weights, None).apply(&small, Epilogue::default());
+            let got = UpWeights::on(backend, g, &weights, None).apply(&small, Epilogue::default());
             prop_assert!(relative_error(&got, &up) < 1e-5, "{backend:?} up {}", relative_error(&got, &up));
             let got = weight_gradient_on(backend, &g, &large, &small);
             prop_assert!(relative_error(&got, &gradient) < 1e-5, "{backend:?} gradient {}", relative_error(&got, &gradient));
@@ -109,13 +109,41 @@ proptest! {
             let (scale, shift) = (values(g.small_channels, seed ^ 3), values(g.small_channels, seed ^ 4));
             let expected = finish(definition::down(&g, batch, &large, &weights), &scale, &shift);
             let epilogue = Epilogue { shift: Some(&shift), relu: true };
-            let got = DownWeights::with_backend(backend, g, &weights, Some(&scale)).apply(&large, epilogue);
+            let got = DownWeights::on(backend, g, &weights, Some(&scale)).apply(&large, epilogue);
             prop_assert!(relative_error(&got, &expected) < 1e-4);
             let (scale, shift) = (values(g.large_channels, seed ^ 3), values(g.large_channels, seed ^ 4));
             let expected = finish(definition::up(&g, batch, &small, &weights), &scale, &shift);
             let epilogue = Epilogue { shift: Some(&shift), relu: true };
-            let got = UpWeights::with_backend(backend, g, &weights, Some(&scale)).apply(&small, epilogue);
+            let got = UpWeights::on(backend, g, &weights, Some(&scale)).apply(&small, epilogue);
             prop_assert!(relative_error(&got, &expected) < 1e-4);
+        }
+    }
+
+    /// bf16 differs from the definition on rounded values by the rounding of the result only: 2⁻⁸ of the largest, and what
+    /// sums lose that cancel.
+    #[test]
+    fn bf16_computes_the_definition_on_rounded_values((batch, g) in geometries(), seed in any::<u64>()) {
+        let rounded = |len: usize, seed: u64| -> (Vec<half::bf16>, Vec<f32>) {
+            let narrow: Vec<_> = values(len, seed).into_iter().map(half::bf16::from_f32).collect();
+            let wide = narrow.iter().map(|v| v.to_f32()).collect();
+            (narrow, wide)
+        };
+        let ((large, large_f32), (small, small_f32)) = (rounded(batch * g.large_len(), seed), rounded(batch * g.small_len(), seed ^ 1));
+        let (_, weights) = rounded(g.weights_len(), seed ^ 2);
+        let wide = |values: Vec<half::bf16>| values.into_iter().map(half::bf16::to_f32).collect::<Vec<f32>>();
+        for backend in [Backend::Portable, super::backend()] {
+            if g.large_channels % 2 == 0 {
+                let down = DownWeights::<half::bf16>::of_taps(backend, g, &weights, None);
+                let expected = definition::down(&g, batch, &large_f32, &weights);
+                let error = relative_error(&wide(down.apply(&large, Epilogue::default())), &expected);
+                prop_assert!(error < 0.005, "{backend:?} down {error}");
+            }
+            if g.small_channels % 2 == 0 {
+                let up = UpWeights::<half::bf16>::of_phases(backend, g, &weights, None);
+                let expected = definition::up(&g, batch, &small_f32, &weights);
+                let error = relative_error(&wide(up.apply(&small, Epilogue::default())), &expected);
+                prop_assert!(error < 0.005, "{backend:?} up {error}");
+            }
         }
     }
 
@@ -125,8 +153,8 @@ proptest! {
         let (large, small) = (values(batch * g.large_len(), seed), values(batch * g.small_len(), seed ^ 1));
         let weights = values(g.weights_len(), seed ^ 2);
         for backend in Backend::available() {
-            let down = DownWeights::with_backend(backend, g, &weights, None);
-            let up = UpWeights::with_backend(backend, g, &weights, None);
+            let down = DownWeights::on(backend, g, &weights, None);
+            let up = UpWeights::on(backend, g, &weights, None);
             let all = down.apply(&large, Epilogue::default());
             let last = down.apply(&large[(batch - 1) * g.large_len()..], Epilogue::default());
             prop_assert_eq!(&all[(batch - 1) * g.small_len()..], &last[..]);

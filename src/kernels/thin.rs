@@ -14,8 +14,8 @@ use rayon::prelude::*;
 
 use super::backend::Backend;
 use super::buffer::Shared;
-use super::convolution::{IMAGES, images};
-use super::gather::{Epilogue, Grid, gather};
+use super::convolution::{IMAGES, images, whole};
+use super::gather::{Epilogue, gather};
 use super::geometry::Geometry;
 use super::pack::Packed;
 use super::weight_gradient as general;
@@ -76,16 +76,7 @@ pub(super) fn up(backend: Backend, g: &Geometry, small: &[f32], weights: &Packed
         |(large, small)| {
             let batch = images(small.len(), g.small_len());
             let mut products = vec![0.0; batch * pixels * row];
-            let grid = Grid {
-                batch,
-                input: g.small,
-                grid: g.small,
-                step: 1,
-                offsets: &[(0, 0)],
-                output: g.small,
-                out_step: 1,
-                origin: (0, 0),
-            };
+            let grid = whole(batch, g.small, g.small, 1, &[(0, 0)]);
             // SAFETY: `products` has a row for each pixel, and only this task writes it.
             unsafe { gather(backend, &grid, small, weights, Shared::of(&mut products), Epilogue::default()) };
             for (large, products) in large.chunks_exact_mut(g.large_len()).zip(products.chunks_exact(pixels * row)) {

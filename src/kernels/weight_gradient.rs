@@ -87,7 +87,7 @@ struct Task<'a> {
     tiles: &'a Tiles,
     tap: usize,
     channels: std::ops::Range<usize>,
-    out: Shared,
+    out: Shared<f32>,
     /// The large pixels that wait to be multiplied.
     large: Vec<*const f32>,
     /// Their small counterparts: [panel][pixel][width].
@@ -96,7 +96,7 @@ struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    fn new(g: &'a Geometry, tiles: &'a Tiles, tap: usize, channels: std::ops::Range<usize>, out: Shared) -> Self {
+    fn new(g: &'a Geometry, tiles: &'a Tiles, tap: usize, channels: std::ops::Range<usize>, out: Shared<f32>) -> Self {
         let panels = g.small_channels.div_ceil(tiles.width);
         let small = vec![0.0; panels * PIXELS * tiles.width];
         Self { g, tiles, tap, channels, out, large: Vec::with_capacity(PIXELS), small, first: true }
@@ -183,25 +183,25 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
         for pixel in large {
             let pixel = pixel.add(channel);
             let vectors: [V; NV] = std::array::from_fn(|j| V::load(small.add(j * V::LANES)));
-            for r in 0..MR {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let value = V::splat(*pixel.add(r));
-                for j in 0..NV {
-                    sums[r][j] = value.mul_add(vectors[j], sums[r][j]);
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = value.mul_add(vector, *sum);
                 }
             }
             small = small.add(NV * V::LANES);
         }
         let mut scratch = [0.0_f32; 64];
-        for r in 0..MR {
+        for (r, sums) in sums.into_iter().enumerate() {
             let row = to.add(r * stride);
             let whole = used == NV * V::LANES;
             if !whole && !first {
                 std::ptr::copy_nonoverlapping(row, scratch.as_mut_ptr(), used);
             }
             let at = if whole { row } else { scratch.as_mut_ptr() };
-            for j in 0..NV {
+            for (j, sum) in sums.into_iter().enumerate() {
                 let at = at.add(j * V::LANES);
-                let sum = if first { sums[r][j] } else { sums[r][j].add(V::load(at)) };
+                let sum = if first { sum } else { sum.add(V::load(at)) };
                 sum.store(at);
             }
             if !whole {

@@ -148,7 +148,7 @@ fn decoder(config: &Config) -> Vec<LayerSpec> {
 
 impl LayerSpec {
     /// Whether it is a linear layer, whose tensors have no `conv` in their names.
-    fn is_linear(&self) -> bool {
+    pub(crate) fn is_linear(&self) -> bool {
         self.flattened != Flattened::Neither
     }
 
@@ -189,14 +189,14 @@ impl LayerSpec {
     }
 
     /// A tensor of a file, (C_small, C_large, k, k), in the order of the kernels, (k, k, C_large, C_small).
-    pub(crate) fn from_file(&self, role: Role, values: &[f32]) -> Vec<f32> {
+    pub(crate) fn read_layout(&self, role: Role, values: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; values.len()];
         self.each_pair(role, |file, ours| out[ours] = values[file]);
         out
     }
 
-    /// The reverse of [`Self::from_file`].
-    pub(crate) fn to_file(&self, role: Role, values: &[f32]) -> Vec<f32> {
+    /// The reverse of [`Self::read_layout`].
+    pub(crate) fn write_layout(&self, role: Role, values: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; values.len()];
         self.each_pair(role, |file, ours| out[file] = values[ours]);
         out
@@ -266,13 +266,18 @@ mod tests {
         for layer in architecture.layers() {
             for (role, _, shape) in layer.tensors() {
                 let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
-                assert_eq!(layer.to_file(role, &layer.from_file(role, &values)), values, "{} {role:?}", layer.name);
+                assert_eq!(
+                    layer.write_layout(role, &layer.read_layout(role, &values)),
+                    values,
+                    "{} {role:?}",
+                    layer.name
+                );
             }
         }
         // 7×6 → 2×2 pixels of 5 channels: the second input in a file is pixel (0, 1) of channel 0, here value 5.
         let head = &architecture.encoder[2];
         let values: Vec<f32> = (0..20 * 64).map(|i| i as f32).collect();
-        assert_eq!(head.from_file(Role::Weight, &values[..20 * head.outputs()])[5 * head.outputs()], 1.0);
+        assert_eq!(head.read_layout(Role::Weight, &values[..20 * head.outputs()])[5 * head.outputs()], 1.0);
     }
 
     #[test]

@@ -3,18 +3,34 @@
 //! Norms are folded into the weights before them, `γ·(w·x − μ)/√(σ² + ε) + β = (w·γ/√(σ² + ε))·x + (β − μ·γ/√(σ² + ε))`,
 //! and the weights are packed once, when the model is loaded.
 
+use half::bf16;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail};
 use crate::calibrate::Calibration;
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
 use crate::error::{Error, Result};
-use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights};
+use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights, has_bf16};
 
 /// Images that pass through the layers together: enough to fill every register tile, few enough that the activations of
 /// small networks stay in cache and those of large ones in memory.
 const IMAGES: usize = 96;
+/// Values a task where a precision is converted.
+const CONVERTED: usize = 1 << 13;
+
+/// What a model computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Values of 32 bits.
+    #[default]
+    F32,
+    /// Values and weights of 16 bits between the first and the last layer, with sums in f32: on processors with AVX512_BF16,
+    /// 1.5 to 2 times as fast on wide networks, with costs that differ in the third digit. Elsewhere f32 is used.
+    Bf16,
+}
 
 /// A trained model, ready to encode, decode and score.
 ///
@@ -39,6 +55,14 @@ struct Layer {
 enum Weights {
     Down(DownWeights),
     Up(UpWeights),
+    DownBf16(DownWeights<bf16>),
+    UpBf16(UpWeights<bf16>),
+}
+
+/// Activations between layers, (N, H, W, C).
+enum Values {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
 }
 
 impl Wae {
@@ -47,13 +71,33 @@ impl Wae {
     /// # Errors
     /// [`Error::Model`] if the file lacks a tensor; a [`ModelFile`] that was read from bytes has all of them.
     pub fn try_new(file: &ModelFile) -> Result<Self> {
-        Self::from_tensors(file.config().clone(), file.tensors(), file.calibration().cloned())
+        Self::with_precision(file, Precision::F32)
     }
 
-    pub(crate) fn from_tensors(config: Config, tensors: &Tensors, calibration: Option<Calibration>) -> Result<Self> {
+    /// As [`Self::try_new`], computing in the precision given. Where the processor has no instructions for bf16, f32 is used
+    /// and the log says so.
+    ///
+    /// # Errors
+    /// Those of [`Self::try_new`].
+    pub fn with_precision(file: &ModelFile, precision: Precision) -> Result<Self> {
+        let bf16 = precision == Precision::Bf16 && has_bf16();
+        if precision == Precision::Bf16 && !bf16 {
+            log::warn!("this processor has no AVX512_BF16: precision bf16 computes in f32");
+        }
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        Self::from_tensors(file.config().clone(), file.tensors(), file.calibration().cloned(), precision)
+    }
+
+    pub(crate) fn from_tensors(
+        config: Config,
+        tensors: &Tensors,
+        calibration: Option<Calibration>,
+        precision: Precision,
+    ) -> Result<Self> {
         let architecture = Architecture::new(&config);
-        let layers =
-            |specs: &[LayerSpec]| specs.iter().map(|spec| Layer::try_new(spec, tensors)).collect::<Result<_>>();
+        let layers = |specs: &[LayerSpec]| {
+            specs.iter().map(|spec| Layer::try_new(spec, tensors, precision)).collect::<Result<_>>()
+        };
         Ok(Self {
             encoder: layers(&architecture.encoder)?,
             decoder: layers(&architecture.decoder)?,
@@ -121,6 +165,8 @@ impl Wae {
         let weights = |layer: &Layer| match &layer.weights {
             Weights::Down(weights) => weights.memory(),
             Weights::Up(weights) => weights.memory(),
+            Weights::DownBf16(weights) => weights.memory(),
+            Weights::UpBf16(weights) => weights.memory(),
         };
         self.encoder.iter().chain(&self.decoder).map(weights).sum()
     }
@@ -132,22 +178,22 @@ fn apply(layers: &[Layer], input: &[f32], input_len: usize, output_len: usize) -
     }
     let mut output = Vec::with_capacity(input.len() / input_len * output_len);
     for rows in input.chunks(IMAGES * input_len) {
-        let mut values = None;
+        let mut values = Values::F32(rows.to_vec());
         for layer in layers {
-            values = Some(layer.apply(values.as_deref().unwrap_or(rows)));
+            values = layer.apply(values);
         }
-        output.extend(values.unwrap_or_default());
+        output.extend(values.into_f32());
     }
     Ok(output)
 }
 
 impl Layer {
-    fn try_new(spec: &LayerSpec, tensors: &Tensors) -> Result<Self> {
+    fn try_new(spec: &LayerSpec, tensors: &Tensors, precision: Precision) -> Result<Self> {
         let tensor = |wanted: Role| -> Result<Vec<f32>> {
             let found = spec.tensors().into_iter().find(|(role, ..)| *role == wanted);
             let (_, name, _) = found.ok_or_else(|| Error::Model(format!("{} has no {wanted:?}", spec.name)))?;
             let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
-            Ok(spec.from_file(wanted, &tensor.values))
+            Ok(spec.read_layout(wanted, &tensor.values))
         };
         let (scale, shift, activation) = match spec.tail {
             Tail::Bias(activation) => (None, tensor(Role::Bias)?, activation),
@@ -161,23 +207,52 @@ impl Layer {
                 (Some(scale), shift, Activation::Relu)
             }
         };
+        let (g, scale) = (spec.geometry, scale.as_deref());
         let weights = tensor(Role::Weight)?;
+        // Linear layers read or write latent codes, which are worth 32 bits and cost next to nothing.
+        let narrow = precision == Precision::Bf16 && !spec.is_linear();
         let weights = match spec.direction {
-            Direction::Down => Weights::Down(DownWeights::new(spec.geometry, &weights, scale.as_deref())),
-            Direction::Up => Weights::Up(UpWeights::new(spec.geometry, &weights, scale.as_deref())),
+            Direction::Down => match narrow.then(|| DownWeights::new_bf16(g, &weights, scale)).flatten() {
+                Some(packed) => Weights::DownBf16(packed),
+                None => Weights::Down(DownWeights::new(g, &weights, scale)),
+            },
+            Direction::Up => match narrow.then(|| UpWeights::new_bf16(g, &weights, scale)).flatten() {
+                Some(packed) => Weights::UpBf16(packed),
+                None => Weights::Up(UpWeights::new(g, &weights, scale)),
+            },
         };
         Ok(Self { weights, shift, activation })
     }
 
-    fn apply(&self, input: &[f32]) -> Vec<f32> {
+    fn apply(&self, input: Values) -> Values {
         let epilogue = Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu };
         let mut output = match &self.weights {
-            Weights::Down(weights) => weights.apply(input, epilogue),
-            Weights::Up(weights) => weights.apply(input, epilogue),
+            Weights::Down(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
+            Weights::Up(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
+            Weights::DownBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
+            Weights::UpBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
         };
         if self.activation == Activation::Sigmoid {
-            crate::kernels::sigmoid(&mut output);
+            let mut values = output.into_f32();
+            crate::kernels::sigmoid(&mut values);
+            output = Values::F32(values);
         }
         output
+    }
+}
+
+impl Values {
+    fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values,
+            Self::Bf16(values) => values.par_iter().with_min_len(CONVERTED).map(|v| v.to_f32()).collect(),
+        }
+    }
+
+    fn into_bf16(self) -> Vec<bf16> {
+        match self {
+            Self::F32(values) => values.par_iter().with_min_len(CONVERTED).map(|v| bf16::from_f32(*v)).collect(),
+            Self::Bf16(values) => values,
+        }
     }
 }

@@ -5,5 +5,5 @@ mod inference;
 mod network;
 
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, parameters};
-pub use inference::Wae;
+pub use inference::{Precision, Wae};
 pub(crate) use network::Network;

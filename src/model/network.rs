@@ -75,7 +75,7 @@ impl Network {
             let name =
                 spec.tensors().into_iter().find(|(r, ..)| *r == role).map(|(_, name, _)| name).unwrap_or_default();
             let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
-            Ok(spec.from_file(role, &tensor.values))
+            Ok(spec.read_layout(role, &tensor.values))
         })
     }
 
@@ -128,7 +128,7 @@ impl Network {
         for layer in self.encoder.iter().chain(&self.decoder) {
             for (role, name, shape) in layer.spec.tensors() {
                 let values = layer.values(role)?;
-                tensors.insert(name, TensorData { shape, values: layer.spec.to_file(role, &values) });
+                tensors.insert(name, TensorData { shape, values: layer.spec.write_layout(role, &values) });
             }
         }
         Ok(tensors)
@@ -143,7 +143,7 @@ impl Network {
                 let parameter = layer.parameters().into_iter().find(|p| p.role == role);
                 if let Some(gradient) = parameter.and_then(|p| p.gradient.as_ref()) {
                     let values = ops::with_values(gradient, <[f32]>::to_vec)?;
-                    tensors.insert(name, TensorData { shape, values: layer.spec.to_file(role, &values) });
+                    tensors.insert(name, TensorData { shape, values: layer.spec.write_layout(role, &values) });
                 }
             }
         }

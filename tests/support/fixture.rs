@@ -1,6 +1,7 @@
 //! The image sets under fixtures/.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -27,7 +28,7 @@ pub struct Images {
 /// The `image` column of a Parquet file, of all rows or of those with the given labels.
 pub fn images(name: &str, labels: Option<&[i64]>) -> Images {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path(name)).unwrap()).unwrap();
-    let schema = reader.schema().clone();
+    let schema = Arc::clone(reader.schema());
     let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
     let mut rows = concat_batches(&schema, &batches).unwrap();
     if let Some(labels) = labels {
@@ -36,7 +37,7 @@ pub fn images(name: &str, labels: Option<&[i64]>) -> Images {
         rows = filter_record_batch(&rows, &wanted).unwrap();
     }
     let index = schema.index_of("image").unwrap();
-    Images { field: schema.field(index).clone(), array: rows.column(index).clone() }
+    Images { field: schema.field(index).clone(), array: Arc::clone(rows.column(index)) }
 }
 
 impl Images {

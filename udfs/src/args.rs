@@ -258,6 +258,12 @@ pub(crate) fn image_field(name: &str, shape: ImageShape) -> Field {
     tensor_field(name, DataType::UInt8, &dims, true)
 }
 
+/// The field of images whose shape a prepared parameter will tell: a list without a shape, which any check lets pass.
+pub(crate) fn unknown_image_field(name: &str) -> Field {
+    let item = Field::new_list_field(DataType::UInt8, true);
+    Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)
+}
+
 /// A column of lists of one length, as the field says.
 pub(crate) fn fixed_size_list(field: &Field, values: ArrayRef, nulls: NullBuffer) -> Result<ArrayRef> {
     let DataType::FixedSizeList(item, length) = field.data_type() else {

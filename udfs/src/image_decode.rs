@@ -13,10 +13,10 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
-use wae_core::image::{Limits, Pixels, resize};
-use wae_core::{Error, Image, ImageColumn, ImageShape};
+use wae_core::image::{Limits, resize};
+use wae_core::{Error, ImageColumn, ImageShape};
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, to_bytes};
+use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, unknown_image_field};
 use crate::error::exec_error;
 use crate::function::{SECTION, is_placeholder, signature};
 use crate::options::WaeOptions;
@@ -65,7 +65,7 @@ impl ScalarUDFImpl for ImageDecode {
             );
         }
         if (1..PARAMETERS.len()).any(|i| planned.literal(i).is_none() && planned.field(i).is_some_and(is_placeholder)) {
-            return Ok(Arc::new(image_field(NAME, ImageShape::new(0, 0, 0))));
+            return Ok(Arc::new(unknown_image_field(NAME)));
         }
         let side = |i: usize, max: i64| dimension(PARAMETERS[i], planned.literal(i), max);
         let shape = ImageShape::new(side(1, MAX_SIDE)?, side(2, MAX_SIDE)?, side(3, MAX_CHANNELS)?);
@@ -108,13 +108,16 @@ fn dimension(parameter: &str, value: Option<&ScalarValue>, max: i64) -> Result<u
     }
 }
 
+/// A shape and the bytes of its pixels, (H, W, C).
+type Decoded = (ImageShape, Vec<u8>);
+
 /// Decodes each row, and resizes it where a shape is asked for; NULL stays NULL.
 fn decode(
     batch: &Batch<'_>,
     column: &ImageColumn,
     target: Option<ImageShape>,
     limits: &Limits,
-) -> Result<Vec<Option<(ImageShape, Vec<u8>)>>> {
+) -> Result<Vec<Option<Decoded>>> {
     use rayon::prelude::*;
 
     let decode = |row: usize| match decode_row(column, row, target, limits).map_err(|e| in_row(e, row)) {
@@ -123,7 +126,9 @@ fn decode(
         Err(e) => Err(exec_error(NAME, &e)),
     };
     let rows = (0..column.len()).into_par_iter();
-    rows.map(|row| if column.is_null(row) { Ok(None) } else { decode(row) }).collect()
+    let rows: Vec<_> = rows.map(|row| if column.is_null(row) { Ok(None) } else { decode(row) }).collect();
+    // Of several errors the first row's is reported, not the first found.
+    rows.into_iter().collect()
 }
 
 fn in_row(error: Error, row: usize) -> Error {
@@ -135,7 +140,7 @@ fn decode_row(
     row: usize,
     target: Option<ImageShape>,
     limits: &Limits,
-) -> wae_core::Result<(ImageShape, Vec<u8>)> {
+) -> wae_core::Result<Decoded> {
     let mut image = column.image(row, target.map(ImageShape::channels), limits)?;
     if let Some(expected) = target {
         let got = image.shape();
@@ -147,18 +152,11 @@ fn decode_row(
             return Err(Error::Shape { expected, got });
         }
     }
-    Ok((image.shape(), bytes(&image)))
-}
-
-fn bytes(image: &Image) -> Vec<u8> {
-    match image.pixels() {
-        Pixels::U8(values) => values.clone(),
-        Pixels::F32(values) => to_bytes(values),
-    }
+    Ok((image.shape(), image.to_u8()))
 }
 
 /// Images of one shape, as an `arrow.fixed_shape_tensor`.
-fn fixed(field: &Field, shape: ImageShape, images: &[Option<(ImageShape, Vec<u8>)>]) -> Result<ArrayRef> {
+fn fixed(field: &Field, shape: ImageShape, images: &[Option<Decoded>]) -> Result<ArrayRef> {
     let DataType::FixedSizeList(_, length) = field.data_type() else { return exec_err!("{NAME}: not a tensor") };
     if *length as usize != shape.len() {
         return exec_err!("{NAME}: images of shape {shape} do not fit the planned type {}", field.data_type());
@@ -173,8 +171,8 @@ fn fixed(field: &Field, shape: ImageShape, images: &[Option<(ImageShape, Vec<u8>
 }
 
 /// Images of any shapes, as an `arrow.variable_shape_tensor`.
-fn variable(images: &[Option<(ImageShape, Vec<u8>)>]) -> Result<ArrayRef> {
-    let length = |image: &Option<(ImageShape, Vec<u8>)>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
+fn variable(images: &[Option<Decoded>]) -> Result<ArrayRef> {
+    let length = |image: &Option<Decoded>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
     if images.iter().map(length).sum::<usize>() > i32::MAX as usize {
         return exec_err!("{NAME}: a batch of images above 2 GiB, expected a smaller datafusion.execution.batch_size");
     }

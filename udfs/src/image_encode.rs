@@ -90,7 +90,9 @@ fn encode_rows(batch: &Batch<'_>, format: &str) -> Result<ArrayRef> {
             Err(e) => Err(exec_error(NAME, &e.in_row(row))),
         }
     };
-    let rows: Vec<Option<Vec<u8>>> = (0..column.len()).into_par_iter().map(encode_row).collect::<Result<_>>()?;
+    let rows: Vec<Result<Option<Vec<u8>>>> = (0..column.len()).into_par_iter().map(encode_row).collect();
+    // Of several errors the first row's is reported, not the first found.
+    let rows = rows.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(BinaryArray::from_iter(rows)))
 }
 

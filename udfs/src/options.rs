@@ -31,6 +31,8 @@ pub enum OnError {
 pub struct WaeOptions {
     model: Option<String>,
     model_dir: String,
+    device: String,
+    precision: String,
     batch_size: usize,
     on_error: OnError,
     max_pixels: usize,
@@ -44,6 +46,8 @@ impl Default for WaeOptions {
         Self {
             model: None,
             model_dir: "models".to_owned(),
+            device: "auto".to_owned(),
+            precision: "f32".to_owned(),
             batch_size: 256,
             on_error: OnError::default(),
             max_pixels: limits.max_pixels,
@@ -98,8 +102,8 @@ impl WaeOptions {
         [
             ("model", self.model.clone(), "Model taken where a function is called without one"),
             ("model_dir", Some(self.model_dir.clone()), "Folder that holds the model files"),
-            ("device", Some("auto".to_owned()), "Where models are computed: auto or cpu"),
-            ("precision", Some("f32".to_owned()), "Arithmetic: f32"),
+            ("device", Some(self.device.clone()), "Where models are computed: auto or cpu"),
+            ("precision", Some(self.precision.clone()), "Arithmetic: f32"),
             ("batch_size", Some(self.batch_size.to_string()), "Rows a forward pass"),
             ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
             ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
@@ -113,12 +117,12 @@ impl WaeOptions {
             "model" => self.model = (!value.is_empty()).then(|| value.to_owned()),
             "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder, got ''"),
             "model_dir" => self.model_dir = value.to_owned(),
-            "device" => choice(name, value, &["auto", "cpu"])?,
-            "precision" => choice(name, value, &["f32"])?,
+            "device" => self.device = choice(name, value, &["auto", "cpu"])?,
+            "precision" => self.precision = choice(name, value, &["f32"])?,
             "batch_size" => self.batch_size = integer(name, value, 1)?,
             "on_error" => {
-                choice(name, value, &["error", "null"])?;
-                self.on_error = if value.eq_ignore_ascii_case("null") { OnError::Null } else { OnError::Error };
+                let null = choice(name, value, &["error", "null"])? == "null";
+                self.on_error = if null { OnError::Null } else { OnError::Error };
             }
             "max_pixels" => self.max_pixels = integer(name, value, 1)?,
             "max_image_bytes" => self.max_image_bytes = integer(name, value, 1)?,
@@ -169,9 +173,10 @@ fn integer(name: &str, value: &str, min: usize) -> Result<usize> {
         .ok_or_else(|| config_datafusion_err!("wae.{name} must be an integer of at least {min}, got '{value}'"))
 }
 
-fn choice(name: &str, value: &str, choices: &[&str]) -> Result<()> {
-    if choices.iter().any(|c| c.eq_ignore_ascii_case(value)) {
-        return Ok(());
+/// The one of `choices` that a value is, in any case.
+fn choice(name: &str, value: &str, choices: &[&str]) -> Result<String> {
+    if let Some(choice) = choices.iter().find(|c| c.eq_ignore_ascii_case(value)) {
+        return Ok((*choice).to_owned());
     }
     let built_in = if name == "device" && value.starts_with("cuda") { " (cuda is not built in)" } else { "" };
     config_err!("wae.{name} must be {}, got '{value}'{built_in}", choices.join(" or "))
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn entries_can_be_set_again() {
         let mut first = WaeOptions::default();
-        for (key, value) in [("model", "m"), ("wae.on_error", "NULL"), ("batch_size", "7"), ("max_pixels", "9")] {
+        for (key, value) in [("model", "m"), ("wae.on_error", "NULL"), ("batch_size", "7"), ("device", "cpu")] {
             first.set(key, value).unwrap();
         }
         let mut second = WaeOptions::default();

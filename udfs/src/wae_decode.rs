@@ -6,9 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, UInt8Array};
 use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{Documentation, ScalarUDF};
-use wae_core::ImageShape;
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, to_bytes};
+use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, to_bytes, unknown_image_field};
 use crate::error::exec_error;
 use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
@@ -98,7 +97,7 @@ fn read_code(batch: &Batch<'_>, column: &ArrayRef, row: usize) -> Result<Vec<f32
 
 /// The field of a column of images as the model makes them.
 pub(crate) fn decoded_field(name: &str, model: Option<&LoadedModel>) -> Field {
-    image_field(name, model.map_or(ImageShape::new(0, 0, 0), |m| m.wae().config().image()))
+    model.map_or_else(|| unknown_image_field(name), |m| image_field(name, m.wae().config().image()))
 }
 
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::csv::WriterBuilder;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -147,7 +147,7 @@ impl Shell {
         let plan = frame.create_physical_plan().await?;
         let mut stream = execute_stream(Arc::clone(&plan), context)?;
         let progress = Progress::try_new(&plan);
-        let mut output = Output::new(self.format, &stream.schema());
+        let mut output = Output::new(self.format, stream.schema());
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
             tokio::select! {
@@ -215,26 +215,23 @@ fn training(plan: &Arc<dyn ExecutionPlan>) -> Option<&WaeTrainExec> {
 struct Output {
     format: Format,
     batches: Vec<RecordBatch>,
-    header: bool,
-    columns: usize,
+    schema: SchemaRef,
+    /// Whether nothing has been written yet.
+    empty: bool,
 }
 
 impl Output {
-    fn new(format: Format, schema: &Schema) -> Self {
-        Self { format, batches: Vec::new(), header: true, columns: schema.fields().len() }
+    fn new(format: Format, schema: SchemaRef) -> Self {
+        Self { format, batches: Vec::new(), schema, empty: true }
     }
 
     fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        if self.columns == 0 {
-            return Ok(());
-        }
         let mut text = Vec::new();
         match self.format {
             Format::Table => self.batches.push(as_text(&batch, Some(CELL))?),
             Format::Csv => {
-                let mut writer = WriterBuilder::new().with_header(self.header).build(&mut text);
+                let mut writer = WriterBuilder::new().with_header(self.empty).build(&mut text);
                 writer.write(&as_text(&batch, None)?)?;
-                self.header = false;
             }
             Format::Json => {
                 let mut writer = LineDelimitedWriter::new(&mut text);
@@ -242,10 +239,15 @@ impl Output {
                 writer.finish()?;
             }
         }
+        self.empty = false;
         Ok(io::stdout().lock().write_all(&text)?)
     }
 
-    fn finish(self) -> Result<()> {
+    /// Writes what is left; of a query without rows, the names of its columns. `SET` and its like have none.
+    fn finish(mut self) -> Result<()> {
+        if self.empty && !self.schema.fields().is_empty() {
+            self.write(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
+        }
         if !self.batches.is_empty() {
             writeln!(io::stdout().lock(), "{}", pretty_format_batches(&self.batches)?)?;
         }
