@@ -106,6 +106,7 @@ def make(folder, name, shape, latent, down, up, kernel):
 
 
 def main(command, folder, *args):
+    torch.set_num_threads(1)  # the work is small, and threads that wait for a busy core slow it down
     folder = pathlib.Path(folder)
     if command == "run":
         images = decode(args[0])
