@@ -125,10 +125,15 @@ impl<const MR: usize> PixelOrder<MR> {
         Self { positions, grouped, left_over, tiles: grouped + (left_over * positions).div_ceil(MR) }
     }
 
+    /// The first image and the position of a tile whose rows are one pixel of MR images.
+    fn group(&self, tile: usize) -> Option<(usize, usize)> {
+        (tile < self.grouped).then(|| ((tile / self.positions) * MR, tile % self.positions))
+    }
+
     /// Image and position of a tile's row, or `None` past the last pixel.
     fn pixel(&self, tile: usize, row: usize) -> Option<(usize, usize)> {
-        if tile < self.grouped {
-            return Some(((tile / self.positions) * MR + row, tile % self.positions));
+        if let Some((image, position)) = self.group(tile) {
+            return Some((image + row, position));
         }
         let index = (tile - self.grouped) * MR + row;
         let first = self.grouped / self.positions * MR;
@@ -180,15 +185,23 @@ impl<T: Element, const MR: usize> Table<T, MR> {
         for tile in tiles {
             let pixels: [Option<(usize, usize)>; MR] = std::array::from_fn(|row| order.pixel(tile, row));
             table.outputs.push(pixels.map(|p| p.map(|(image, at)| grid.output_index(image, at, weights.outputs))));
+            let group = order.group(tile);
             for pass in 0..passes {
                 for tap in pass * per_pass..((pass + 1) * per_pass).min(weights.taps) {
-                    let mut inside = false;
-                    let rows = pixels.map(|pixel| {
-                        let index = pixel.and_then(|(image, at)| grid.input_index(image, at, tap));
-                        inside |= index.is_some();
-                        index.map_or(zeros.as_ptr(), |i| input[i * weights.reduced..].as_ptr())
-                    });
-                    if inside {
+                    let value = |pixel: usize| input[pixel * weights.reduced..].as_ptr();
+                    let rows = match group {
+                        // One look at the tap serves all rows: they lie an image apart.
+                        Some((image, at)) => grid.input_index(image, at, tap).map(|first| {
+                            let image = grid.input.0 * grid.input.1;
+                            std::array::from_fn(|row| value(first + row * image))
+                        }),
+                        None => {
+                            let index = pixels.map(|p| p.and_then(|(image, at)| grid.input_index(image, at, tap)));
+                            let inside = index.iter().any(Option::is_some);
+                            inside.then(|| index.map(|i| i.map_or(zeros.as_ptr(), value)))
+                        }
+                    };
+                    if let Some(rows) = rows {
                         table.taps.push(Tap { weights: tap * weights.reduced * weights.width, rows });
                     }
                 }

@@ -30,19 +30,32 @@ pub(super) fn is_thin(g: &Geometry) -> bool {
     g.large_channels <= THIN && g.kernel > 1
 }
 
-/// Calls `each` with (small pixel, tap, large pixel) for every tap that falls inside the large grid.
-fn taps_inside(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
-    for tap in 0..g.taps() {
-        let (u, v) = (tap / g.kernel, tap % g.kernel);
-        for i in 0..g.small.0 {
-            let y = i * g.stride + u;
-            if y < g.padding.0 || y - g.padding.0 >= g.large.0 {
-                continue;
-            }
+/// A row of taps of a small pixel that falls inside the large grid: as the taps lie side by side in both, one run of values.
+struct Run {
+    /// Index of the first value among the image's columns.
+    columns: usize,
+    /// Index of the first value in the large image.
+    large: usize,
+    len: usize,
+}
+
+/// Calls `each` with every run of an image.
+fn runs(g: &Geometry, mut each: impl FnMut(Run)) {
+    let (channels, kernel) = (g.large_channels, g.kernel);
+    for i in 0..g.small.0 {
+        for u in 0..kernel {
+            let Some(y) = (i * g.stride + u).checked_sub(g.padding.0).filter(|y| *y < g.large.0) else { continue };
             for j in 0..g.small.1 {
-                let x = j * g.stride + v;
-                if x >= g.padding.1 && x - g.padding.1 < g.large.1 {
-                    each(i * g.small.1 + j, tap, (y - g.padding.0) * g.large.1 + x - g.padding.1);
+                let left = j * g.stride; // of the first tap, plus the padding
+                let first = g.padding.1.saturating_sub(left);
+                let last = kernel.min(g.large.1 + g.padding.1 - left);
+                if first < last {
+                    let pixel = i * g.small.1 + j;
+                    each(Run {
+                        columns: ((pixel * kernel + u) * kernel + first) * channels,
+                        large: (y * g.large.1 + left + first - g.padding.1) * channels,
+                        len: (last - first) * channels,
+                    });
                 }
             }
         }
@@ -51,45 +64,32 @@ fn taps_inside(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
 
 /// (N, H, W, C_large) → (N, h, w, k·k·C_large), zeros where a tap falls on padding.
 pub(super) fn columns(g: &Geometry, large: &[f32]) -> Vec<f32> {
-    let (channels, row) = (g.large_channels, g.taps() * g.large_channels);
-    let pixels = g.small.0 * g.small.1;
-    let mut columns = vec![0.0; images(large.len(), g.large_len()) * pixels * row];
-    for (columns, large) in columns.chunks_exact_mut(pixels * row).zip(large.chunks_exact(g.large_len())) {
-        if channels == 1 {
-            taps_inside(g, |small, tap, pixel| columns[small * row + tap] = large[pixel]);
-        } else {
-            taps_inside(g, |small, tap, pixel| {
-                columns[small * row + tap * channels..][..channels]
-                    .copy_from_slice(&large[pixel * channels..][..channels]);
-            });
-        }
+    let image = g.small.0 * g.small.1 * g.taps() * g.large_channels;
+    let mut columns = vec![0.0; images(large.len(), g.large_len()) * image];
+    for (columns, large) in columns.chunks_exact_mut(image).zip(large.chunks_exact(g.large_len())) {
+        runs(g, |run| columns[run.columns..][..run.len].copy_from_slice(&large[run.large..][..run.len]));
     }
     columns
 }
 
 /// (N, h, w, C_small) → (N, H, W, C_large), with the taps' products summed where they meet.
 pub(super) fn up(backend: Backend, g: &Geometry, small: &[f32], weights: &Packed, epilogue: Epilogue<'_>) -> Vec<f32> {
-    let (channels, row) = (g.large_channels, g.taps() * g.large_channels);
-    let pixels = g.small.0 * g.small.1;
+    let image = g.small.0 * g.small.1 * g.taps() * g.large_channels;
     let mut large = vec![0.0; images(small.len(), g.small_len()) * g.large_len()];
     large.par_chunks_mut(IMAGES * g.large_len()).zip(small.par_chunks(IMAGES * g.small_len())).for_each(
         |(large, small)| {
             let batch = images(small.len(), g.small_len());
-            let mut products = vec![0.0; batch * pixels * row];
+            let mut products = vec![0.0; batch * image];
             let grid = whole(batch, g.small, g.small, 1, &[(0, 0)]);
             // SAFETY: `products` has a row for each pixel, and only this task writes it.
             unsafe { gather(backend, &grid, small, weights, Shared::of(&mut products), Epilogue::default()) };
-            for (large, products) in large.chunks_exact_mut(g.large_len()).zip(products.chunks_exact(pixels * row)) {
-                if channels == 1 {
-                    taps_inside(g, |small, tap, pixel| large[pixel] += products[small * row + tap]);
-                } else {
-                    taps_inside(g, |small, tap, pixel| {
-                        let products = &products[small * row + tap * channels..][..channels];
-                        large[pixel * channels..][..channels].iter_mut().zip(products).for_each(|(v, p)| *v += p);
-                    });
-                }
+            for (large, products) in large.chunks_exact_mut(g.large_len()).zip(products.chunks_exact(image)) {
+                runs(g, |run| {
+                    let products = &products[run.columns..][..run.len];
+                    large[run.large..][..run.len].iter_mut().zip(products).for_each(|(v, p)| *v += p);
+                });
             }
-            finish(large, channels, epilogue);
+            finish(large, g.large_channels, epilogue);
         },
     );
     large

@@ -16,7 +16,7 @@ use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights, has_bf16};
 
 /// Images that pass through the layers together: enough to fill every register tile, few enough that the activations of
 /// small networks stay in cache and those of large ones in memory.
-const IMAGES: usize = 96;
+const IMAGES: usize = 120;
 /// Values a task where a precision is converted.
 const CONVERTED: usize = 1 << 13;
 
