@@ -30,6 +30,11 @@ use crate::options::WaeOptions;
 pub(crate) const SECTION: DocSection =
     DocSection { include: true, label: "Wasserstein auto-encoder functions", description: None };
 
+/// The description of the argument that holds an image.
+pub(crate) const IMAGE_ARGUMENT: &str = "The image, in any form that the README lists under \"How images are read\": encoded bytes, a struct with a field \
+     `bytes`, a tensor, nested lists. It must have the model's height, width and channels, unless the model was trained \
+     with `size` or `crop`.";
+
 /// The description of the argument that names a model.
 pub(crate) const MODEL_ARGUMENT: &str =
     "The model's name: a string literal or a prepared parameter. Left out, it is the session's `wae.model`.";
