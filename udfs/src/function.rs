@@ -31,9 +31,8 @@ pub(crate) const SECTION: DocSection =
     DocSection { include: true, label: "Wasserstein auto-encoder functions", description: None };
 
 /// The description of the argument that holds an image.
-pub(crate) const IMAGE_ARGUMENT: &str = "The image, in any form that the README lists under \"How images are read\": encoded bytes, a struct with a field \
-     `bytes`, a tensor, nested lists. It must have the model's height, width and channels, unless the model was trained \
-     with `size` or `crop`.";
+pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested lists, of the height, width and channels \
+     that the model takes; of any size where it was trained with `size`.";
 
 /// The description of the argument that names a model.
 pub(crate) const MODEL_ARGUMENT: &str =

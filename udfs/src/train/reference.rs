@@ -39,8 +39,8 @@ pub(crate) const OPTIONS: [OptionText; 19] = [
          or 5 with `'celeba'`)",
     ),
     option("latent_dim", "`'auto'`", "values in a code, 1 to 4096; `'auto'` is 8 up to H·W·C = 1024, and 64 beyond"),
-    option("size", "none", "resize to this height and width, antialiased: `'64x64'` or `[64, 64]`"),
-    option("crop", "none", "centre crop to this height and width, before the resize"),
+    option("size", "none", "resize, antialiased: a side, such as `64`, or height and width, such as `'48x64'`"),
+    option("crop", "none", "centre crop, before the resize: a side, or height and width"),
     option("objective", "`'mmd'`", "`'mmd'`"),
     option(
         "lambda",
