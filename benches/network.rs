@@ -1,6 +1,8 @@
 //! Times the networks on random images, and prints a JSON line a measurement: what `compare_torch.py` sets beside PyTorch.
 //!
-//! usage: network ARCH WHAT ITERATIONS [BATCH]      ARCH small | mnist | celeba; WHAT encode | decode | train
+//! usage: network ARCH WHAT ITERATIONS [BATCH] [bf16]      ARCH small | mnist | celeba; WHAT encode | decode | train
+//!        network peak                                     the processor's peak, by multiply-adds in registers
+#![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,73 +13,199 @@ use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use wae_core::config::Network;
 use wae_core::image::Limits;
-use wae_core::{DatasetBuilder, ImageColumn, ImageShape, TrainOptions, Trainer, Wae, backend};
+use wae_core::kernels::Geometry;
+use wae_core::{
+    Backend, Config, DatasetBuilder, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
+};
+
+/// Epochs of multiply-adds that the peak is measured over.
+const PEAK_STEPS: usize = 20_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo passes `--bench` of its own accord.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let [network, what, iterations, rest @ ..] = arguments.as_slice() else {
-        println!("usage: network ARCH WHAT ITERATIONS [BATCH]");
-        return Ok(());
+    let line = match arguments.as_slice() {
+        [peak] if peak == "peak" => json!({"gflops": measure_peak(), "variant": backend().name()}),
+        [network, what, iterations, rest @ ..] => {
+            let batch = rest.first().map_or(Ok(100), |b| b.parse())?;
+            let precision = if rest.get(1).is_some_and(|p| p == "bf16") { Precision::Bf16 } else { Precision::F32 };
+            Cell::new(network, batch, precision)?.measure(what, iterations.parse()?)?
+        }
+        _ => {
+            println!("usage: network ARCH WHAT ITERATIONS [BATCH] [bf16] | network peak");
+            return Ok(());
+        }
     };
-    let (iterations, batch) = (iterations.parse()?, rest.first().map_or(Ok(100), |b| b.parse())?);
-    let shape = if network == "celeba" { ImageShape::new(64, 64, 3) } else { ImageShape::new(28, 28, 1) };
-    let mut times = measure(network, what, iterations, batch, shape)?;
-    times.sort_by(f64::total_cmp);
-    let line = json!({
-        "arch": network, "what": what, "variant": format!("wae-core {}", backend().name()), "batch": batch,
-        "median_ms": 1e3 * times[times.len() / 2], "min_ms": 1e3 * times[0],
-    });
     println!("{line}");
     Ok(())
 }
 
-/// Seconds of each iteration, after one that is not counted.
-fn measure(
-    network: &str,
-    what: &str,
-    iterations: usize,
-    batch: usize,
+/// A network, a batch and a precision.
+struct Cell {
+    network: String,
     shape: ImageShape,
-) -> Result<Vec<f64>, Box<dyn Error>> {
-    let latent_dim = if network == "celeba" { 64 } else { 8 };
-    let options: Vec<(&str, Value)> = vec![
-        ("network", json!(network)),
-        ("latent_dim", json!(latent_dim)),
-        ("batch_size", json!(batch)),
-        ("epochs", json!(iterations + 1)),
-        ("holdout", json!(0)),
-    ];
-    let options = TrainOptions::try_from_options(options)?;
-    let (field, images) = random_images(batch, shape)?;
-    let mut dataset = DatasetBuilder::new(&options, Limits::default(), false);
-    dataset.push(&ImageColumn::try_new(&field, &images, Some(shape))?)?;
-    let mut trainer = Trainer::try_new(options, dataset.finish()?)?;
-    let mut times = Vec::new();
-    if what == "train" {
-        for _ in 0..=iterations {
-            let start = Instant::now();
-            trainer.next_epoch(&AtomicBool::new(false))?;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        return Ok(times.split_off(1));
+    batch: usize,
+    precision: Precision,
+    options: TrainOptions,
+}
+
+impl Cell {
+    fn new(network: &str, batch: usize, precision: Precision) -> Result<Self, Box<dyn Error>> {
+        let celeba = network == "celeba";
+        let options: Vec<(&str, Value)> = vec![
+            ("network", json!(network)),
+            ("latent_dim", json!(if celeba { 64 } else { 8 })),
+            ("batch_size", json!(batch)),
+            ("epochs", json!(1_000_000)),
+            ("holdout", json!(0)),
+        ];
+        Ok(Self {
+            network: network.to_owned(),
+            shape: if celeba { ImageShape::new(64, 64, 3) } else { ImageShape::new(28, 28, 1) },
+            batch,
+            precision,
+            options: TrainOptions::try_from_options(options)?,
+        })
     }
-    let wae = Wae::try_new(&trainer.model()?)?;
-    drop(trainer);
-    let column = ImageColumn::try_new(&field, &images, Some(shape))?;
-    let pixels = column.read(&(0..batch).collect::<Vec<_>>(), shape, None, &Limits::default())?;
-    let codes = wae.encode(&pixels)?;
-    for _ in 0..=iterations {
-        let start = Instant::now();
-        match what {
-            "encode" => std::hint::black_box(wae.encode(&pixels)?),
-            "decode" => std::hint::black_box(wae.decode(&codes)?),
-            _ => return Err(format!("WHAT is '{what}', expected encode, decode or train").into()),
+
+    fn measure(&self, what: &str, iterations: usize) -> Result<Value, Box<dyn Error>> {
+        let (field, images) = random_images(self.batch, self.shape)?;
+        let column = ImageColumn::try_new(&field, &images, Some(self.shape))?;
+        let mut dataset = DatasetBuilder::new(&self.options, Limits::default(), false);
+        dataset.push(&column)?;
+        let mut trainer = Trainer::try_new(self.options.clone(), dataset.finish()?)?;
+        let gflop = self.gflop(what, trainer.config());
+        let mut times = if what == "train" {
+            // One batch an epoch: an epoch is a step, with its shuffle and its reading of the rows.
+            let never = AtomicBool::new(false);
+            timed(iterations, || trainer.next_epoch(&never).map(drop))?
+        } else {
+            let wae = Wae::with_precision(&trainer.model()?, self.precision)?;
+            drop(trainer);
+            let rows: Vec<usize> = (0..self.batch).collect();
+            let pixels = column.read(&rows, self.shape, None, &Limits::default())?;
+            let codes = wae.encode(&pixels)?;
+            match what {
+                "encode" => timed(iterations, || wae.encode(&pixels).map(drop))?,
+                "decode" => timed(iterations, || wae.decode(&codes).map(drop))?,
+                _ => return Err(format!("WHAT is '{what}', expected encode, decode or train").into()),
+            }
         };
+        times.sort_by(f64::total_cmp);
+        Ok(json!({
+            "arch": self.network, "what": what, "variant": format!("wae-core {}", backend().name()), "batch": self.batch,
+            "median_ms": 1e3 * times[times.len() / 2], "min_ms": 1e3 * times[0], "gflop": gflop,
+        }))
+    }
+
+    /// Multiplications and additions of the convolutions, all taps counted, in units of 10⁹: of a step, three times those of
+    /// a forward pass less the first layer's data gradient, which nobody needs.
+    fn gflop(&self, what: &str, config: &Config) -> f64 {
+        let Network { encoder_channels, decoder_channels, kernel, .. } = config.network();
+        let product =
+            |g: Geometry| 2.0 * (g.taps() * g.large_channels * g.small.0 * g.small.1 * g.small_channels) as f64;
+        let layer = |grid, channels, stride| product(Geometry::same(grid, channels, *kernel, stride));
+        let (mut grid, mut channels) = ((self.shape.height(), self.shape.width()), self.shape.channels());
+        let first = layer(grid, (channels, encoder_channels[0]), 2);
+        let mut encode = 0.0;
+        for &width in encoder_channels {
+            encode += layer(grid, (channels, width), 2);
+            (grid, channels) = ((grid.0.div_ceil(2), grid.1.div_ceil(2)), width);
+        }
+        encode += 2.0 * (grid.0 * grid.1 * channels * config.latent_dim()) as f64;
+        let mut grid = (self.shape.height(), self.shape.width());
+        let mut decode = layer(grid, (self.shape.channels(), decoder_channels[decoder_channels.len() - 1]), 1);
+        for pair in decoder_channels.windows(2).rev() {
+            decode += layer(grid, (pair[1], pair[0]), 2);
+            grid = (grid.0.div_ceil(2), grid.1.div_ceil(2));
+        }
+        decode += 2.0 * (grid.0 * grid.1 * decoder_channels[0] * config.latent_dim()) as f64;
+        let an_image = match what {
+            "encode" => encode,
+            "decode" => decode,
+            _ => 3.0 * (encode + decode) - first,
+        };
+        an_image * self.batch as f64 / 1e9
+    }
+}
+
+/// Seconds of each iteration, after one that is not counted.
+fn timed<E>(iterations: usize, mut work: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
+    work()?;
+    let mut times = Vec::with_capacity(iterations);
+    for _ in 0..iterations.max(1) {
+        let start = Instant::now();
+        work()?;
         times.push(start.elapsed().as_secs_f64());
     }
-    Ok(times.split_off(1))
+    Ok(times)
+}
+
+/// GFLOP/s of all threads together, on sums that never leave the registers: the best of five.
+fn measure_peak() -> f64 {
+    let (run, a_step) = multiply_adds();
+    let seconds = (0..5).map(|_| {
+        let start = Instant::now();
+        rayon::broadcast(|_| run(PEAK_STEPS));
+        start.elapsed().as_secs_f64()
+    });
+    let products = PEAK_STEPS * a_step * rayon::current_num_threads();
+    2.0 * products as f64 / seconds.fold(f64::INFINITY, f64::min) / 1e9
+}
+
+/// A function that runs steps of independent multiply-adds, and how many products a step has.
+#[cfg(target_arch = "x86_64")]
+fn multiply_adds() -> (fn(usize), usize) {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_set1_ps};
+    use std::hint::black_box;
+
+    #[target_feature(enable = "avx512f")]
+    fn avx512(steps: usize) {
+        let (factor, addend) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        let mut sums = [_mm512_set1_ps(1.0); 24];
+        for _ in 0..steps {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(*sum, factor, addend));
+        }
+        black_box(sums);
+    }
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(steps: usize) {
+        let (factor, addend) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+        let mut sums = [_mm256_set1_ps(1.0); 12];
+        for _ in 0..steps {
+            sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(*sum, factor, addend));
+        }
+        black_box(sums);
+    }
+    match backend() {
+        // SAFETY: the backend in use was found to run here.
+        Backend::Avx512 => (|steps| unsafe { avx512(steps) }, 24 * 16),
+        // SAFETY: as above.
+        Backend::Avx2 => (|steps| unsafe { avx2(steps) }, 12 * 8),
+        Backend::Portable => portable_multiply_adds(),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiply_adds() -> (fn(usize), usize) {
+    portable_multiply_adds()
+}
+
+/// As the portable kernels do it: a product and a sum, in vectors of four.
+fn portable_multiply_adds() -> (fn(usize), usize) {
+    fn run(steps: usize) {
+        let (factor, addend) = std::hint::black_box(([0.999_f32; 4], [0.001_f32; 4]));
+        let mut sums = [[1.0_f32; 4]; 12];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = std::array::from_fn(|i| sum[i] * factor[i] + addend[i]);
+            }
+        }
+        std::hint::black_box(sums);
+    }
+    (run, 12 * 4)
 }
 
 fn random_images(rows: usize, shape: ImageShape) -> Result<(Field, ArrayRef), Box<dyn Error>> {

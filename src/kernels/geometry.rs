@@ -8,19 +8,19 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// Height and width of the large grid.
-    pub(crate) large: (usize, usize),
+    pub large: (usize, usize),
     /// Height and width of the small grid, ⌈large / stride⌉.
-    pub(crate) small: (usize, usize),
+    pub small: (usize, usize),
     /// Channels on the large grid.
-    pub(crate) large_channels: usize,
+    pub large_channels: usize,
     /// Channels on the small grid.
-    pub(crate) small_channels: usize,
+    pub small_channels: usize,
     /// Side of the kernel.
-    pub(crate) kernel: usize,
+    pub kernel: usize,
     /// Large pixels a small pixel.
-    pub(crate) stride: usize,
+    pub stride: usize,
     /// Padding before the first row and the first column of the large grid.
-    pub(crate) padding: (usize, usize),
+    pub padding: (usize, usize),
 }
 
 impl Geometry {

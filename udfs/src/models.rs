@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use datafusion::common::{Result, exec_datafusion_err, plan_err};
 use sha2::{Digest, Sha256};
-use wae_core::{ModelFile, Wae};
+use wae_core::{ModelFile, Precision, Wae};
 
 use crate::options::WaeOptions;
 
@@ -57,7 +57,7 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
     let path = existing_path(function, name, &options.model_dir())?;
     let canonical =
         path.canonicalize().map_err(|e| exec_datafusion_err!("{function}: model '{name}', {}: {e}", path.display()))?;
-    let entry = CACHE.entry(&canonical);
+    let entry = CACHE.entry(&canonical, options.precision());
     let mut slot = lock(&entry.slot);
     let stamp = Stamp::of(&canonical).map_err(|e| exec_datafusion_err!("{function}: {}: {e}", canonical.display()))?;
     if let Some((at, model)) = &*slot
@@ -65,7 +65,7 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
     {
         return Ok(Arc::clone(model));
     }
-    let model = Arc::new(read(function, name, &canonical)?);
+    let model = Arc::new(read(function, name, &canonical, options.precision())?);
     entry.bytes.store(model.wae.memory(), Ordering::Relaxed);
     *slot = Some((stamp, Arc::clone(&model)));
     drop(slot);
@@ -129,9 +129,10 @@ pub(crate) fn read_file(function: &str, name: &str, path: &Path) -> Result<(Mode
     Ok((file, hex(&Sha256::digest(&bytes)), bytes.len()))
 }
 
-fn read(function: &str, name: &str, path: &Path) -> Result<LoadedModel> {
+fn read(function: &str, name: &str, path: &Path, precision: Precision) -> Result<LoadedModel> {
     let (file, sha256, _) = read_file(function, name, path)?;
-    let wae = Wae::try_new(&file).map_err(|e| exec_datafusion_err!("{function}: model '{name}': {e}"))?;
+    let wae =
+        Wae::with_precision(&file, precision).map_err(|e| exec_datafusion_err!("{function}: model '{name}': {e}"))?;
     log::info!("read model '{name}' from {} (sha256 {sha256})", path.display());
     Ok(LoadedModel { name: name.to_owned(), sha256, wae })
 }
@@ -168,11 +169,11 @@ fn inode(_: &Metadata) -> u64 {
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 
-/// Models by canonical path. `entries` is locked for look-ups only; reading a file locks that file's entry alone, so that
+/// Models by canonical path and precision. `entries` is locked for look-ups only; reading a file locks that file's entry alone, so that
 /// concurrent users of one model share one load and users of another do not wait.
 #[derive(Debug, Default)]
 struct Cache {
-    entries: Mutex<HashMap<PathBuf, Arc<Entry>>>,
+    entries: Mutex<HashMap<(PathBuf, Precision), Arc<Entry>>>,
     clock: AtomicU64,
 }
 
@@ -184,9 +185,9 @@ struct Entry {
 }
 
 impl Cache {
-    fn entry(&self, path: &Path) -> Arc<Entry> {
+    fn entry(&self, path: &Path, precision: Precision) -> Arc<Entry> {
         let mut entries = lock(&self.entries);
-        let entry = entries.entry(path.to_owned()).or_default();
+        let entry = entries.entry((path.to_owned(), precision)).or_default();
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Arc::clone(entry)
     }
@@ -198,11 +199,11 @@ impl Cache {
         while total > limit {
             let oldest = entries
                 .iter()
-                .filter(|(path, _)| path.as_path() != keep)
+                .filter(|((path, _), _)| path.as_path() != keep)
                 .min_by_key(|(_, entry)| entry.used.load(Ordering::Relaxed))
-                .map(|(path, entry)| (path.clone(), entry.bytes.load(Ordering::Relaxed)));
-            let Some((path, bytes)) = oldest else { return };
-            entries.remove(&path);
+                .map(|(key, entry)| (key.clone(), entry.bytes.load(Ordering::Relaxed)));
+            let Some((key, bytes)) = oldest else { return };
+            entries.remove(&key);
             total -= bytes.min(total);
         }
     }
@@ -250,11 +251,11 @@ mod tests {
     fn the_cache_forgets_the_least_recently_used() {
         let cache = Cache::default();
         for name in ["a", "b", "c"] {
-            cache.entry(Path::new(name)).bytes.store(10, Ordering::Relaxed);
+            cache.entry(Path::new(name), Precision::F32).bytes.store(10, Ordering::Relaxed);
         }
-        cache.entry(Path::new("a"));
+        cache.entry(Path::new("a"), Precision::F32);
         cache.shrink(20, Path::new("c"));
-        let mut left: Vec<_> = lock(&cache.entries).keys().cloned().collect();
+        let mut left: Vec<_> = lock(&cache.entries).keys().map(|(path, _)| path.clone()).collect();
         left.sort();
         assert_eq!(left, [PathBuf::from("a"), PathBuf::from("c")]);
         cache.shrink(0, Path::new("c"));

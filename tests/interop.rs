@@ -1,0 +1,294 @@
+//! The other side of each interface: pyarrow and polars read and write the images, PyTorch runs the models.
+//!
+//! The scripts in tests/interop/ run under the Python that the environment variable `WAE_PYTHON` names, else under `python3`.
+//! Where it lacks a module that a test needs, the test says `skipped: ...` on stderr and passes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Schema, UInt8Type};
+use datafusion::prelude::SessionContext;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wae_core::image::Limits;
+use wae_core::{ImageColumn, ImageShape};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const FASHION: ImageShape = ImageShape::new(28, 28, 1);
+
+/// The Python that scripts run under.
+struct Python(String);
+
+impl Python {
+    /// Finds Python and imports modules there; where that fails, says so.
+    fn with(modules: &[&str]) -> Option<Self> {
+        let name = std::env::var("WAE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let imports = format!("import {}", modules.join(", "));
+        let why = match Command::new(&name).args(["-c", &imports]).output() {
+            Ok(output) if output.status.success() => return Some(Self(name)),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("no message").to_owned(),
+            Err(error) => error.to_string(),
+        };
+        skipped(&format!("{name} cannot import {}: {why}", modules.join(", ")));
+        None
+    }
+
+    /// Runs a script and gives what it prints.
+    fn run<S: AsRef<OsStr>>(&self, script: &str, args: impl IntoIterator<Item = S>) -> Value {
+        // -B: no compiled files beside the scripts and the fixtures.
+        let script = Path::new(ROOT).join("tests/interop").join(script);
+        let output = Command::new(&self.0).arg("-B").arg(&script).args(args).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", script.display());
+        match &output.stdout[..] {
+            [] => Value::Null,
+            printed => serde_json::from_slice(printed).unwrap(),
+        }
+    }
+}
+
+/// Says that a test, or a part of it, did not run.
+#[expect(clippy::explicit_write, reason = "of a test that passes, the harness keeps what eprintln! writes to itself")]
+fn skipped(why: &str) {
+    let thread = std::thread::current();
+    writeln!(std::io::stderr(), "skipped: {}: {why}", thread.name().unwrap_or("a test")).unwrap();
+}
+
+/// A context whose models are in `dir`. Rows keep the order of their file: one partition, nothing to repartition.
+async fn context(dir: &Path) -> SessionContext {
+    let ctx = datafusion_wae::session_context().unwrap();
+    let train = format!("{ROOT}/fixtures/fashion/train.parquet");
+    ctx.register_parquet("train", train, Default::default()).await.unwrap();
+    run(&ctx, &format!("SET wae.model_dir = '{}'", dir.display())).await;
+    run(&ctx, "SET datafusion.execution.target_partitions = 1").await;
+    ctx
+}
+
+async fn run(ctx: &SessionContext, sql: &str) -> RecordBatch {
+    let frame = ctx.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let batches = frame.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    match batches.first() {
+        Some(first) => concat_batches(&first.schema(), &batches).unwrap(),
+        None => RecordBatch::new_empty(Arc::new(Schema::empty())),
+    }
+}
+
+/// Trains an epoch on 700 of the clothes.
+async fn train(ctx: &SessionContext, name: &str, network: &str) {
+    let source = "SELECT image FROM train WHERE label = 0";
+    let options = format!("model => '{name}', network => '{network}', epochs => 1");
+    run(ctx, &format!("SELECT epoch FROM wae_train(({source}), {options})")).await;
+}
+
+fn test_images() -> String {
+    format!("{ROOT}/fixtures/fashion/test.parquet")
+}
+
+/// A column's numbers, of its lists one after the other; none is NULL or NaN.
+fn numbers(rows: &RecordBatch, column: &str) -> Vec<f64> {
+    let mut array = Arc::clone(rows.column_by_name(column).unwrap());
+    loop {
+        assert_eq!(array.null_count(), 0, "{column}");
+        array = match array.data_type() {
+            DataType::FixedSizeList(..) => Arc::clone(array.as_fixed_size_list().values()),
+            DataType::List(_) => {
+                let lists = array.as_list::<i32>();
+                let (first, last) = (lists.value_offsets()[0], lists.value_offsets()[lists.len()]);
+                lists.values().slice(first as usize, (last - first) as usize)
+            }
+            _ => break,
+        }
+    }
+    let numbers = cast(&array, &DataType::Float64).unwrap().as_primitive::<Float64Type>().values().to_vec();
+    assert!(numbers.iter().all(|v| v.is_finite()), "{column}");
+    numbers
+}
+
+/// max|a − b| / max|b|, where a difference up to `allowed` counts as none.
+fn difference(a: &[f64], b: &[f64], allowed: f64) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let gap = largest(&mut a.iter().zip(b).map(|(a, b)| ((a - b).abs() - allowed).max(0.0)));
+    gap / largest(&mut b.iter().map(|b| b.abs()))
+}
+
+/// The pixels of column `image`, as the model gets them.
+fn pixels(rows: &RecordBatch) -> Vec<f32> {
+    let field = rows.schema().field_with_name("image").unwrap().clone();
+    let column = ImageColumn::try_new(&field, rows.column_by_name("image").unwrap(), Some(FASHION)).unwrap();
+    let every: Vec<usize> = (0..column.len()).collect();
+    column.read(&every, FASHION, None, &Limits::default()).unwrap()
+}
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// What pyarrow writes, and how the column's type begins where the plugin meets it.
+const KINDS: [(&str, &str); 15] = [
+    ("png_struct", "Struct"),
+    ("png_binary", "Binary"),
+    ("png_large_binary", "LargeBinary"),
+    ("png_dictionary", "Dictionary"),
+    ("u8_fixed", "FixedSizeList(784 x UInt8"),
+    ("u8_list", "List(UInt8"),
+    ("u8_nested", "List(List(UInt8"),
+    ("u8_parquet", "List(UInt8"),
+    ("f32_list", "List(Float32"),
+    ("f64_list", "List(Float64"),
+    ("u8_tensor_hwc", "FixedSizeList(784 x UInt8"),
+    ("u8_tensor_hw", "FixedSizeList(784 x UInt8"),
+    ("u8_tensor_numpy", "FixedSizeList(784 x UInt8"),
+    ("u8_tensor_transposed", "FixedSizeList(784 x UInt8"),
+    ("f32_tensor", "FixedSizeList(784 x Float32"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_image_has_one_code_in_whatever_column_pyarrow_writes_it() {
+    let Some(python) = Python::with(&["pyarrow", "PIL", "numpy"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    train(&ctx, "m", "8,16").await;
+    python.run("write_images.py", [&test_images(), &dir.path().display().to_string()]);
+    let select = |what: &str, kind: &str| format!("SELECT {what} FROM '{}/{kind}.parquet'", dir.path().display());
+
+    let expected = run(&ctx, &format!("SELECT image FROM '{}' LIMIT 50", test_images())).await;
+    let expected = pixels(&expected);
+    let codes = numbers(&run(&ctx, &select("wae_encode(image, 'm') AS code", "png_struct")).await, "code");
+    assert_eq!(codes.len(), 50 * 8);
+    assert!(codes.chunks(8).skip(1).all(|code| code != &codes[..8]), "codes differ between images");
+
+    // DataFusion reads Binary and LargeBinary as BinaryView unless it is told otherwise.
+    for views in [true, false] {
+        run(&ctx, &format!("SET datafusion.execution.parquet.schema_force_view_types = {views}")).await;
+        for (kind, stored) in KINDS {
+            let rows = run(&ctx, &select("image, wae_encode(image, 'm') AS code", kind)).await;
+            let found = rows.column(0).data_type().to_string();
+            let stored = if views && kind.ends_with("binary") { "BinaryView" } else { stored };
+            assert!(found.starts_with(stored), "{kind} is {found}");
+            assert!(pixels(&rows) == expected, "{kind}, views {views}: pixels");
+            assert!(bits(&numbers(&rows, "code")) == bits(&codes), "{kind}, views {views}: codes");
+        }
+    }
+
+    // Half precision has 11 bits, so that v / 255 is rounded, by up to 2⁻¹² below 1: other pixels, and nearly the same codes.
+    let rows = run(&ctx, &select("image, wae_encode(image, 'm') AS code", "f16_list")).await;
+    assert!(pixels(&rows).iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 0.5_f32.powi(12)));
+    let error = difference(&numbers(&rows, "code"), &codes, 0.0);
+    eprintln!("codes of half-precision pixels: {error:e}");
+    assert!(error > 0.0 && error < 1e-3, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pyarrow_reads_decoded_images_as_tensors() {
+    let Some(python) = Python::with(&["pyarrow", "numpy"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    train(&ctx, "m", "8,16").await;
+    run(&ctx, "SET wae.model = 'm'").await;
+    for (name, image) in [("decoded", "wae_decode(wae_encode(image))"), ("reconstructed", "wae_reconstruct(image)")] {
+        let [parquet, plain] = ["parquet", "bytes"].map(|e| dir.path().join(format!("{name}.{e}")));
+        let select = format!("SELECT {image} AS image FROM '{}' LIMIT 50", test_images());
+        run(&ctx, &format!("COPY ({select}) TO '{}'", parquet.display())).await;
+        let rows = run(&ctx, &select).await;
+        let bytes = rows.column(0).as_fixed_size_list().values().as_primitive::<UInt8Type>().values().to_vec();
+        assert_eq!(bytes.len(), 50 * FASHION.len());
+        std::fs::write(&plain, bytes).unwrap();
+
+        let found = python.run("read_tensors.py", [&parquet, &plain]);
+        eprintln!("{name}: {found}");
+        let expected = json!({
+            "extension": "arrow.fixed_shape_tensor",
+            "shape": [28, 28, 1],
+            "dim_names": ["H", "W", "C"],
+            "value_type": "uint8",
+            "array_shape": [50, 28, 28, 1],
+            "array_equal": true,
+        });
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&found[key], value, "{name}: {key}");
+        }
+        match &found["polars_equal"] {
+            Value::Null => skipped("polars is not installed"),
+            equal => assert_eq!(equal, &json!(true), "{name}: polars"),
+        }
+    }
+}
+
+/// What max|a − b| / max|b| may be, as of the golden files.
+const TOLERANCE: f64 = 1e-4;
+
+/// Holds what SQL gives for a model against what PyTorch gave: codes, costs and reconstructed bytes.
+async fn compare_with_torch(ctx: &SessionContext, dir: &Path, model: &str, images: &str) {
+    let torch = run(ctx, &format!("SELECT * FROM '{}/{model}.values.parquet'", dir.display())).await;
+    let select = format!(
+        "SELECT wae_encode(image, '{model}') AS code, wae_reconstruct(image, '{model}') AS image,
+                wae_reconstruction_cost(image, '{model}') AS cost FROM '{images}'"
+    );
+    let rows = run(ctx, &select).await;
+    let error = |column, unit: f64, allowed| {
+        let ours: Vec<f64> = numbers(&rows, column).into_iter().map(|v| v / unit).collect();
+        difference(&ours, &numbers(&torch, column), allowed)
+    };
+    // SQL gives bytes: half a step of 1/255 is rounding.
+    let errors = [error("code", 1.0, 0.0), error("image", 255.0, 0.5 / 255.0), error("cost", 1.0, 0.0)];
+    eprintln!("{model}: {} rows; code, image, cost: {errors:?}", rows.num_rows());
+    assert!(errors.iter().all(|e| *e <= TOLERANCE), "{model}: code, image, cost: {errors:?}");
+}
+
+/// Checks that PyTorch missed, and did not expect, no keys but those that its module and the file need not share.
+fn assert_keys(answer: &Value, model: &str) {
+    let keys = |which: &str| answer[model][which].as_array().unwrap().clone();
+    assert!(keys("missing").iter().all(|k| k.as_str().unwrap().ends_with(".num_batches_tracked")), "{answer}");
+    assert!(keys("unexpected").iter().all(|k| k.as_str().unwrap().starts_with("calibration.")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_trained_here_runs_in_pytorch() {
+    let Some(python) = Python::with(&["torch", "safetensors", "pyarrow", "PIL", "numpy"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    let images = dir.path().join("images.parquet").display().to_string();
+    run(&ctx, &format!("COPY (SELECT image FROM '{}' LIMIT 200) TO '{images}'", test_images())).await;
+    let models = [("widths", "8,16"), ("small", "small")];
+    for (name, network) in models {
+        train(&ctx, name, network).await;
+    }
+    let folder = dir.path().display().to_string();
+    let answer = python.run("torch_models.py", ["run", &folder, &images, "widths", "small"]);
+    for (name, _) in models {
+        assert_keys(&answer, name);
+        compare_with_torch(&ctx, dir.path(), name, &images).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_made_in_pytorch_runs_here() {
+    let Some(python) = Python::with(&["torch", "safetensors", "pyarrow", "numpy"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    let folder = dir.path().display().to_string();
+    let answer = python.run("torch_models.py", ["make", &folder]);
+    // Half precision rounds the weights. PyTorch computes with the rounded weights too, in float64, so that the same
+    // tolerance holds; the codes of the full weights are only near: bfloat16 keeps 8 bits of each, float16 11.
+    for architecture in ["odd", "deep"] {
+        let images = format!("{folder}/{architecture}.images.parquet");
+        let code = |kind: &str| format!("SELECT wae_encode(image, '{architecture}_{kind}') AS code FROM '{images}'");
+        let full = numbers(&run(&ctx, &code("f32")).await, "code");
+        for (kind, near) in [("f32", 0.0), ("f16", 5e-3), ("bf16", 5e-2)] {
+            let model = format!("{architecture}_{kind}");
+            assert_keys(&answer, &model);
+            compare_with_torch(&ctx, dir.path(), &model, &images).await;
+            let error = difference(&numbers(&run(&ctx, &code(kind)).await, "code"), &full, 0.0);
+            eprintln!("{model}: codes beside those of the full weights: {error:e}");
+            assert!(error <= near, "{model}: {error}");
+            assert_eq!(error == 0.0, kind == "f32", "{model}: weights are rounded");
+        }
+    }
+}
