@@ -30,6 +30,10 @@ use crate::options::WaeOptions;
 pub(crate) const SECTION: DocSection =
     DocSection { include: true, label: "Wasserstein auto-encoder functions", description: None };
 
+/// The description of the argument that holds an image.
+pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested lists, of the height, width and channels \
+     that the model takes; of any size where it was trained with `size`.";
+
 /// The description of the argument that names a model.
 pub(crate) const MODEL_ARGUMENT: &str =
     "The model's name: a string literal or a prepared parameter. Left out, it is the session's `wae.model`.";

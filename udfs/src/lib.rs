@@ -68,6 +68,7 @@ mod image_encode;
 mod models;
 mod options;
 mod read_images;
+mod reference;
 mod rows;
 mod table_function;
 mod train;
@@ -88,6 +89,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
+pub use crate::reference::sql_reference;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
@@ -138,6 +140,11 @@ pub fn session_context() -> Result<SessionContext> {
     register_all(&ctx)?;
     Ok(ctx)
 }
+
+/// Compiles and runs the Rust of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
     vec![

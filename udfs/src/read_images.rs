@@ -12,7 +12,7 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_datafusion_
 
 use crate::options::{OnError, WaeOptions};
 use crate::rows::{self, Sink};
-use crate::table_function::{Call, TableFunction};
+use crate::table_function::{Call, TableDocumentation, TableFunction};
 
 /// Files of a batch, at most.
 const BATCH_ROWS: usize = 256;
@@ -20,8 +20,18 @@ const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 16 << 20;
 
 /// The table function.
-pub(crate) const READ_IMAGES: TableFunction =
-    TableFunction { name: "read_images", parameters: &["glob"], takes_options: false, plan };
+pub(crate) const READ_IMAGES: TableFunction = TableFunction {
+    name: "read_images",
+    parameters: &["glob"],
+    takes_options: false,
+    plan,
+    documentation: TableDocumentation {
+        syntax: "read_images(glob)",
+        description: "The files that a pattern matches, sorted by path: path, bytes, modified. The bytes are not decoded. Local files only.",
+        arguments: &[("glob", "A pattern such as `'photos/*.png'`; `**` stands for any depth of folders.")],
+        example: "SELECT path, wae_reconstruction_cost(bytes, 'fashion') AS cost FROM read_images('photos/*.png') ORDER BY cost DESC;",
+    },
+};
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let function = call.function;

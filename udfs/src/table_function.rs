@@ -29,6 +29,21 @@ pub(crate) struct TableFunction {
     pub(crate) takes_options: bool,
     /// Plans a call.
     pub(crate) plan: fn(Call) -> Result<Arc<dyn TableProvider>>,
+    /// What the SQL reference says.
+    pub(crate) documentation: TableDocumentation,
+}
+
+/// A table function's entry in the SQL reference.
+#[derive(Debug)]
+pub(crate) struct TableDocumentation {
+    /// How it is called.
+    pub(crate) syntax: &'static str,
+    /// What it does and gives.
+    pub(crate) description: &'static str,
+    /// Each parameter with what it means, in order.
+    pub(crate) arguments: &'static [(&'static str, &'static str)],
+    /// A statement that uses it.
+    pub(crate) example: &'static str,
 }
 
 /// Every table function.

@@ -3,6 +3,7 @@
 //! The options are read at planning, and so is the source's type. The plan node is [`WaeTrainExec`].
 
 mod exec;
+pub(crate) mod reference;
 pub(crate) mod report;
 
 use std::path::PathBuf;
@@ -25,13 +26,33 @@ pub use self::exec::WaeTrainExec;
 use crate::error::plan_error;
 use crate::models;
 use crate::options::WaeOptions;
-use crate::table_function::{Argument, Call, TableFunction};
+use crate::table_function::{Argument, Call, TableDocumentation, TableFunction};
 
 const NAME: &str = "wae_train";
 
 /// The table function.
-pub(crate) const WAE_TRAIN: TableFunction =
-    TableFunction { name: NAME, parameters: &["source", "model", "options"], takes_options: true, plan };
+pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
+    name: NAME,
+    parameters: &["source", "model", "options"],
+    takes_options: true,
+    plan,
+    documentation: TableDocumentation {
+        syntax: "wae_train(source, model => '...' [, option => value, ...])",
+        description: "Trains a model on a column of images and writes it to `wae.model_dir` when the last epoch is done. A row an epoch, sent \
+         as the epoch ends: epoch, loss, reconstruction_cost, divergence, holdout_reconstruction_cost, holdout_divergence, \
+         learning_rate, images, skipped, images_per_second, seconds. A query that is dropped or stops earlier, such as one \
+         with a LIMIT below the number of epochs, saves nothing.",
+        arguments: &[
+            ("source", "A subquery with one column of images, or a table's or file's name as a string."),
+            ("model", "The name that the model gets: letters, digits, `_`, `.` and `-`."),
+            (
+                "options",
+                "The options as a JSON object, for the positional form, as in `wae_train(source, 'fashion', '{\"epochs\": 20}')`.",
+            ),
+        ],
+        example: "SELECT epoch, loss FROM wae_train((SELECT image FROM 'images.parquet'), model => 'fashion', epochs => 20);",
+    },
+};
 
 /// What a training was asked to do.
 #[derive(Debug, Clone)]

@@ -107,7 +107,10 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
         "wae_decode(latent [, model])",
     )
     .with_sql_example("SELECT image_encode(wae_decode(wae_encode(image), 'fashion')) AS png FROM 'images.parquet';")
-    .with_argument("latent", "The latent code: a list of floats, as many as the model's latent dimension.")
+    .with_argument(
+        "latent",
+        "The latent code: a FixedSizeList, List or LargeList of floats, as many as the model's latent dimension.",
+    )
     .with_argument("model", MODEL_ARGUMENT)
     .with_related_udf("wae_encode")
     .build()

@@ -8,7 +8,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs, fixed_size_list};
-use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 
@@ -59,7 +59,7 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
         "wae_encode(image [, model])",
     )
     .with_sql_example("SELECT path, wae_encode(image, 'fashion') AS code FROM 'images.parquet';")
-    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("image", IMAGE_ARGUMENT)
     .with_argument("model", MODEL_ARGUMENT)
     .with_related_udf("wae_decode")
     .build()

@@ -8,12 +8,22 @@ use datafusion::common::Result;
 use crate::function::default_model;
 use crate::models::{self, running};
 use crate::rows;
-use crate::table_function::{Call, TableFunction};
+use crate::table_function::{Call, TableDocumentation, TableFunction};
 use crate::train::report;
 
 /// The table function.
-pub(crate) const WAE_HISTORY: TableFunction =
-    TableFunction { name: "wae_history", parameters: &["model"], takes_options: false, plan };
+pub(crate) const WAE_HISTORY: TableFunction = TableFunction {
+    name: "wae_history",
+    parameters: &["model"],
+    takes_options: false,
+    plan,
+    documentation: TableDocumentation {
+        syntax: "wae_history([model])",
+        description: "The epochs of a model's training, with the columns of `wae_train`; while it trains, those so far.",
+        arguments: &[("model", "The model's name. Left out, it is the session's `wae.model`.")],
+        example: "SELECT epoch, holdout_reconstruction_cost FROM wae_history('fashion') ORDER BY epoch;",
+    },
+};
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let function = call.function;

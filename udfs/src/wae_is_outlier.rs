@@ -8,7 +8,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
-use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::wae_p_value::{SCORE_ARGUMENT, calibration, check_score, p_values};
@@ -113,8 +113,12 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
         "wae_is_outlier(image [, alpha [, model [, score]]])",
     )
     .with_sql_example("SELECT count(*) FROM 'images.parquet' WHERE wae_is_outlier(image, 0.01, 'fashion');")
-    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
-    .with_argument("alpha", "The highest rate of false alarms, between 0 and 1 (0.01).")
+    .with_argument("image", IMAGE_ARGUMENT)
+    .with_argument(
+        "alpha",
+        "The highest rate of false alarms, between 0 and 1, both excluded. 0.01 if left out; it must be given where \
+         `model` is. A literal below 1/(n + 1), where n is the number of held-out rows, is refused at planning.",
+    )
     .with_argument("model", MODEL_ARGUMENT)
     .with_argument("score", SCORE_ARGUMENT)
     .with_related_udf("wae_p_value")

@@ -14,11 +14,22 @@ use wae_core::ModelFile;
 
 use crate::models;
 use crate::rows::{self, Sink};
-use crate::table_function::{Call, TableFunction};
+use crate::table_function::{Call, TableDocumentation, TableFunction};
 
 /// The table function.
-pub(crate) const WAE_MODELS: TableFunction =
-    TableFunction { name: "wae_models", parameters: &[], takes_options: false, plan };
+pub(crate) const WAE_MODELS: TableFunction = TableFunction {
+    name: "wae_models",
+    parameters: &[],
+    takes_options: false,
+    plan,
+    documentation: TableDocumentation {
+        syntax: "wae_models()",
+        description: "The models in `wae.model_dir`: name, latent_dim, height, width, channels, objective, lambda, rows, epochs, parameters, \
+         bytes, sha256, created, calibrated. Files that are no model are left out, with a warning in the log.",
+        arguments: &[],
+        example: "SELECT name, latent_dim, epochs, created FROM wae_models();",
+    },
+};
 
 fn plan(call: Call) -> Result<Arc<dyn TableProvider>> {
     let dir = call.options.model_dir();

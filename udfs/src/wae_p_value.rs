@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Documentation, ScalarUDF};
 use wae_core::Calibration;
 
 use crate::args::{Batch, PlannedArgs};
-use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::wae_reconstruction_cost::reconstruction_costs;
@@ -82,12 +82,12 @@ pub(crate) fn check_score(function: &str, score: Option<&str>) -> Result<()> {
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     Documentation::builder(
         SECTION,
-        "The share of held-out training rows, this one counted in, that score at least as high: a conformal p-value in \
-         (0, 1]. Lower is stranger.",
+        "A conformal p-value in (0, 1]: (1 + the number of held-out rows that score at least as high) / (1 + the number of \
+         held-out rows). Lower is stranger. The model must have been trained with `holdout` above 0.",
         "wae_p_value(image [, model [, score]])",
     )
     .with_sql_example("SELECT path, wae_p_value(image, 'fashion') AS p FROM 'images.parquet' ORDER BY p LIMIT 10;")
-    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("image", IMAGE_ARGUMENT)
     .with_argument("model", MODEL_ARGUMENT)
     .with_argument("score", SCORE_ARGUMENT)
     .with_related_udf("wae_is_outlier")

@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
-use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 
@@ -55,13 +55,14 @@ pub(crate) fn reconstruction_costs(batch: &Batch<'_>) -> Result<(Vec<f32>, NullB
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     Documentation::builder(
         SECTION,
-        "How far an image is from its reconstruction: the model's cost, summed over pixels in [0, 1]. Higher is stranger.",
+        "How far an image is from its reconstruction: the squared difference, summed over pixels and channels in \
+         [0, 1]; a Float32. Higher is stranger.",
         "wae_reconstruction_cost(image [, model])",
     )
     .with_sql_example(
         "SELECT path FROM 'images.parquet' ORDER BY wae_reconstruction_cost(image, 'fashion') DESC LIMIT 10;",
     )
-    .with_argument("image", "The image: encoded bytes, a tensor or a nested list.")
+    .with_argument("image", IMAGE_ARGUMENT)
     .with_argument("model", MODEL_ARGUMENT)
     .with_related_udf("wae_p_value")
     .build()

@@ -14,7 +14,7 @@ use crate::error::exec_error;
 use crate::function::default_model;
 use crate::models::{self, LoadedModel};
 use crate::rows::{self, Sink};
-use crate::table_function::{Call, TableFunction};
+use crate::table_function::{Call, TableDocumentation, TableFunction};
 use crate::wae_decode::decoded_field;
 use crate::wae_encode::code_field;
 
@@ -22,8 +22,22 @@ use crate::wae_encode::code_field;
 const MAX_ROWS: u64 = 1_000_000;
 
 /// The table function.
-pub(crate) const WAE_SAMPLE: TableFunction =
-    TableFunction { name: "wae_sample", parameters: &["n", "model", "seed"], takes_options: false, plan };
+pub(crate) const WAE_SAMPLE: TableFunction = TableFunction {
+    name: "wae_sample",
+    parameters: &["n", "model", "seed"],
+    takes_options: false,
+    plan,
+    documentation: TableDocumentation {
+        syntax: "wae_sample(n [, model [, seed]])",
+        description: "Codes drawn from the prior, with the images that they decode to: latent, image.",
+        arguments: &[
+            ("n", "The number of rows, at most 1000000."),
+            ("model", "The model's name. Left out, it is the session's `wae.model`."),
+            ("seed", "An integer; the same seed gives the same rows. 0 if left out."),
+        ],
+        example: "SELECT image_encode(image) AS png FROM wae_sample(16, model => 'fashion', seed => 1);",
+    },
+};
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let function = call.function;

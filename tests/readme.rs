@@ -1,0 +1,157 @@
+//! What the README says is so: its SQL runs, its reference is the functions' own, its links lead somewhere.
+//!
+//! `UPDATE_README=1 cargo test --test readme` writes the reference anew. The README's Rust runs as doctests (`udfs/src/lib.rs`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+
+const BEGIN: &str = "<!-- reference: written by tests/readme.rs -->\n";
+const END: &str = "<!-- end of reference -->\n";
+
+/// The repository's root, from which the README's statements name files. All tests of this binary run there.
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::env::set_current_dir(root).unwrap();
+    root.to_owned()
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// A context whose models are in a folder of their own.
+async fn context(models: &Path) -> SessionContext {
+    let ctx = datafusion_wae::session_context().unwrap();
+    ctx.sql(&format!("SET wae.model_dir = '{}'", models.display())).await.unwrap();
+    ctx
+}
+
+/// Runs statements in turn, as the shell does; every query has to give rows. Returns the number of queries.
+async fn run(ctx: &SessionContext, sql: &str) -> usize {
+    let mut queries = 0;
+    let mut parser = DFParserBuilder::new(sql).with_dialect(&GenericDialect {}).build().unwrap();
+    for statement in parser.parse_statements().unwrap_or_else(|e| panic!("{e}\n{sql}")) {
+        let text = statement.to_string();
+        let is_query = matches!(&statement, Statement::Statement(s) if matches!(s.as_ref(), ast::Statement::Query(_)));
+        let plan = ctx.state().statement_to_plan(statement).await;
+        let plan = plan.unwrap_or_else(|e| panic!("{}\n{text}", e.strip_backtrace()));
+        let frame = ctx.execute_logical_plan(plan).await;
+        let frame = frame.unwrap_or_else(|e| panic!("{}\n{text}", e.strip_backtrace()));
+        let rows = frame.collect().await.unwrap_or_else(|e| panic!("{}\n{text}", e.strip_backtrace()));
+        if is_query {
+            assert!(rows.iter().any(|batch| batch.num_rows() > 0), "no rows: {text}");
+            queries += 1;
+        }
+    }
+    queries
+}
+
+/// The contents of the blocks of one language.
+fn blocks(markdown: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let starts = markdown.match_indices(&fence).map(|(start, _)| start + fence.len());
+    starts.map(|start| markdown[start..].split("```").next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sql_of_the_readme_runs() {
+    let (readme, dir) = (readme(), tempfile::tempdir().unwrap());
+    let ctx = context(dir.path()).await;
+    let mut queries = 0;
+    for block in blocks(&readme, "sql") {
+        queries += run(&ctx, &block).await;
+    }
+    assert!(queries >= 5, "five statements promised, {queries} found");
+    assert!(dir.path().join("clothes.safetensors").is_file());
+}
+
+/// With one epoch in the place of eight, and a folder of its own for the model.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quickstart_in_sql_runs() {
+    let (root, dir) = (root(), tempfile::tempdir().unwrap());
+    let mut script = fs::read_to_string(root.join("examples/quickstart.sql")).unwrap();
+    let models = dir.path().display().to_string();
+    for (from, to) in [("epochs => 8", "epochs => 1"), ("target/quickstart/models", &models)] {
+        assert_eq!(script.matches(from).count(), 1, "quickstart.sql has '{from}' once");
+        script = script.replace(from, to);
+    }
+    let ctx = datafusion_wae::session_context().unwrap();
+    assert_eq!(run(&ctx, &script).await, 5);
+    assert!(dir.path().join("clothes.safetensors").is_file());
+}
+
+#[test]
+fn the_reference_is_current() {
+    let readme = readme();
+    let (before, rest) = readme.split_once(BEGIN).expect("README.md has the reference's first marker");
+    let (written, after) = rest.split_once(END).expect("README.md has the reference's second marker");
+    let reference = format!("\n{}\n", datafusion_wae::sql_reference());
+    if written == reference {
+        return;
+    }
+    if std::env::var_os("UPDATE_README").is_some_and(|v| v == "1") {
+        fs::write(root().join("README.md"), format!("{before}{BEGIN}{reference}{END}{after}")).unwrap();
+        return;
+    }
+    let line = written.lines().zip(reference.lines()).find(|(old, new)| old != new);
+    let (old, new) = line.unwrap_or(("(the shorter of the two ends)", "(the shorter of the two ends)"));
+    panic!(
+        "the reference in README.md is not that of the code; UPDATE_README=1 cargo test --test readme writes it anew.\n\
+         First difference:\n  README: {old}\n  code:   {new}"
+    );
+}
+
+#[test]
+fn links_of_the_readme_lead_to_files() {
+    let (readme, root) = (readme(), root());
+    for (start, _) in readme.match_indices("](") {
+        let target = readme[start + 2..].split(')').next().unwrap();
+        if !target.starts_with("http") && !target.starts_with('#') {
+            assert!(root.join(target).exists(), "README.md links to {target}, which is not there");
+        }
+    }
+}
+
+/// Targets are not found by themselves (`autotests = false` and the like): a file that nobody declares would never run.
+#[test]
+fn every_test_example_and_bench_is_declared() {
+    let root = root();
+    let manifests: Vec<(PathBuf, String)> = [root.join("Cargo.toml"), root.join("udfs/Cargo.toml")]
+        .into_iter()
+        .chain(fs::read_dir(root.join("udfs")).unwrap().map(|entry| entry.unwrap().path().join("Cargo.toml")))
+        .filter_map(|path| Some((path.parent()?.to_owned(), fs::read_to_string(&path).ok()?)))
+        .collect();
+    for (folder, kind) in [("tests", "test"), ("examples", "example"), ("benches", "bench")] {
+        let declared: Vec<PathBuf> =
+            manifests.iter().flat_map(|(at, manifest)| targets(at, manifest, kind, folder)).collect();
+        let mut found = 0;
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "rs") {
+                found += 1;
+                let path = path.canonicalize().unwrap();
+                assert!(declared.contains(&path), "{} is no [[{kind}]] of any Cargo.toml", path.display());
+            }
+        }
+        assert!(found > 0, "{folder} holds no file");
+    }
+}
+
+/// The files of a manifest's `[[kind]]` sections: their `path`, or `folder/name.rs`.
+fn targets(at: &Path, manifest: &str, kind: &str, folder: &str) -> Vec<PathBuf> {
+    let value = |section: &str, key: &str| {
+        let line = section.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='))?;
+        Some(line.trim().trim_matches('"').to_owned())
+    };
+    let sections = manifest.split("\n[").filter_map(|s| s.strip_prefix(&format!("[{kind}]]")));
+    sections
+        .filter_map(|s| value(s, "path").or_else(|| Some(format!("{folder}/{}.rs", value(s, "name")?))))
+        .filter_map(|path| at.join(path).canonicalize().ok())
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! The SQL reference as Markdown: the README holds it between two markers, and a test holds it current.
+
+use std::fmt::Write;
+
+use datafusion::config::ExtensionOptions;
+use datafusion::logical_expr::Documentation;
+
+use crate::all_functions;
+use crate::options::WaeOptions;
+use crate::table_function::{TABLE_FUNCTIONS, TableDocumentation};
+use crate::train::reference::OPTIONS;
+
+/// The reference of everything that the plugin adds to SQL, in Markdown: scalar functions from their [`Documentation`],
+/// table functions, the options of `wae_train`, and the session options with their defaults.
+///
+/// # Example
+/// ```
+/// assert!(datafusion_wae::sql_reference().contains("#### `wae_encode(image [, model])`"));
+/// ```
+pub fn sql_reference() -> String {
+    let mut text = "### Scalar functions\n".to_owned();
+    for function in all_functions() {
+        if let Some(documentation) = function.documentation() {
+            text += &scalar_entry(documentation);
+        }
+    }
+    text += "\n### Table functions\n";
+    for function in TABLE_FUNCTIONS {
+        text += &table_entry(&function.documentation);
+    }
+    text += "\n### Options of `wae_train`\n\n| option | default | values |\n| --- | --- | --- |\n";
+    for option in OPTIONS {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| `{}` | {} | {} |", option.name, option.default, option.values);
+    }
+    text += "\n### Session options\n\n| option | default | meaning |\n| --- | --- | --- |\n";
+    for entry in WaeOptions::default().entries() {
+        let value = entry.value.map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+        let _ = writeln!(text, "| `{}` | {value} | {} |", entry.key, entry.description);
+    }
+    text
+}
+
+fn scalar_entry(documentation: &Documentation) -> String {
+    let mut arguments = String::new();
+    for (name, text) in documentation.arguments.iter().flatten() {
+        let _ = writeln!(arguments, "- `{name}`: {text}");
+    }
+    let example = documentation.sql_example.as_deref().unwrap_or_default();
+    entry(&documentation.syntax_example, &documentation.description, &arguments, example)
+}
+
+fn table_entry(documentation: &TableDocumentation) -> String {
+    let mut arguments = String::new();
+    for (name, text) in documentation.arguments {
+        let _ = writeln!(arguments, "- `{name}`: {text}");
+    }
+    entry(documentation.syntax, documentation.description, &arguments, documentation.example)
+}
+
+fn entry(syntax: &str, description: &str, arguments: &str, example: &str) -> String {
+    let gap = if arguments.is_empty() { "" } else { "\n" };
+    format!("\n#### `{syntax}`\n\n{description}\n{gap}{arguments}\nExample: `{example}`\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::parser::DFParser;
+
+    use super::*;
+
+    #[test]
+    fn every_function_has_arguments_and_an_example_that_parses() {
+        for function in all_functions() {
+            let documentation = function.documentation().unwrap_or_else(|| panic!("{} has none", function.name()));
+            assert!(documentation.syntax_example.starts_with(function.name()));
+            assert!(documentation.arguments.as_ref().is_some_and(|a| !a.is_empty()), "{}", function.name());
+            let example = documentation.sql_example.as_deref().unwrap_or_else(|| panic!("{}", function.name()));
+            DFParser::parse_sql(example).unwrap_or_else(|e| panic!("{example}: {e}"));
+        }
+        for function in TABLE_FUNCTIONS {
+            let documentation = &function.documentation;
+            assert!(documentation.syntax.starts_with(function.name));
+            let described: Vec<_> = documentation.arguments.iter().map(|(name, _)| *name).collect();
+            assert_eq!(described, function.parameters);
+            DFParser::parse_sql(documentation.example).unwrap_or_else(|e| panic!("{}: {e}", documentation.example));
+        }
+    }
+}
