@@ -17,21 +17,21 @@ use wae_core::config::Network;
 use wae_core::image::Limits;
 use wae_core::kernels::Geometry;
 use wae_core::{
-    Backend, Config, DatasetBuilder, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
+    Config, DatasetBuilder, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
 };
 
 /// As in the `wae` shell: a step's activations are megabytes that glibc would give back and fault in again at every step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Steps of multiply-adds that the peak is measured over.
-const PEAK_STEPS: usize = 20_000_000;
+#[path = "support/peak.rs"]
+mod peak;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo passes `--bench` of its own accord.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let line = match arguments.as_slice() {
-        [peak] if peak == "peak" => json!({"gflops": measure_peak(), "variant": backend().name()}),
+        [peak] if peak == "peak" => json!({"gflops": peak::measure(), "variant": backend().name()}),
         [network, what, iterations, rest @ ..] => {
             let batch = rest.first().map_or(Ok(100), |b| b.parse())?;
             let precision = if rest.get(1).is_some_and(|p| p == "bf16") { Precision::Bf16 } else { Precision::F32 };
@@ -145,71 +145,6 @@ fn timed<E>(iterations: usize, mut work: impl FnMut() -> Result<(), E>) -> Resul
         times.push(start.elapsed().as_secs_f64());
     }
     Ok(times)
-}
-
-/// GFLOP/s of all threads together, on sums that never leave the registers: the best of five.
-fn measure_peak() -> f64 {
-    let (run, a_step) = multiply_adds();
-    let seconds = (0..5).map(|_| {
-        let start = Instant::now();
-        rayon::broadcast(|_| run(PEAK_STEPS));
-        start.elapsed().as_secs_f64()
-    });
-    let products = PEAK_STEPS * a_step * rayon::current_num_threads();
-    2.0 * products as f64 / seconds.fold(f64::INFINITY, f64::min) / 1e9
-}
-
-/// A function that runs steps of independent multiply-adds, and how many products a step has.
-#[cfg(target_arch = "x86_64")]
-fn multiply_adds() -> (fn(usize), usize) {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_set1_ps};
-    use std::hint::black_box;
-
-    #[target_feature(enable = "avx512f")]
-    fn avx512(steps: usize) {
-        let (factor, addend) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
-        let mut sums = [_mm512_set1_ps(1.0); 24];
-        for _ in 0..steps {
-            sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(*sum, factor, addend));
-        }
-        black_box(sums);
-    }
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2(steps: usize) {
-        let (factor, addend) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-        let mut sums = [_mm256_set1_ps(1.0); 12];
-        for _ in 0..steps {
-            sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(*sum, factor, addend));
-        }
-        black_box(sums);
-    }
-    match backend() {
-        // SAFETY: the backend in use was found to run here.
-        Backend::Avx512 => (|steps| unsafe { avx512(steps) }, 24 * 16),
-        // SAFETY: as above.
-        Backend::Avx2 => (|steps| unsafe { avx2(steps) }, 12 * 8),
-        Backend::Portable => portable_multiply_adds(),
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn multiply_adds() -> (fn(usize), usize) {
-    portable_multiply_adds()
-}
-
-/// As the portable kernels do it: a product and a sum, in vectors of four.
-fn portable_multiply_adds() -> (fn(usize), usize) {
-    fn run(steps: usize) {
-        let (factor, addend) = std::hint::black_box(([0.999_f32; 4], [0.001_f32; 4]));
-        let mut sums = [[1.0_f32; 4]; 12];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = std::array::from_fn(|i| sum[i] * factor[i] + addend[i]);
-            }
-        }
-        std::hint::black_box(sums);
-    }
-    (run, 12 * 4)
 }
 
 fn random_images(rows: usize, shape: ImageShape) -> Result<(Field, ArrayRef), Box<dyn Error>> {
