@@ -37,7 +37,7 @@ fn values(len: usize) -> Vec<f32> {
 fn convolutions(criterion: &mut Criterion) {
     println!("measured peak: {:.0} GFLOP/s on {} threads", peak::measure(), rayon::current_num_threads());
     for (name, g) in layers() {
-        let flop = 2 * (BATCH * g.weights_len() * g.small.0 * g.small.1) as u64;
+        let flop = 2 * (BATCH * g.products()) as u64;
         let (large, small) = (values(BATCH * g.large_len()), values(BATCH * g.small_len()));
         let weights = values(g.weights_len());
         let (down, up) = (DownWeights::new(g, &weights, None), UpWeights::new(g, &weights, None));

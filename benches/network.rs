@@ -16,9 +16,7 @@ use serde_json::{Value, json};
 use wae_core::config::Network;
 use wae_core::image::Limits;
 use wae_core::kernels::Geometry;
-use wae_core::{
-    Config, DatasetBuilder, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
-};
+use wae_core::{Config, DatasetBuilder, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend};
 
 /// As in the `wae` shell: a step's activations are megabytes that glibc would give back and fault in again at every step.
 #[global_allocator]
@@ -108,8 +106,7 @@ impl Cell {
     /// a forward pass less the first layer's data gradient, which nobody needs.
     fn gflop(&self, what: &str, config: &Config) -> f64 {
         let Network { encoder_channels, decoder_channels, kernel, .. } = config.network();
-        let product =
-            |g: Geometry| 2.0 * (g.taps() * g.large_channels * g.small.0 * g.small.1 * g.small_channels) as f64;
+        let product = |g: Geometry| 2.0 * g.products() as f64;
         let layer = |grid, channels, stride| product(Geometry::same(grid, channels, *kernel, stride));
         let (mut grid, mut channels) = ((self.shape.height(), self.shape.width()), self.shape.channels());
         let first = layer(grid, (channels, encoder_channels[0]), 2);

@@ -136,7 +136,7 @@ impl ModelFile {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let failed = |e: &dyn std::fmt::Display| Error::Model(format!("cannot write the model: {e}"));
         let text = |value: serde_json::Result<String>| value.map_err(|e| failed(&e));
-        let mut metadata = HashMap::from([
+        let mut metadata = BTreeMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("config".to_owned(), text(serde_json::to_string(&self.config))?),
         ]);
@@ -146,17 +146,24 @@ impl ModelFile {
         if let Some(training) = &self.training {
             metadata.insert("training".to_owned(), text(serde_json::to_string(training))?);
         }
-        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        let mut data: Vec<(&str, Vec<usize>, Vec<u8>)> =
-            self.tensors.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), bytes(&t.values))).collect();
-        if let Some(calibration) = &self.calibration {
-            data.push((COSTS, vec![calibration.len()], bytes(calibration.costs())));
+        let calibration = self.calibration.iter().map(|c| (COSTS, vec![c.len()], c.costs()));
+        let tensors = self.tensors.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), t.values.as_slice()));
+        let tensors: Vec<_> = tensors.chain(calibration).collect();
+        // Written here and not by the crate, which orders the metadata at random: a model's bytes are its identity.
+        let mut header = BTreeMap::from([("__metadata__", serde_json::json!(metadata))]);
+        let mut end = 0;
+        for (name, shape, values) in &tensors {
+            let start = end;
+            end += size_of_val(*values);
+            header.insert(name, serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
         }
-        let views = data.iter().map(|(name, shape, bytes)| {
-            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view)).map_err(|e| failed(&e))
-        });
-        let views = views.collect::<Result<Vec<_>>>()?;
-        safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))
+        let mut header = text(serde_json::to_string(&header))?.into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut bytes = Vec::with_capacity(8 + header.len() + end);
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header);
+        bytes.extend(tensors.iter().flat_map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes())));
+        Ok(bytes)
     }
 
     /// Writes the file so that a crash at any moment leaves what was there before, or all of it.
@@ -168,11 +175,12 @@ impl ModelFile {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let at = |e| Error::io(path, e);
         let bytes = self.to_bytes()?;
-        let mut file = tempfile::Builder::new().prefix(".wae-").suffix(".tmp").tempfile_in(folder).map_err(at)?;
+        let mut builder = tempfile::Builder::new();
+        let builder = shared(builder.prefix(".wae-").suffix(".tmp"));
+        let mut file = builder.tempfile_in(folder).map_err(at)?;
         file.write_all(&bytes).map_err(at)?;
         file.as_file().sync_all().map_err(at)?;
-        let file = file.persist(path).map_err(|e| at(e.error))?;
-        set_shared(&file).map_err(at)?;
+        file.persist(path).map_err(|e| at(e.error))?;
         sync_folder(folder).map_err(at)
     }
 
@@ -214,7 +222,9 @@ fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key:
 }
 
 fn check_names_and_shapes(file: &SafeTensors<'_>, expected: &BTreeMap<String, Vec<usize>>) -> Result<()> {
-    for (name, view) in file.iter() {
+    let mut tensors: Vec<_> = file.iter().collect();
+    tensors.sort_by_key(|(name, _)| *name); // so that of several faults the same one is named each time
+    for (name, view) in tensors {
         if !matches!(view.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F16) {
             return Err(Error::Model(format!("tensor '{name}' is {:?}, expected F32, BF16 or F16", view.dtype())));
         }
@@ -248,16 +258,16 @@ fn values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
     }
 }
 
-/// Temporary files are private; a model is as readable as any file the user makes.
+/// Temporary files are private; a model is as readable as any file that the user makes, which the umask says.
 #[cfg(unix)]
-fn set_shared(file: &std::fs::File) -> std::io::Result<()> {
+fn shared<'a, 'p, 's>(builder: &'a mut tempfile::Builder<'p, 's>) -> &'a mut tempfile::Builder<'p, 's> {
     use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+    builder.permissions(std::fs::Permissions::from_mode(0o666))
 }
 
 #[cfg(not(unix))]
-fn set_shared(_: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
+fn shared<'a, 'p, 's>(builder: &'a mut tempfile::Builder<'p, 's>) -> &'a mut tempfile::Builder<'p, 's> {
+    builder
 }
 
 /// A rename is durable once its folder is.

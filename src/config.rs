@@ -24,8 +24,13 @@ pub(crate) mod bounds {
     pub const WIDTH: usize = 8192;
     pub const KERNEL: usize = 7;
     pub const SCALES: usize = 64;
-    /// Trainable numbers of one network: four times the largest published WAE.
+    /// Trainable numbers of one network: nearly seven times those of the paper's CelebA network.
     pub const PARAMETERS: usize = 1 << 28;
+    /// Values of the largest layer of one image: 512 MB.
+    pub const ACTIVATION: usize = 1 << 27;
+    /// σ_z, and the factors of a kernel's bandwidth.
+    pub const SCALE: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+    pub const LAMBDA: f64 = 1e12;
 }
 
 /// The convolutional encoder and decoder (paper, appendix C; `golden/reference.py`).
@@ -72,7 +77,7 @@ impl Network {
         let (mut long, mut short) = (image.height().max(image.width()), image.height().min(image.width()));
         let mut widths = Vec::new();
         while widths.is_empty() || (long > 8 && short.div_ceil(2) >= 4 && widths.len() < bounds::LAYERS) {
-            widths.push((32 << widths.len().min(3)).min(256));
+            widths.push(32 << widths.len().min(3));
             (long, short) = (long.div_ceil(2), short.div_ceil(2));
         }
         Self::mirrored(widths, kernel)
@@ -192,14 +197,14 @@ impl Objective {
     fn validate(&self) -> Result<()> {
         match self {
             Self::Mmd { kernel, scales, lambda } => {
-                if !(lambda.is_finite() && *lambda >= 0.0) {
-                    return Err(Error::Config(format!("lambda must be a finite number of at least 0, got {lambda}")));
+                if !(0.0..=bounds::LAMBDA).contains(lambda) {
+                    return Err(Error::Config(format!("lambda must be a number from 0 to 1e12, got {lambda}")));
                 }
                 if *kernel == KernelKind::Imq {
                     within("the number of scales", scales.len(), bounds::SCALES)?;
                 }
-                match scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
-                    Some(s) => Err(Error::Config(format!("each of scales must be a positive number, got {s}"))),
+                match scales.iter().find(|s| !bounds::SCALE.contains(s)) {
+                    Some(s) => Err(Error::Config(format!("each of scales must be a number from 1e-6 to 1e6, got {s}"))),
                     None => Ok(()),
                 }
             }
@@ -248,8 +253,11 @@ impl Config {
         within("latent_dim", parts.latent_dim, bounds::LATENT)?;
         parts.network.validate()?;
         parts.objective.validate()?;
-        if !(parts.prior.scale.is_finite() && parts.prior.scale > 0.0) {
-            return Err(Error::Config(format!("prior_scale must be a positive number, got {}", parts.prior.scale)));
+        if !bounds::SCALE.contains(&parts.prior.scale) {
+            return Err(Error::Config(format!(
+                "prior_scale must be a number from 1e-6 to 1e6, got {}",
+                parts.prior.scale
+            )));
         }
         if let Some(preprocess) = &parts.preprocess {
             preprocess.validate(image)?;
@@ -260,6 +268,13 @@ impl Config {
             return Err(Error::Config(format!(
                 "this network has {parameters} parameters, expected at most {}",
                 bounds::PARAMETERS
+            )));
+        }
+        let largest = crate::model::largest_activation(&config);
+        if largest > bounds::ACTIVATION {
+            return Err(Error::Config(format!(
+                "a layer of this network has {largest} values an image, expected at most {}",
+                bounds::ACTIVATION
             )));
         }
         Ok(config)
@@ -366,10 +381,11 @@ mod tests {
     #[case::kernel(|p: &mut Parts| p.network.kernel = 9, "kernel must be between 1 and 7, got 9")]
     #[case::width(|p: &mut Parts| p.network.encoder_channels[1] = 1 << 40, "a width in encoder_channels must be between 1 and 8192")]
     #[case::layers(|p: &mut Parts| p.network.decoder_channels.clear(), "the number of decoder_channels must be between 1 and 12, got 0")]
+    #[case::activation(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.network = Network { encoder_channels: vec![8192, 1], decoder_channels: vec![1], kernel: 1 } }, "values an image, expected at most 134217728")]
     #[case::parameters(|p: &mut Parts| p.network.encoder_channels = vec![8192; 12], "parameters, expected at most")]
-    #[case::scale(|p: &mut Parts| p.prior.scale = f64::NAN, "prior_scale must be a positive number, got NaN")]
-    #[case::lambda(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![1.0], lambda: -1.0 }, "lambda must be a finite number of at least 0, got -1")]
-    #[case::scales(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![0.0], lambda: 1.0 }, "each of scales must be a positive number, got 0")]
+    #[case::scale(|p: &mut Parts| p.prior.scale = f64::NAN, "prior_scale must be a number from 1e-6 to 1e6, got NaN")]
+    #[case::lambda(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![1.0], lambda: -1.0 }, "lambda must be a number from 0 to 1e12, got -1")]
+    #[case::scales(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![0.0], lambda: 1.0 }, "each of scales must be a number from 1e-6 to 1e6, got 0")]
     fn out_of_bounds_is_refused(#[case] spoil: fn(&mut Parts), #[case] message: &str) {
         let mut parts = parts();
         spoil(&mut parts);

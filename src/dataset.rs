@@ -80,7 +80,7 @@ impl DatasetBuilder {
             Some(preprocess) => preprocess.apply(image),
             None => Ok(image),
         });
-        Some(image.map_err(|e| if matches!(e, Error::Row { .. }) { e } else { e.in_row(row) }))
+        Some(image.map_err(|e| e.in_row(row)))
     }
 
     fn keep(&mut self, image: &Image) -> Result<()> {
@@ -125,9 +125,12 @@ impl DatasetBuilder {
             return Err(Error::Data(format!("no image to train on: {} rows were NULL or unreadable", self.skipped)));
         };
         let rows = self.pixels.len() / shape.len();
+        let Ok(count) = u32::try_from(rows) else {
+            return Err(Error::Data(format!("{rows} images came, expected at most {}", u32::MAX)));
+        };
         let keys: Vec<u64> =
             (0..rows).into_par_iter().map(|row| self.pixels.key(row, shape.len(), self.seed)).collect();
-        let mut order: Vec<u32> = (0..rows as u32).collect();
+        let mut order: Vec<u32> = (0..count).collect();
         order.par_sort_by_key(|row| (keys[*row as usize], *row));
         let key = |i: usize| keys[order[i] as usize];
         let mut held_out = (rows as f64 * self.holdout).round() as usize;
@@ -139,7 +142,8 @@ impl DatasetBuilder {
                 "training needs at least 2 rows beside the held-out ones, got {rows} of which {held_out} are held out"
             )));
         }
-        Ok(Dataset { shape, pixels: self.pixels, order, held_out, skipped: self.skipped })
+        let made_with = (self.preprocess, self.holdout, self.seed);
+        Ok(Dataset { shape, pixels: self.pixels, order, held_out, skipped: self.skipped, made_with })
     }
 }
 
@@ -152,12 +156,18 @@ pub struct Dataset {
     order: Vec<u32>,
     held_out: usize,
     skipped: u64,
+    made_with: (Option<Preprocess>, f64, u64),
 }
 
 impl Dataset {
     /// The shape of every image, after resizing and cropping.
     pub fn shape(&self) -> ImageShape {
         self.shape
+    }
+
+    /// Whether the images were prepared and split as these options say.
+    pub(crate) fn was_made_with(&self, options: &TrainOptions) -> bool {
+        self.made_with == (options.preprocess.clone(), options.holdout, options.seed)
     }
 
     /// The number of training rows.
@@ -301,7 +311,7 @@ mod tests {
 
     #[test]
     fn duplicates_fall_on_one_side() {
-        let mut builder = builder(0.5);
+        let mut builder = builder(0.4); // the boundary, 8 of 20, falls among twins
         for i in 0..20 {
             builder.keep(&grey([i / 10, 0, 0, 0])).unwrap(); // ten times one image, ten times another
         }

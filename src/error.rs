@@ -60,10 +60,6 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// An error of Arrow.
-    #[error(transparent)]
-    Arrow(#[from] arrow::error::ArrowError),
-
     /// An error of the tensor library.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
 use crate::checkpoint::{ModelFile, TrainingInfo};
-use crate::config::{Config, NetworkChoice, TrainOptions};
+use crate::config::{Config, Cost, NetworkChoice, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{Network, Precision, Wae};
@@ -92,8 +92,15 @@ impl Trainer {
     /// Fits the options to the images and initialises the network.
     ///
     /// # Errors
-    /// [`Error::Config`] if the options do not fit the images.
+    /// [`Error::Config`] if the options are out of range, do not fit the images, or are others than those that the images were
+    /// collected under.
     pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
+        options.validate()?;
+        if !dataset.was_made_with(&options) {
+            return Err(Error::Config(
+                "the images were collected under another seed, holdout, size or crop".to_owned(),
+            ));
+        }
         let config = options.config_of_preprocessed(dataset.shape())?;
         let network = Network::initialise(&config, &mut generator(options.seed, Purpose::Weights, 0))?;
         Ok(Self { options, config, dataset, network, history: Vec::new(), started: Instant::now() })
@@ -111,7 +118,8 @@ impl Trainer {
 
     /// Trains an epoch; `None` when all are done.
     ///
-    /// As in the authors' code, rows that fill no whole batch are left out of an epoch; each epoch shuffles anew.
+    /// An epoch has ⌊rows / batch⌋ steps, as in the authors' code, on rows shuffled anew: those that fill no whole batch are left
+    /// out of it.
     ///
     /// # Errors
     /// [`Error::Cancelled`] within a step once `cancelled` is set; [`Error::Training`] if the loss is not finite.
@@ -160,9 +168,15 @@ impl Trainer {
     /// The model as it stands, calibrated on the held-out rows.
     ///
     /// # Errors
-    /// [`Error::Data`] if a held-out row's cost is not finite.
+    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not.
     pub fn model(&self) -> Result<ModelFile> {
         let tensors = self.network.tensors()?;
+        // Adam can break the weights after a last loss that was finite; such a model must not replace a good one.
+        if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
+            return Err(Error::Training(format!(
+                "tensor '{name}' is not finite after training: try a smaller learning_rate"
+            )));
+        }
         let wae = Wae::from_tensors(self.config.clone(), &tensors, None, Precision::F32)?;
         let (costs, _) = self.held_out_costs(&wae)?;
         let calibration = if costs.is_empty() { None } else { Some(Calibration::try_new(costs)?) };
@@ -254,13 +268,13 @@ impl Means {
     }
 }
 
-/// One step on a batch: forward, the objective and its gradient, backward, Adam. Gives cost, divergence and loss.
-///
-/// The network's layers carry their gradients themselves; candle's graph spans the objective alone, from the codes and the
-/// reconstructions on, in f64.
+/// One step on a batch: forward, the objective and its gradient, backward, Adam. Gives cost, divergence and loss; where they
+/// are not finite, the weights are left as they were.
 fn step(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32], rate: f64) -> Result<[f64; 3]> {
     let values = gradients(network, config, images, prior)?;
-    network.step(rate)?;
+    if values.iter().all(|v| v.is_finite()) {
+        network.step(rate)?;
+    }
     Ok(values)
 }
 
@@ -268,23 +282,25 @@ fn step(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32], 
 fn gradients(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32]) -> Result<[f64; 3]> {
     let codes = network.encode(images)?; // (N, Z)
     let reconstructions = network.decode(&codes)?; // (N, H, W, C)
-    let z = Var::from_tensor(&codes.to_dtype(DType::F64)?)?;
-    let y = Var::from_tensor(&reconstructions.to_dtype(DType::F64)?)?;
-    let draws = Tensor::from_slice(prior, codes.dims(), &Device::Cpu)?.to_dtype(DType::F64)?;
+    let (rows, dim, lambda) = (images.dim(0)?, config.latent_dim(), config.objective().lambda());
 
-    let cost = cost::mean_squared(&images.to_dtype(DType::F64)?, y.as_tensor())?;
-    let divergence = mmd::graph(&mmd::Kernel::of(config), z.as_tensor(), &draws)?;
-    let loss = (&cost + (&divergence * config.objective().lambda())?)?;
+    let (cost, by_image) = ops::with_values(images, |x| {
+        ops::with_values(&reconstructions, |y| match config.cost() {
+            Cost::Squared => cost::mean_squared(x, y, rows),
+        })
+    })??;
+    let kernel = mmd::Kernel::of(config);
+    let (divergence, by_code) =
+        ops::with_values(&codes, |q| (mmd::value(&kernel, q, prior, dim), mmd::gradient(&kernel, q, prior, dim)))?;
+    let divergence = divergence.ok_or_else(|| Error::Training(format!("a batch of {rows} rows has no divergence")))?;
 
-    let gradients = loss.backward()?;
-    let of = |var: &Var| -> Result<Tensor> {
-        let gradient = gradients.get(var).ok_or_else(|| Error::Training("the objective has no gradient".to_owned()))?;
-        Ok(gradient.to_dtype(DType::F32)?)
-    };
-    let through_decoder = network.decode_backward(of(&y)?)?;
-    network.encode_backward((through_decoder.reshape(codes.dims())? + of(&z)?)?)?;
-    Ok([cost.to_scalar()?, divergence.to_scalar()?, loss.to_scalar()?])
+    let through_decoder = network.decode_backward(ops::tensor(by_image, reconstructions.dims())?)?; // (N, Z)
+    let by_code = ops::tensor(by_code, codes.dims())?;
+    network.encode_backward((through_decoder.reshape(codes.dims())? + (by_code * lambda)?)?)?;
+    Ok([cost, divergence, cost + lambda * divergence])
 }
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod tests;

@@ -115,8 +115,13 @@ fn the_papers_networks_take_steps() {
     let fashion = images("fashion/test.parquet", None);
     let emoji = images("emoji/train.parquet", None);
     for (network, images) in [("mnist", &fashion), ("celeba", &emoji)] {
-        let options = options(&[("network", json!(network)), ("epochs", json!(1)), ("batch_size", json!(8))]);
-        let rows = Images { field: images.field.clone(), array: images.array.slice(0, 22) };
+        let options = options(&[
+            ("network", json!(network)),
+            ("epochs", json!(1)),
+            ("batch_size", json!(8)),
+            ("latent_dim", json!(8)),
+        ]);
+        let rows = Images { field: images.field.clone(), array: images.array.slice(0, 90) };
         let (history, model) = train(options, &rows);
         assert!(history[0].loss.is_finite() && model.parameters() > 20_000_000, "{network}");
     }
@@ -129,26 +134,4 @@ fn cancelling_stops_within_a_step() {
     let mut trainer = Trainer::try_new(options, dataset).unwrap();
     assert!(matches!(trainer.next_epoch(&AtomicBool::new(true)), Err(Error::Cancelled)));
     assert!(trainer.history().is_empty());
-}
-
-#[test]
-fn a_diverging_loss_says_what_to_try() {
-    let options = options(&[
-        ("network", json!("8")),
-        ("learning_rate", json!(1.0)),
-        ("lambda", json!(1e300)),
-        ("epochs", json!(50)),
-    ]);
-    let dataset = dataset(&options, &images("fashion/test.parquet", None));
-    let mut trainer = Trainer::try_new(options, dataset).unwrap();
-    let error = loop {
-        match trainer.next_epoch(&AtomicBool::new(false)) {
-            Err(error) => break error.to_string(),
-            Ok(report) => assert!(report.is_some(), "50 epochs did not diverge"),
-        }
-    };
-    assert!(
-        error.starts_with("the loss is not finite at epoch ") && error.contains("Try a learning_rate below 1e0"),
-        "{error}"
-    );
 }

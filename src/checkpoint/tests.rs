@@ -28,15 +28,14 @@ fn edit_config(header: &mut serde_json::Value, edit: impl FnOnce(&mut serde_json
 #[case::no_config(|h: &mut serde_json::Value| { h["__metadata__"].as_object_mut().unwrap().remove("config"); }, "has no 'config'")]
 #[case::config(|h: &mut serde_json::Value| h["__metadata__"]["config"] = "{".into(), "'config' is unreadable")]
 #[case::huge(|h: &mut serde_json::Value| edit_config(h, |c| c["latent_dim"] = 1_000_000_000.into()), "latent_dim must be between 1 and 4096")]
-#[case::lying(|h: &mut serde_json::Value| edit_config(h, |c| c["latent_dim"] = 5.into()), "has shape [20], expected [25]")]
+#[case::lying(|h: &mut serde_json::Value| edit_config(h, |c| c["latent_dim"] = 5.into()), "tensor 'decoder.stem.weight' has shape [280, 4], expected [280, 5]")]
 #[case::unknown_key(|h: &mut serde_json::Value| edit_config(h, |c| c["eval"] = "import os".into()), "unknown field `eval`")]
 #[case::renamed(|h: &mut serde_json::Value| { let t = h.as_object_mut().unwrap().remove("decoder.out.conv.bias").unwrap(); h["evil"] = t; }, "unknown tensor 'evil'")]
 #[case::dtype(|h: &mut serde_json::Value| h["decoder.out.conv.bias"]["dtype"] = "I32".into(), "'decoder.out.conv.bias' is I32, expected F32, BF16 or F16")]
 #[case::offsets(|h: &mut serde_json::Value| h["decoder.out.conv.bias"]["data_offsets"] = serde_json::json!([0, u64::MAX]), "not a safetensors file")]
 fn a_lying_header_is_refused(#[case] edit: fn(&mut serde_json::Value), #[case] message: &str) {
     let error = ModelFile::from_bytes(&with_header(edit)).unwrap_err().to_string();
-    let shape_message = message.starts_with("has shape") && error.contains("has shape") && error.contains("expected");
-    assert!(error.contains(message) || shape_message, "{error}");
+    assert!(error.contains(message), "{error}");
 }
 
 #[test]
@@ -79,7 +78,8 @@ fn written_files_read_back_whole() {
     let path = folder.path().join("model.safetensors");
     file.write(&path).unwrap();
     file.write(&path).unwrap(); // replaces
-    assert_eq!(ModelFile::read(&path).unwrap(), file);
+    assert!(ModelFile::read(&path).unwrap() == file);
+    assert!(std::fs::read(&path).unwrap() == file.to_bytes().unwrap(), "the same model, the same bytes");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
 }
 

@@ -54,9 +54,9 @@ pub enum Schedule {
     /// ½ from 60 % of the epochs on, ⅕ from 80 % on.
     #[default]
     Step,
-    /// The authors' `manual`: ½ from epoch 30 on, ⅕ from 50, ⅒ from 100.
+    /// The authors' `manual`, whose decays multiply: ½ from epoch 30 on, 1/10 from 50, 1/100 from 100.
     Manual,
-    /// The authors' `manual_smooth`: geometric, down to 1/100 at the last epoch.
+    /// The authors' `manual_smooth`: geometric from the first epoch on, 1/100 in the last.
     Smooth,
     /// 1 throughout.
     Constant,
@@ -70,8 +70,8 @@ impl Schedule {
             |steps: [(bool, f64); 3]| steps.into_iter().rev().find(|(reached, _)| *reached).map_or(1.0, |(_, f)| f);
         match self {
             Self::Step => falls([(share >= 0.6, 0.5), (share >= 0.8, 0.2), (false, 1.0)]),
-            Self::Manual => falls([(done >= 30, 0.5), (done >= 50, 0.2), (done >= 100, 0.1)]),
-            Self::Smooth => 0.01_f64.powf(done as f64 / epochs.saturating_sub(1).max(1) as f64),
+            Self::Manual => falls([(done >= 30, 0.5), (done >= 50, 0.1), (done >= 100, 0.01)]),
+            Self::Smooth => 0.01_f64.powf((done + 1) as f64 / epochs.max(1) as f64),
             Self::Constant => 1.0,
         }
     }
@@ -209,7 +209,10 @@ impl TrainOptions {
             "latent_dim" => {
                 self.latent_dim = given.auto(|g| g.integer(1, super::bounds::LATENT as u64))?.map(|v| v as usize)
             }
-            "lambda" => self.lambda = given.auto(|g| g.number("'auto' or a number of at least 0", |v| v >= 0.0))?,
+            "lambda" => {
+                let range = 0.0..=super::bounds::LAMBDA;
+                self.lambda = given.auto(|g| g.number("'auto' or a number from 0 to 1e12", |v| range.contains(&v)))?;
+            }
             "objective" => given.choice(&[("mmd", ())])?,
             // One name for two things, as everywhere in the field: a number is the convolution's, a word is the MMD's.
             "kernel" if given.value.is_number() => {
@@ -218,7 +221,9 @@ impl TrainOptions {
             "kernel" => self.kernel = given.choice(&[("imq", KernelKind::Imq), ("rbf", KernelKind::Rbf)])?,
             "scales" => self.scales = given.numbers()?,
             "prior" => self.prior.kind = given.choice(&[("normal", PriorKind::Normal)])?,
-            "prior_scale" => self.prior.scale = given.number("a number above 0", |v| v > 0.0)?,
+            "prior_scale" => {
+                self.prior.scale = given.number("a number from 1e-6 to 1e6", |v| super::bounds::SCALE.contains(&v))?
+            }
             "cost" => self.cost = given.choice(&[("squared", Cost::Squared)])?,
             "encoder" => self.encoder = given.choice(&[("deterministic", EncoderKind::Deterministic)])?,
             "holdout" => self.holdout = given.number("a number from 0 to less than 1", |v| (0.0..1.0).contains(&v))?,
@@ -230,6 +235,29 @@ impl TrainOptions {
                     OPTION_NAMES.join(", ")
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what the parser checks, for options that were put together in code.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the first option out of range.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |name: &str, expected: &str, got: f64| {
+            Err(Error::Config(format!("option '{name}' must be {expected}, got {got}")))
+        };
+        if self.epochs == 0 {
+            return refuse("epochs", "at least 1", 0.0);
+        }
+        if self.batch_size < 2 {
+            return refuse("batch_size", "at least 2", self.batch_size as f64);
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
+            return refuse("learning_rate", "a number above 0 and at most 1", self.learning_rate);
+        }
+        if !(0.0..1.0).contains(&self.holdout) {
+            return refuse("holdout", "a number from 0 to less than 1", self.holdout);
         }
         Ok(())
     }
@@ -301,8 +329,8 @@ impl Given<'_> {
             other => other.as_f64().map(|v| vec![v]),
         };
         match numbers {
-            Some(v) if !v.is_empty() && v.iter().all(|s| s.is_finite() && *s > 0.0) => Ok(v),
-            _ => self.refuse("a list of positive numbers, such as '0.5, 1, 2'"),
+            Some(v) if !v.is_empty() && v.iter().all(|s| super::bounds::SCALE.contains(s)) => Ok(v),
+            _ => self.refuse("a list of numbers from 1e-6 to 1e6, such as '0.5, 1, 2'"),
         }
     }
 
@@ -377,9 +405,9 @@ mod tests {
     #[case("kernel", json!(8), "option 'kernel' must be an integer between 1 and 7, got 8")]
     #[case("kernel", json!("laplace"), "option 'kernel' must be 'imq' or 'rbf', got \"laplace\"")]
     #[case("size", json!("0x4"), "option 'size' must be a side such as 64, or height and width such as '48x64', got \"0x4\"")]
-    #[case("scales", json!([1, -1]), "option 'scales' must be a list of positive numbers, such as '0.5, 1, 2', got [1,-1]")]
+    #[case("scales", json!([1, -1]), "option 'scales' must be a list of numbers from 1e-6 to 1e6, such as '0.5, 1, 2', got [1,-1]")]
     #[case("overwrite", json!("yes"), "option 'overwrite' must be true or false, got \"yes\"")]
-    #[case("lambda", json!(-1), "option 'lambda' must be 'auto' or a number of at least 0, got -1")]
+    #[case("lambda", json!(-1), "option 'lambda' must be 'auto' or a number from 0 to 1e12, got -1")]
     fn a_bad_value_says_what_was_expected(#[case] name: &str, #[case] value: Value, #[case] message: &str) {
         assert_eq!(TrainOptions::try_from_options([(name, value)]).unwrap_err().to_string(), message);
     }
@@ -403,8 +431,8 @@ mod tests {
 
     #[rstest]
     #[case(Schedule::Step, 10, &[(0, 1.0), (5, 1.0), (6, 0.5), (7, 0.5), (8, 0.2), (9, 0.2)])]
-    #[case(Schedule::Manual, 200, &[(29, 1.0), (30, 0.5), (50, 0.2), (100, 0.1)])]
-    #[case(Schedule::Smooth, 3, &[(0, 1.0), (1, 0.1), (2, 0.01)])]
+    #[case(Schedule::Manual, 200, &[(29, 1.0), (30, 0.5), (50, 0.1), (100, 0.01)])]
+    #[case(Schedule::Smooth, 2, &[(0, 0.1), (1, 0.01)])]
     #[case(Schedule::Constant, 3, &[(2, 1.0)])]
     fn schedules(#[case] schedule: Schedule, #[case] epochs: usize, #[case] factors: &[(usize, f64)]) {
         for &(done, factor) in factors {

@@ -187,7 +187,7 @@ impl Values {
 /// Passes `pixel` on if its exact `value` lies in [0, 1]; NaN does not.
 fn unit(value: f64, pixel: f32) -> Result<f32> {
     if (0.0..=1.0).contains(&value) {
-        Ok(pixel)
+        Ok(pixel + 0.0) // −0.0 becomes 0.0, so that equal images have equal bits
     } else {
         Err(Error::Data(format!(
             "a float image has the pixel value {value}, expected values in [0, 1] (UInt8 images have 0 to 255)"

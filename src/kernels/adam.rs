@@ -44,6 +44,7 @@ pub fn adam(step: AdamStep, weights: &mut [f32], gradient: &[f32], m: &mut [f32]
 }
 
 fn adam_on(backend: Backend, step: AdamStep, weights: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
+    assert!([gradient.len(), m.len(), v.len()] == [weights.len(); 3], "values of a step of Adam");
     let gradients = gradient.par_chunks(CHUNK);
     weights
         .par_chunks_mut(CHUNK)

@@ -15,6 +15,11 @@ impl<T: Copy> Output<T> {
         Self(values)
     }
 
+    /// The values, to be written.
+    pub(super) fn values(&mut self) -> &mut [MaybeUninit<T>] {
+        &mut self.0
+    }
+
     /// A pointer for tasks that write disjoint values.
     pub(super) fn as_shared(&mut self) -> Shared<T> {
         Shared(self.0.as_mut_ptr().cast())

@@ -8,24 +8,35 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// Height and width of the large grid.
-    pub large: (usize, usize),
+    pub(crate) large: (usize, usize),
     /// Height and width of the small grid, ⌈large / stride⌉.
-    pub small: (usize, usize),
+    pub(crate) small: (usize, usize),
     /// Channels on the large grid.
-    pub large_channels: usize,
+    pub(crate) large_channels: usize,
     /// Channels on the small grid.
-    pub small_channels: usize,
+    pub(crate) small_channels: usize,
     /// Side of the kernel.
-    pub kernel: usize,
+    pub(crate) kernel: usize,
     /// Large pixels a small pixel.
-    pub stride: usize,
+    pub(crate) stride: usize,
     /// Padding before the first row and the first column of the large grid.
-    pub padding: (usize, usize),
+    pub(crate) padding: (usize, usize),
 }
 
 impl Geometry {
-    /// The SAME convolution of a `large` grid.
+    /// The SAME convolution of a `large` grid, with `channels` on the large and the small one.
+    ///
+    /// # Panics
+    /// If the kernel or the stride is 0, or a grid or the weights have more values than can be counted.
     pub fn same(large: (usize, usize), channels: (usize, usize), kernel: usize, stride: usize) -> Self {
+        assert!(kernel > 0 && stride > 0, "kernel {kernel} and stride {stride} of a convolution");
+        let countable =
+            |sides: &[usize]| sides.iter().try_fold(1_usize, |product, side| product.checked_mul(*side)).is_some();
+        assert!(
+            countable(&[large.0, large.1, channels.0.max(channels.1)])
+                && countable(&[kernel, kernel, channels.0, channels.1]),
+            "values of a convolution"
+        );
         let small = (large.0.div_ceil(stride), large.1.div_ceil(stride));
         let before = |large: usize, small: usize| ((small.max(1) - 1) * stride + kernel).saturating_sub(large) / 2;
         Self {
@@ -57,6 +68,11 @@ impl Geometry {
     /// The number of taps, k².
     pub fn taps(&self) -> usize {
         self.kernel * self.kernel
+    }
+
+    /// Products an image, those with padding included.
+    pub fn products(&self) -> usize {
+        self.weights_len() * self.small.0 * self.small.1
     }
 
     /// Values in the weights, (k, k, C_large, C_small).

@@ -19,8 +19,8 @@
 //! - Up to four large channels would leave the registers idle, so [`thin`] lays their taps out as columns first.
 //! - One arithmetic, three instruction sets ([`backend`]), chosen at run time.
 //!
-//! Every output value is summed in one fixed order by one task. It depends neither on the number of threads nor on the
-//! images beside it in the batch.
+//! Every sum is taken in a fixed order, whatever the number of threads: work is cut into parts by the shapes alone. An
+//! image's output does not depend on the images beside it in the batch either.
 
 mod adam;
 mod backend;

@@ -2,6 +2,8 @@
 //!
 //! `y = max(0, γ·(x − μ)/√(σ² + ε) + β)`, where μ and σ² are a channel's mean and biased variance over (N, H, W).
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::backend::{Backend, Work, backend, dispatch};
@@ -26,23 +28,25 @@ pub struct BatchStatistics {
 }
 
 /// (N, H, W, C) → the same, and the batch's statistics.
+///
+/// # Panics
+/// If the values are no multiple of the channels.
 pub fn norm_relu(x: &[f32], gamma: &[f32], beta: &[f32]) -> (Vec<f32>, BatchStatistics) {
     norm_relu_on(backend(), x, gamma, beta)
 }
 
 fn norm_relu_on(backend: Backend, x: &[f32], gamma: &[f32], beta: &[f32]) -> (Vec<f32>, BatchStatistics) {
     let channels = gamma.len();
+    assert!(channels > 0 && x.len().is_multiple_of(channels) && beta.len() == channels, "channels of a norm");
     let statistics = statistics(backend, x, channels);
     let scale: Vec<f32> = gamma.iter().zip(&statistics.inverse_deviation).map(|(g, d)| g * d).collect();
     let shift: Vec<f32> = (0..channels).map(|c| beta[c] - statistics.mean[c] * scale[c]).collect();
     let mut out = Output::new(x.len());
-    let to = out.as_shared();
-    x.par_chunks(PIXELS * channels).enumerate().for_each(|(i, x)| {
-        // SAFETY: each task writes the values of its own chunk.
-        let out = unsafe { std::slice::from_raw_parts_mut(to.at(i * PIXELS * channels), x.len()) };
+    let chunk = PIXELS * channels;
+    out.values().par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
         dispatch(backend, Apply { x, scale: &scale, shift: &shift, out });
     });
-    // SAFETY: the chunks cover every value.
+    // SAFETY: chunks cover every value, and `Apply` writes each of a chunk, whose length is a multiple of the channels.
     (unsafe { out.assume_init() }, statistics)
 }
 
@@ -52,6 +56,9 @@ fn norm_relu_on(backend: Backend, x: &[f32], gamma: &[f32], beta: &[f32]) -> (Ve
 /// e = dy where y > 0, else 0        x̂ = (x − μ)/√(σ² + ε)
 /// dβ = Σ e        dγ = Σ e·x̂        dx = γ/√(σ² + ε) · (e − dβ/n − x̂·dγ/n)
 /// ```
+///
+/// # Panics
+/// If the three activations, or the statistics and the channels, differ in length.
 pub fn norm_relu_gradient(
     x: &[f32],
     out: &[f32],
@@ -71,6 +78,12 @@ fn norm_relu_gradient_on(
     statistics: &BatchStatistics,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let channels = gamma.len();
+    assert!(channels > 0 && x.len().is_multiple_of(channels), "channels of a norm");
+    assert!(out.len() == x.len() && gradient.len() == x.len(), "values of a norm's gradient");
+    assert!(
+        statistics.mean.len() == channels && statistics.inverse_deviation.len() == channels,
+        "statistics of a norm"
+    );
     let chunk = PIXELS * channels;
     let inputs = || x.par_chunks(chunk).zip(out.par_chunks(chunk)).zip(gradient.par_chunks(chunk));
     let parts: Vec<(Vec<f32>, Vec<f32>)> = inputs()
@@ -89,15 +102,12 @@ fn norm_relu_gradient_on(
     let (mean_gamma, mean_beta) = (mean_of(&dgamma), mean_of(&dbeta));
     let scale: Vec<f32> = gamma.iter().zip(&statistics.inverse_deviation).map(|(g, d)| g * d).collect();
     let mut dx = Output::new(x.len());
-    let to = dx.as_shared();
-    inputs().enumerate().for_each(|(i, ((x, out), gradient))| {
-        // SAFETY: each task writes the values of its own chunk.
-        let dx = unsafe { std::slice::from_raw_parts_mut(to.at(i * chunk), x.len()) };
+    dx.values().par_chunks_mut(chunk).zip(inputs()).for_each(|(dx, ((x, out), gradient))| {
         let means = (mean_gamma.as_slice(), mean_beta.as_slice());
         dispatch(backend, InputGradient { x, out, gradient, statistics, scale: &scale, means, dx });
     });
     let narrow = |sums: Vec<f64>| sums.into_iter().map(|v| v as f32).collect();
-    // SAFETY: the chunks cover every value.
+    // SAFETY: chunks cover every value, and `InputGradient` writes each of a chunk.
     (unsafe { dx.assume_init() }, narrow(dgamma), narrow(dbeta))
 }
 
@@ -160,7 +170,7 @@ struct Apply<'a> {
     x: &'a [f32],
     scale: &'a [f32],
     shift: &'a [f32],
-    out: &'a mut [f32],
+    out: &'a mut [MaybeUninit<f32>],
 }
 
 impl Work for Apply<'_> {
@@ -171,7 +181,7 @@ impl Work for Apply<'_> {
             for (((out, x), scale), shift) in out.iter_mut().zip(x).zip(self.scale).zip(self.shift) {
                 let y = x * scale + shift;
                 // Not `f32::max`, which would turn a NaN into 0 and hide that training has diverged.
-                *out = if y < 0.0 { 0.0 } else { y };
+                out.write(if y < 0.0 { 0.0 } else { y });
             }
         }
     }
@@ -211,7 +221,7 @@ struct InputGradient<'a> {
     scale: &'a [f32],
     /// dγ/n and dβ/n.
     means: (&'a [f32], &'a [f32]),
-    dx: &'a mut [f32],
+    dx: &'a mut [MaybeUninit<f32>],
 }
 
 impl Work for InputGradient<'_> {
@@ -225,7 +235,7 @@ impl Work for InputGradient<'_> {
         for (((x, out), gradient), dx) in rows {
             for c in 0..channels {
                 let e = if out[c] > 0.0 { gradient[c] } else { 0.0 };
-                dx[c] = self.scale[c] * (e - mean_beta[c] - (x[c] - mean[c]) * inverse[c] * mean_gamma[c]);
+                dx[c].write(self.scale[c] * (e - mean_beta[c] - (x[c] - mean[c]) * inverse[c] * mean_gamma[c]));
             }
         }
     }

@@ -11,6 +11,7 @@ pub(super) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
+    /// The larger of both; `other` where one is NaN, as x86 has it.
     unsafe fn max(self, other: Self) -> Self;
     /// self · b + c.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;

@@ -147,6 +147,17 @@ proptest! {
         }
     }
 
+    /// ReLU in the store keeps what is not a number, so that a broken activation shows.
+    #[test]
+    fn the_epilogue_keeps_not_a_number((batch, g) in geometries()) {
+        for backend in Backend::available() {
+            let epilogue = Epilogue { shift: None, relu: true };
+            let weights = vec![1.0; g.weights_len()];
+            let down = DownWeights::on(backend, g, &weights, None);
+            prop_assert!(down.apply(&vec![f32::NAN; batch * g.large_len()], epilogue).iter().all(|v| v.is_nan()));
+        }
+    }
+
     /// An image's values are the same bits whatever stands beside it in the batch.
     #[test]
     fn a_row_does_not_depend_on_its_batch((batch, g) in geometries(), seed in any::<u64>()) {

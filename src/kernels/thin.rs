@@ -101,7 +101,7 @@ fn finish(values: &mut [f32], channels: usize, epilogue: Epilogue<'_>) {
             pixel.iter_mut().zip(shift).for_each(|(v, s)| *v += s);
         }
         if epilogue.relu {
-            pixel.iter_mut().for_each(|v| *v = v.max(0.0));
+            pixel.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
         }
     }
 }

@@ -148,7 +148,7 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
                     Some(finish) => {
                         value = value.add(V::load(finish.shift.add(at)));
                         if finish.relu {
-                            value = value.max(V::splat(0.0));
+                            value = V::splat(0.0).max(value);
                         }
                         value.store(finish.to[r].add(at));
                     }
@@ -193,7 +193,7 @@ unsafe fn portable_bf16(
                     None => *sums.add(j) = value,
                     Some(finish) => {
                         value += *finish.shift.add(j);
-                        let value = if finish.relu { value.max(0.0) } else { value };
+                        let value = if finish.relu && value < 0.0 { 0.0 } else { value };
                         *finish.to[r].add(j) = bf16::from_f32(value);
                     }
                 }
@@ -290,7 +290,7 @@ mod x86 {
                         Some(finish) => {
                             value = _mm512_add_ps(value, _mm512_loadu_ps(finish.shift.add(at)));
                             if finish.relu {
-                                value = _mm512_max_ps(value, _mm512_setzero_ps());
+                                value = _mm512_max_ps(_mm512_setzero_ps(), value);
                             }
                             let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(value));
                             _mm256_storeu_si256(finish.to[r].add(at).cast(), rounded);

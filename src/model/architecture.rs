@@ -243,6 +243,18 @@ pub(crate) fn parameters(config: &Config) -> usize {
         .fold(0, |sum, (_, _, shape)| sum.saturating_add(values(&shape)))
 }
 
+/// The values of the largest layer of one image, the columns of thin layers included, saturating.
+pub(crate) fn largest_activation(config: &Config) -> usize {
+    let product = |sides: &[usize]| sides.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
+    let layer = |g: &Geometry| {
+        let large = product(&[g.large.0, g.large.1, g.large_channels]);
+        let small = product(&[g.small.0, g.small.1, g.small_channels]);
+        let columns = product(&[g.small.0, g.small.1, g.taps(), g.large_channels.min(4)]);
+        large.max(small).max(columns)
+    };
+    Architecture::new(config).layers().map(|spec| layer(&spec.geometry)).max().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

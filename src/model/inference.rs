@@ -7,16 +7,17 @@ use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail};
+use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail, largest_activation};
 use crate::calibrate::Calibration;
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
 use crate::error::{Error, Result};
 use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights, has_bf16};
 
-/// Images that pass through the layers together: enough to fill every register tile, few enough that the activations of
-/// small networks stay in cache and those of large ones in memory.
+/// The most images that pass through the layers together: enough to fill every register tile.
 const IMAGES: usize = 120;
+/// The most values that a layer of them may have, unless one image alone has more: 256 MB.
+const ACTIVATION: usize = 1 << 26;
 /// Values a task where a precision is converted.
 const CONVERTED: usize = 1 << 13;
 
@@ -28,7 +29,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Values and weights of 16 bits between the first and the last layer, with sums in f32: on processors with AVX512_BF16,
-    /// 1.5 to 2 times as fast on wide networks, with costs that differ in the third digit. Elsewhere f32 is used.
+    /// 1.5 to 2 times as fast on wide networks, with costs that change by about a hundredth.
+    /// Calibration stays that of f32, so that p-values hold approximately. Elsewhere f32 is used.
     Bf16,
 }
 
@@ -96,7 +98,10 @@ impl Wae {
     ) -> Result<Self> {
         let architecture = Architecture::new(&config);
         let layers = |specs: &[LayerSpec]| {
-            specs.iter().map(|spec| Layer::try_new(spec, tensors, precision)).collect::<Result<_>>()
+            specs
+                .iter()
+                .map(|spec| Layer::try_new(spec, tensors, precision, config.image().channels()))
+                .collect::<Result<_>>()
         };
         Ok(Self {
             encoder: layers(&architecture.encoder)?,
@@ -124,7 +129,7 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of H·W·C.
     pub fn encode(&self, images: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.encoder, images, self.config.image().len(), self.config.latent_dim())
+        apply(&self.encoder, self.images_a_pass(), images, self.config.image().len(), self.config.latent_dim())
     }
 
     /// Images of latent codes.
@@ -135,7 +140,7 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of Z.
     pub fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.decoder, codes, self.config.latent_dim(), self.config.image().len())
+        apply(&self.decoder, self.images_a_pass(), codes, self.config.latent_dim(), self.config.image().len())
     }
 
     /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
@@ -160,6 +165,11 @@ impl Wae {
         Ok(images.par_chunks(len).zip(reconstructions.par_chunks(len)).map(|(x, y)| cost(x, y)).collect())
     }
 
+    /// Images that pass through the layers together.
+    fn images_a_pass(&self) -> usize {
+        (ACTIVATION / largest_activation(&self.config).max(1)).clamp(1, IMAGES)
+    }
+
     /// Bytes of memory that the packed weights hold.
     pub fn memory(&self) -> usize {
         let weights = |layer: &Layer| match &layer.weights {
@@ -172,12 +182,12 @@ impl Wae {
     }
 }
 
-fn apply(layers: &[Layer], input: &[f32], input_len: usize, output_len: usize) -> Result<Vec<f32>> {
+fn apply(layers: &[Layer], images: usize, input: &[f32], input_len: usize, output_len: usize) -> Result<Vec<f32>> {
     if !input.len().is_multiple_of(input_len) {
         return Err(Error::Data(format!("{} values are no multiple of the {input_len} that a row has", input.len())));
     }
     let mut output = Vec::with_capacity(input.len() / input_len * output_len);
-    for rows in input.chunks(IMAGES * input_len) {
+    for rows in input.chunks(images * input_len) {
         let mut values = Values::F32(rows.to_vec());
         for layer in layers {
             values = layer.apply(values);
@@ -188,7 +198,7 @@ fn apply(layers: &[Layer], input: &[f32], input_len: usize, output_len: usize) -
 }
 
 impl Layer {
-    fn try_new(spec: &LayerSpec, tensors: &Tensors, precision: Precision) -> Result<Self> {
+    fn try_new(spec: &LayerSpec, tensors: &Tensors, precision: Precision, image_channels: usize) -> Result<Self> {
         let tensor = |wanted: Role| -> Result<Vec<f32>> {
             let found = spec.tensors().into_iter().find(|(role, ..)| *role == wanted);
             let (_, name, _) = found.ok_or_else(|| Error::Model(format!("{} has no {wanted:?}", spec.name)))?;
@@ -209,8 +219,14 @@ impl Layer {
         };
         let (g, scale) = (spec.geometry, scale.as_deref());
         let weights = tensor(Role::Weight)?;
-        // Linear layers read or write latent codes, which are worth 32 bits and cost next to nothing.
-        let narrow = precision == Precision::Bf16 && !spec.is_linear();
+        let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
+        let largest = weights.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
+        // An infinite weight times a zero of the padding would be NaN in some tiles and left out in others.
+        if !finite(&shift) || !scale.unwrap_or_default().iter().all(|s| (s * largest).is_finite()) {
+            return Err(Error::Model(format!("the norm of {} does not fit into 32 bits", spec.name)));
+        }
+        // Latent codes, pixels and the logits of pixels are worth 32 bits: linear layers, the first and the last.
+        let narrow = precision == Precision::Bf16 && spec.tail == Tail::Norm && g.large_channels != image_channels;
         let weights = match spec.direction {
             Direction::Down => match narrow.then(|| DownWeights::new_bf16(g, &weights, scale)).flatten() {
                 Some(packed) => Weights::DownBf16(packed),

@@ -4,6 +4,6 @@ mod architecture;
 mod inference;
 mod network;
 
-pub(crate) use architecture::{Activation, Architecture, LayerSpec, parameters};
+pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, parameters};
 pub use inference::{Precision, Wae};
 pub(crate) use network::Network;

@@ -14,11 +14,9 @@
 //! # Source
 //! Paper, algorithm 2; the authors' `wae.py`, `mmd_penalty`; `golden/reference.py`, `imq`, `rbf` and `mmd`.
 
-use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
 use crate::config::{Config, KernelKind, Objective};
-use crate::error::Result;
 
 /// A kernel with its bandwidths in latent units².
 #[derive(Debug, Clone, PartialEq)]
@@ -60,68 +58,69 @@ impl Kernel {
         }
     }
 
-    /// As a graph: Σ k over all pairs of rows of (n, Z) and (m, Z), f64 → ().
-    fn sum_of_pairs(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let d2 = a.unsqueeze(1)?.broadcast_sub(&b.unsqueeze(0)?)?.sqr()?.sum(D::Minus1)?; // (n, m)
+    /// The kernel's derivative by the squared distance.
+    fn slope(&self, d2: f64) -> f64 {
         match self {
-            Self::Imq(bandwidths) => {
-                let mut sum = Tensor::zeros((), d2.dtype(), d2.device())?;
-                for c in bandwidths {
-                    sum = (sum + ((&d2 + *c)?.recip()?.sum_all()? * *c)?)?;
-                }
-                Ok(sum)
-            }
-            Self::Rbf(c) => Ok((d2 * (-1.0 / c))?.exp()?.sum_all()?),
+            Self::Imq(bandwidths) => bandwidths.iter().map(|c| -c / ((c + d2) * (c + d2))).sum(),
+            Self::Rbf(c) => -(-d2 / c).exp() / c,
         }
     }
 }
 
-/// MMD² as a graph: codes (n, Z) and draws (m, Z), f64, n and m at least 2 → ().
-pub(crate) fn graph(kernel: &Kernel, q: &Tensor, p: &Tensor) -> Result<Tensor> {
-    let (n, m) = (q.dim(0)? as f64, p.dim(0)? as f64);
-    // A row's pair with itself is k(a, a), exactly, since its distance is exactly 0.
-    let within = |x: &Tensor, n: f64| -> Result<Tensor> {
-        Ok(((kernel.sum_of_pairs(x, x)? - n * kernel.at_zero())? / (n * (n - 1.0)))?)
-    };
-    let across = (kernel.sum_of_pairs(q, p)? * (2.0 / (n * m)))?;
-    Ok(((within(q, n)? + within(p, m)?)? - across)?)
-}
-
-/// MMD² as a number: codes (n, dim) and draws (m, dim), summed in f64 in a fixed order. `None` below two rows of either.
+/// MMD²: codes (n, dim) and draws (m, dim), summed in f64 in a fixed order. `None` below two rows of either.
 pub(crate) fn value(kernel: &Kernel, q: &[f32], p: &[f32], dim: usize) -> Option<f64> {
     let (n, m) = (q.len() / dim, p.len() / dim);
     if n < 2 || m < 2 {
         return None;
     }
     let (nf, mf) = (n as f64, m as f64);
+    // A row's pair with itself is k(a, a), exactly, since its distance is exactly 0.
     let off_diagonal = |x: &[f32], n: f64| (sum_of_pairs(kernel, x, x, dim) - n * kernel.at_zero()) / (n * (n - 1.0));
     Some(off_diagonal(q, nf) + off_diagonal(p, mf) - 2.0 * sum_of_pairs(kernel, q, p, dim) / (nf * mf))
 }
 
-fn sum_of_pairs(kernel: &Kernel, a: &[f32], b: &[f32], dim: usize) -> f64 {
-    let row = |a: &[f32]| -> f64 {
-        let distance = |b: &[f32]| a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-        b.chunks_exact(dim).map(|b| kernel.of_distance(distance(b))).sum()
+/// The gradient of MMD² by the codes, (n, dim), for n and m of at least 2.
+///
+/// `∂/∂q_i = 4 Σ_{j≠i} k'(q_i, q_j)·(q_i − q_j)/(n(n − 1)) − 4 Σ_j k'(q_i, p_j)·(q_i − p_j)/(nm)`
+///
+/// Where: k' is the kernel's derivative by the squared distance, whose own gradient is 2(q_i − ·). It takes memory for one
+/// row a thread, so that a large batch costs time only.
+pub(crate) fn gradient(kernel: &Kernel, q: &[f32], p: &[f32], dim: usize) -> Vec<f32> {
+    let (n, m) = ((q.len() / dim) as f64, (p.len() / dim) as f64);
+    let row = |(row, gradient): (&[f32], &mut [f32])| {
+        let mut sums = vec![0.0; dim];
+        for (others, weight) in [(q, 4.0 / (n * (n - 1.0))), (p, -4.0 / (n * m))] {
+            for other in others.chunks_exact(dim) {
+                let slope = weight * kernel.slope(squared_distance(row, other));
+                for ((sum, a), b) in sums.iter_mut().zip(row).zip(other) {
+                    *sum += slope * (f64::from(*a) - f64::from(*b));
+                }
+            }
+        }
+        gradient.iter_mut().zip(sums).for_each(|(g, s)| *g = s as f32);
     };
+    let mut gradient = vec![0.0; q.len()];
+    q.par_chunks_exact(dim).zip(gradient.par_chunks_exact_mut(dim)).for_each(row);
+    gradient
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+fn sum_of_pairs(kernel: &Kernel, a: &[f32], b: &[f32], dim: usize) -> f64 {
+    let row = |a: &[f32]| -> f64 { b.chunks_exact(dim).map(|b| kernel.of_distance(squared_distance(a, b))).sum() };
     let rows: Vec<f64> = a.par_chunks_exact(dim).map(row).collect();
     rows.iter().sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
     use proptest::prelude::*;
 
     use super::*;
     use crate::config::{IMQ_SCALES, Prior};
     use crate::objective::sample;
-
-    fn graph_value(kernel: &Kernel, q: &[f32], p: &[f32], dim: usize) -> f64 {
-        let tensor = |x: &[f32]| {
-            Tensor::from_slice(x, (x.len() / dim, dim), &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
-        };
-        graph(kernel, &tensor(q), &tensor(p)).unwrap().to_scalar().unwrap()
-    }
 
     /// One dimension, C = 2: k(0, 1) = 2/3, k(0, 3) = 2/11, k(1, 3) = k(0, 2) = 2/6, k(1, 2) = 2/3.
     #[test]
@@ -130,7 +129,6 @@ mod tests {
         let expected = 2.0 / 3.0 + 2.0 / 3.0 - 0.5 * (2.0 / 6.0 + 2.0 / 11.0 + 2.0 / 3.0 + 2.0 / 6.0);
         let (q, p) = ([0.0, 1.0], [2.0, 3.0]);
         assert!((value(&kernel, &q, &p, 1).unwrap() - expected).abs() < 1e-12);
-        assert!((graph_value(&kernel, &q, &p, 1) - expected).abs() < 1e-12);
         assert_eq!(value(&kernel, &q[..1], &p, 1), None);
     }
 
@@ -167,19 +165,38 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn graph_and_value_agree_and_order_does_not_matter(
+        fn order_does_not_matter_and_far_is_farther(
             n in 2..9_usize, m in 2..9_usize, dim in 1..5_usize, seed in any::<u64>(), rbf in any::<bool>(), scale in 0.3..3.0_f64,
         ) {
             let kind = if rbf { KernelKind::Rbf } else { KernelKind::Imq };
             let kernel = Kernel::new(kind, &IMQ_SCALES, dim, scale);
             let (q, p) = (sample(Prior::default(), n, dim, seed), sample(Prior::default(), m, dim, seed ^ 1));
             let got = value(&kernel, &q, &p, dim).unwrap();
-            prop_assert!((got - graph_value(&kernel, &q, &p, dim)).abs() < 1e-12);
             let reversed: Vec<f32> = q.chunks_exact(dim).rev().flatten().copied().collect();
             prop_assert!((got - value(&kernel, &reversed, &p, dim).unwrap()).abs() < 1e-12);
             prop_assert!((got - value(&kernel, &p, &q, dim).unwrap()).abs() < 1e-12, "symmetric in q and p");
             let far: Vec<f32> = q.iter().map(|q| q + 100.0).collect();
             prop_assert!(value(&kernel, &far, &p, dim).unwrap() > got, "a translated sample is farther");
+        }
+
+        /// Central differences; codes of f32 limit the step, and with it the agreement.
+        #[test]
+        fn the_gradient_agrees_with_finite_differences(
+            n in 2..6_usize, m in 2..6_usize, dim in 1..4_usize, seed in any::<u64>(), rbf in any::<bool>(),
+        ) {
+            let kernel = Kernel::new(if rbf { KernelKind::Rbf } else { KernelKind::Imq }, &IMQ_SCALES, dim, 1.0);
+            let (q, p) = (sample(Prior::default(), n, dim, seed), sample(Prior::default(), m, dim, seed ^ 1));
+            let gradient = gradient(&kernel, &q, &p, dim);
+            for i in 0..q.len() {
+                let shifted = |h: f32| {
+                    let mut q = q.clone();
+                    q[i] += h;
+                    (f64::from(q[i]), value(&kernel, &q, &p, dim).unwrap())
+                };
+                let ((low, below), (high, above)) = (shifted(-1e-2), shifted(1e-2));
+                let numeric = (above - below) / (high - low);
+                prop_assert!((numeric - f64::from(gradient[i])).abs() < 2e-3, "{i}: {numeric}, {}", gradient[i]);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The network's layers call these and nothing else, so that what computes them can change: on the CPU they run on
 //! [`crate::kernels`], reading and writing candle's storage in place of candle's own operations (whose convolutions pad
-//! symmetrically, whose ReLU has derivative 1 at 0, and whose convolution gradients are slow or wrong; see the tests).
+//! symmetrically, whose ReLU has derivative 1 at 0, and whose convolution gradients fail on some shapes).
 //! Each forward operation has its gradient beside it: the order of a training step is fixed, so that no graph of the
 //! network is recorded, and each activation is freed as soon as its layer has gone backward.
 

@@ -1,0 +1,91 @@
+//! What the loop promises beside the mathematics.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
+use arrow::datatypes::{DataType, Field};
+
+use super::*;
+use crate::dataset::DatasetBuilder;
+use crate::image::{ImageColumn, ImageShape, Limits};
+
+/// A training on 40 images of 4×4 pixels.
+fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
+    let options = TrainOptions::try_from_options(options.iter().cloned()).unwrap();
+    let pixels = UInt8Array::from_iter_values((0..40 * 16).map(|i| (i * i % 251) as u8));
+    let item = Arc::new(Field::new("item", DataType::UInt8, true));
+    let images: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, 16, Arc::new(pixels), None).unwrap());
+    let field = Field::new("image", arrow::array::Array::data_type(&images).clone(), true);
+    let column = ImageColumn::try_new(&field, &images, Some(ImageShape::new(4, 4, 1))).unwrap();
+    let mut builder = DatasetBuilder::new(&options, Limits::default(), false);
+    builder.push(&column).unwrap();
+    Trainer::try_new(options, builder.finish().unwrap()).unwrap()
+}
+
+fn finish(mut trainer: Trainer) -> Trainer {
+    while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
+    trainer
+}
+
+#[test]
+fn the_learning_rate_follows_its_schedule() {
+    let trainer = finish(trainer(&[("network", "4".into()), ("epochs", 5.into()), ("learning_rate", 0.01.into())]));
+    let rates: Vec<f64> = trainer.history().iter().map(|r| r.learning_rate).collect();
+    assert_eq!(rates, [0.01, 0.01, 0.01, 0.005, 0.002]);
+}
+
+#[test]
+fn each_epoch_and_seed_shuffles_and_draws_anew() {
+    let order = |seed, epoch| {
+        let mut rows: Vec<usize> = (0..40).collect();
+        rows.shuffle(&mut generator(seed, Purpose::Shuffle, epoch));
+        rows
+    };
+    assert_ne!(order(0, 1), order(0, 2));
+    assert_ne!(order(0, 1), order(1, 1));
+    // One batch of all rows: only the shuffle, which changes the order of sums, and the draws tell the seeds apart.
+    let losses = |seed: u64| {
+        let options = [("network", "4".into()), ("epochs", 2.into()), ("seed", seed.into()), ("batch_size", 18.into())];
+        finish(trainer(&options)).history().iter().map(|r| r.divergence).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(0), losses(0));
+    assert_ne!(losses(0)[0], losses(0)[1]);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let tensors = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let options = [("network", "8,70".into()), ("epochs", 2.into()), ("batch_size", 13.into())];
+            finish(trainer(&options)).network.tensors().unwrap()
+        })
+    };
+    assert!(tensors(1) == tensors(3));
+}
+
+/// Weights that are not numbers: the loss says so, says where and what to try, and no model is made of them.
+#[test]
+fn a_diverged_network_stops_training_and_is_no_model() {
+    let mut trainer = trainer(&[("network", "4".into()), ("learning_rate", 0.5.into())]);
+    let mut tensors = trainer.network.tensors().unwrap();
+    tensors.get_mut("decoder.out.conv.bias").unwrap().values[0] = f32::NAN;
+    trainer.network = Network::from_tensors(&trainer.config, &tensors).unwrap();
+    let error = trainer.next_epoch(&AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.starts_with("the loss is not finite at epoch 1, step 1: reconstruction cost NaN"), "{error}");
+    assert!(error.ends_with("Try a learning_rate below 5e-1, or a lambda below 4.081632653061225"), "{error}");
+    let error = trainer.model().unwrap_err().to_string();
+    assert_eq!(error, "tensor 'decoder.out.conv.bias' is not finite after training: try a smaller learning_rate");
+}
+
+#[test]
+fn options_that_the_images_were_not_collected_under_are_refused() {
+    let first = trainer(&[("network", "4".into())]);
+    let options = TrainOptions { seed: 7, ..first.options.clone() };
+    let error = Trainer::try_new(options, first.dataset).unwrap_err().to_string();
+    assert_eq!(error, "the images were collected under another seed, holdout, size or crop");
+    let first = trainer(&[("network", "4".into())]);
+    let options = TrainOptions { batch_size: 0, ..first.options.clone() };
+    let error = Trainer::try_new(options, first.dataset).unwrap_err().to_string();
+    assert_eq!(error, "option 'batch_size' must be at least 2, got 0");
+}
