@@ -177,13 +177,15 @@ fn variable(images: &[Option<Decoded>]) -> Result<ArrayRef> {
         return exec_err!("{NAME}: a batch of images above 2 GiB, expected a smaller datafusion.execution.batch_size");
     }
     let offsets = OffsetBuffer::from_lengths(images.iter().map(length));
+    let nulls = nulls(images);
     let pixels: Vec<u8> = images.iter().flatten().flat_map(|(_, pixels)| pixels).copied().collect();
     let sides = |s: ImageShape| [s.height() as i32, s.width() as i32, s.channels() as i32];
     let shapes: Vec<i32> = images.iter().flat_map(|i| i.as_ref().map_or([0; 3], |(s, _)| sides(*s))).collect();
-    let data = ListArray::try_new(item(DataType::UInt8), offsets, Arc::new(UInt8Array::from(pixels)), None)?;
-    let shape = FixedSizeListArray::try_new(item(DataType::Int32), 3, Arc::new(Int32Array::from(shapes)), None)?;
+    let data = ListArray::try_new(item(DataType::UInt8), offsets, Arc::new(UInt8Array::from(pixels)), Some(nulls.clone()))?;
+    let shapes = Arc::new(Int32Array::from(shapes));
+    let shape = FixedSizeListArray::try_new(item(DataType::Int32), 3, shapes, Some(nulls.clone()))?;
     let columns: Vec<ArrayRef> = vec![Arc::new(data), Arc::new(shape)];
-    Ok(Arc::new(StructArray::try_new(variable_fields(), columns, Some(nulls(images)))?))
+    Ok(Arc::new(StructArray::try_new(variable_fields(), columns, Some(nulls))?))
 }
 
 fn nulls<T>(images: &[Option<T>]) -> NullBuffer {
@@ -194,10 +196,11 @@ fn item(data_type: DataType) -> FieldRef {
     Arc::new(Field::new_list_field(data_type, true))
 }
 
+/// Nullable, since a field taken out of a struct (`image['shape']`) does not know that the struct was NULL.
 fn variable_fields() -> Fields {
     Fields::from(vec![
-        Field::new("data", DataType::List(item(DataType::UInt8)), false),
-        Field::new("shape", DataType::FixedSizeList(item(DataType::Int32), 3), false),
+        Field::new("data", DataType::List(item(DataType::UInt8)), true),
+        Field::new("shape", DataType::FixedSizeList(item(DataType::Int32), 3), true),
     ])
 }
 
