@@ -167,7 +167,7 @@ impl<K: ModelKernel> ScalarUDFImpl for ModelFunction<K> {
             Some(model) => Arc::clone(model),
             None => self.invoked_model(&args, &options)?,
         };
-        let batch = Batch::try_new(K::NAME, &args, options, Some(&model))?;
+        let batch = Batch::new(K::NAME, &args, options, Some(&model));
         batch.finish(K::run(&batch)?)
     }
 
