@@ -1,6 +1,7 @@
 //! What SQL scripts cannot say of the plugin: when rows arrive, what is cancelled, which version of a model is used.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -315,11 +316,21 @@ fn every_function_is_documented() {
 
 /// Runs the shell in a folder of its own; gives its exit code, standard output and standard error.
 fn shell(arguments: &[&str]) -> Option<(i32, String, String)> {
-    // Without the feature `cli` there is no shell.
+    piped_shell(arguments, "")
+}
+
+/// Runs the shell with a text as its standard input.
+fn piped_shell(arguments: &[&str], input: &str) -> Option<(i32, String, String)> {
+    use std::process::{Command, Stdio};
+
     let dir = models();
-    let output =
-        std::process::Command::new(option_env!("CARGO_BIN_EXE_wae")?).args(arguments).current_dir(dir.path()).output();
-    let output = output.unwrap();
+    // Without the feature `cli` there is no shell.
+    let mut command = Command::new(option_env!("CARGO_BIN_EXE_wae")?);
+    command.args(arguments).current_dir(dir.path()).env("RUST_LOG", "warn");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A shell that has failed reads no further.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Some((output.status.code().unwrap(), text(output.stdout), text(output.stderr)))
 }
@@ -345,6 +356,40 @@ fn the_shell_cuts_wide_cells_and_names_the_columns_of_no_rows() {
     assert!(stdout.lines().all(|line| line.chars().count() <= 64) && stdout.contains("89504e47"), "{stdout}");
     let (_, stdout, _) = shell(&["-c", "SELECT 1 AS a WHERE false"]).unwrap();
     assert!(stdout.contains("| a |"), "{stdout}");
-    let (code, stdout, _) = shell(&["-c", "SET wae.batch_size = 5"]).unwrap();
-    assert_eq!((code, stdout.as_str()), (0, ""));
+    let (_, stdout, _) = shell(&["--format", "json", "-c", "SELECT 1 AS a WHERE false"]).unwrap();
+    assert_eq!(stdout, "[]\n");
+    for format in ["table", "json"] {
+        let (code, stdout, _) = shell(&["--format", format, "-c", "SET wae.batch_size = 5", "-- nothing"]).unwrap();
+        assert_eq!((code, stdout.as_str()), (0, ""));
+    }
+}
+
+#[rstest]
+#[case::without_a_semicolon("SELECT 1 AS a", 0, "a\n1\n", "")]
+#[case::over_lines("SELECT 1 AS a; SELECT 'x;\ny' AS b -- ;\n;SELECT\n3 AS c", 0, "a\n1\nb\n\"x;\ny\"\nc\n3\n", "")]
+#[case::up_to_the_first_that_fails("SELECT 1 AS a;\nSELECT b;\nSELECT 3 AS c;\n", 1, "a\n1\n", "No field named b")]
+#[case::cut_off("SELECT 'a", 1, "", "Unterminated string literal")]
+#[case::quit("SELECT 1 AS a;\n\\q\nSELECT 2 AS b;\n", 0, "a\n1\n", "")]
+#[case::nothing("", 0, "", "")]
+fn the_shell_runs_what_is_piped_to_it(
+    #[case] input: &str,
+    #[case] code: i32,
+    #[case] stdout: &str,
+    #[case] stderr: &str,
+) {
+    let Some((got_code, got_stdout, got_stderr)) = piped_shell(&["--format", "csv"], input) else { return };
+    assert_eq!((got_code, got_stdout.as_str()), (code, stdout), "{got_stderr}");
+    assert!(got_stderr.contains(stderr) && got_stderr.is_empty() == stderr.is_empty(), "{got_stderr}");
+}
+
+#[test]
+fn unreadable_images_are_one_warning_a_batch() {
+    let rows = "(VALUES ('no image'), ('nor this'), (NULL)) AS t(text)";
+    let sql = format!("SELECT count(image_decode(CAST(text AS BYTEA))) AS n FROM {rows}");
+    let Some((code, stdout, stderr)) = shell(&["--format", "csv", "-c", "SET wae.on_error = 'null'", &sql]) else {
+        return;
+    };
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (0, "n\n0\n", 1), "{stderr}");
+    let warning = "image_decode: 2 of 2 images could not be read and are NULL; the first: row 0 of the batch: ";
+    assert!(stderr.contains(warning), "{stderr}");
 }

@@ -1,15 +1,16 @@
-//! The arguments of scalar functions: checks at planning, batches at run time, images in and out.
+//! The arguments of scalar functions: checks at planning, batches at run time.
 
-use arrow::array::{Array, ArrayRef, FixedSizeListArray, new_null_array};
+use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
-use std::sync::Arc;
-use wae_core::image::{ImageType, tensor_field};
+use rayon::prelude::*;
+use wae_core::image::ImageType;
 use wae_core::{Error, ImageColumn, ImageShape, Wae};
 
-use crate::error::{exec_error, plan_error};
+use crate::columns::{buffer, image_type};
+use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
 use crate::models::LoadedModel;
 use crate::options::{OnError, WaeOptions};
 
@@ -58,9 +59,10 @@ impl<'a> PlannedArgs<'a> {
     /// Checks that the first argument is an image; an untyped NULL is one.
     pub(crate) fn image_type(&self) -> Result<Option<ImageType>> {
         match self.field(0) {
-            Some(field) if !field.data_type().is_null() => {
-                ImageType::try_new(field).map(Some).map_err(|e| plan_error(self.function, &e))
-            }
+            Some(field) if !field.data_type().is_null() => match image_type(field) {
+                Ok(image_type) => Ok(Some(image_type)),
+                Err(message) => plan_err!("{}: {message}", self.function),
+            },
             _ => Ok(None),
         }
     }
@@ -71,8 +73,7 @@ impl<'a> PlannedArgs<'a> {
         let shape = self.image_type()?.and_then(|t| t.shape());
         match shape {
             Some(got) if config.preprocess().is_none() && got != config.image() => {
-                let (function, name) = (self.function, model.name());
-                plan_err!("{function}: image has shape {got}, model '{name}' takes {}", config.image())
+                plan_err!("{}: {}", self.function, shape_mismatch(got, model.name(), config.image()))
             }
             _ => Ok(()),
         }
@@ -91,15 +92,15 @@ pub(crate) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// The batch of a call, with the model that it uses, if the function takes one.
-    pub(crate) fn try_new(
+    pub(crate) fn new(
         function: &'a str,
         args: &'a ScalarFunctionArgs,
         options: WaeOptions,
         model: Option<&'a LoadedModel>,
-    ) -> Result<Self> {
+    ) -> Self {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        Ok(Self { function, args, options, model, rows, scalar })
+        Self { function, args, options, model, rows, scalar }
     }
 
     /// The function's name, for messages.
@@ -141,7 +142,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The first argument as images; `None` if it is an untyped NULL. `fallback` is the shape of images whose type has none.
+    /// The first argument as images; `None` if it is an untyped NULL. `fallback` is the shape of those whose type has
+    /// none.
     pub(crate) fn images(&self, fallback: Option<ImageShape>) -> Result<Option<ImageColumn>> {
         let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
         if array.data_type().is_null() {
@@ -179,14 +181,15 @@ impl<'a> Batch<'a> {
         forward: impl Fn(&Wae, &[f32]) -> wae_core::Result<Vec<T>>,
     ) -> Result<(Vec<T>, NullBuffer)> {
         let model = self.model()?;
-        let mut values = vec![T::default(); self.rows * width];
+        let mut values = buffer(self.function, self.rows, width)?;
         let mut valid = vec![false; self.rows];
+        let mut unreadable = Unreadable::default();
         let Some(column) = self.images(Some(model.wae().config().image()))? else {
             return Ok((values, valid.into()));
         };
         let present: Vec<usize> = (0..column.len()).filter(|row| !column.is_null(*row)).collect();
         for rows in present.chunks(self.options.batch_size()) {
-            let (rows, pixels) = self.read(&column, model, rows)?;
+            let (rows, pixels) = self.read(&column, model, rows, &mut unreadable)?;
             if rows.is_empty() {
                 continue;
             }
@@ -196,17 +199,24 @@ impl<'a> Batch<'a> {
                 valid[*row] = true;
             }
         }
+        unreadable.warn(self.function, present.len(), Some(model.name()));
         Ok((values, valid.into()))
     }
 
     /// Reads rows as (N, H, W, C): all of them, or those that can be read under `wae.on_error = null`.
-    fn read(&self, column: &ImageColumn, model: &LoadedModel, rows: &[usize]) -> Result<(Vec<usize>, Vec<f32>)> {
+    fn read(
+        &self,
+        column: &ImageColumn,
+        model: &LoadedModel,
+        rows: &[usize],
+        unreadable: &mut Unreadable,
+    ) -> Result<(Vec<usize>, Vec<f32>)> {
         let (config, limits) = (model.wae().config(), self.options.limits());
         let read = |rows: &[usize]| column.read(rows, config.image(), config.preprocess(), &limits);
         match read(rows) {
             Ok(pixels) => return Ok((rows.to_vec(), pixels)),
             Err(e) if self.forgives(&e) => {}
-            Err(e) => return Err(self.image_error(&e, model)),
+            Err(e) => return Err(self.image_error(&e, column, model)),
         }
         let (mut readable, mut pixels) = (Vec::new(), Vec::new());
         for &row in rows {
@@ -215,25 +225,58 @@ impl<'a> Batch<'a> {
                     readable.push(row);
                     pixels.extend(image);
                 }
-                Err(e) if self.forgives(&e) => log::warn!("{}: {e}; the result is NULL", self.function),
-                Err(e) => return Err(self.image_error(&e, model)),
+                Err(e) if self.forgives(&e) => unreadable.push(row, self.reason(&e, row, column, model)),
+                Err(e) => return Err(self.image_error(&e, column, model)),
             }
         }
         Ok((readable, pixels))
     }
 
-    fn image_error(&self, error: &Error, model: &LoadedModel) -> DataFusionError {
-        let (function, name) = (self.function, model.name());
+    /// Computes each row's image by itself, in parallel. NULL rows, and those that cannot be read under
+    /// `wae.on_error = null`, give `None`.
+    pub(crate) fn map_rows<T: Send>(
+        &self,
+        column: &ImageColumn,
+        compute: impl Fn(usize) -> wae_core::Result<T> + Sync,
+    ) -> Result<Vec<Option<T>>> {
+        let rows = (0..column.len()).into_par_iter();
+        let rows: Vec<_> = rows.map(|row| (!column.is_null(row)).then(|| compute(row))).collect();
+        let images = rows.iter().flatten().count();
+        let mut unreadable = Unreadable::default();
+        // In order, so that of several errors the first row's is reported, not the first found.
+        let values = rows.into_iter().enumerate().map(|(row, computed)| match computed.transpose() {
+            Ok(value) => Ok(value),
+            Err(e) if self.forgives(&e) => {
+                unreadable.push(row, e);
+                Ok(None)
+            }
+            Err(e) => Err(row_error(self.function, row, e)),
+        });
+        let values = values.collect::<Result<Vec<_>>>()?;
+        unreadable.warn(self.function, images, None);
+        Ok(values)
+    }
+
+    fn image_error(&self, error: &Error, column: &ImageColumn, model: &LoadedModel) -> DataFusionError {
         match error {
-            Error::Row { row, source } => match source.as_ref() {
-                Error::Shape { expected, got } => {
-                    exec_datafusion_err!(
-                        "{function}: row {row}: image has shape {got}, model '{name}' takes {expected}"
-                    )
-                }
-                _ => exec_error(function, error),
-            },
-            _ => exec_error(function, error),
+            Error::Row { row, .. } => row_error(self.function, *row, self.reason(error, *row, column, model)),
+            _ => exec_error(self.function, error),
+        }
+    }
+
+    /// What is wrong with a row's image, without the row.
+    fn reason(&self, error: &Error, row: usize, column: &ImageColumn, model: &LoadedModel) -> String {
+        match error {
+            Error::Row { source, .. } => self.reason(source, row, column, model),
+            Error::Shape { expected, got } => {
+                let own = match model.wae().config().preprocess() {
+                    // The channels were made to fit before the shape was checked: the image itself may have others.
+                    None => column.image(row, None, &self.options.limits()).map_or(*got, |image| image.shape()),
+                    Some(_) => *got,
+                };
+                shape_mismatch(own, model.name(), *expected)
+            }
+            error => error.to_string(),
         }
     }
 }
@@ -250,40 +293,4 @@ pub(crate) fn constant(function: &str, parameter: &str, array: &ArrayRef) -> Res
         }
     }
     Ok(first)
-}
-
-/// The field of an image tensor of UInt8, (H, W, C).
-pub(crate) fn image_field(name: &str, shape: ImageShape) -> Field {
-    let dims = [("H", shape.height()), ("W", shape.width()), ("C", shape.channels())];
-    tensor_field(name, DataType::UInt8, &dims, true)
-}
-
-/// The field of images whose shape a prepared parameter will tell: a list without a shape, which any check lets pass.
-pub(crate) fn unknown_image_field(name: &str) -> Field {
-    let item = Field::new_list_field(DataType::UInt8, true);
-    Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)
-}
-
-/// A column of lists of one length, as the field says.
-pub(crate) fn fixed_size_list(field: &Field, values: ArrayRef, nulls: NullBuffer) -> Result<ArrayRef> {
-    let DataType::FixedSizeList(item, length) = field.data_type() else {
-        return exec_err!("a list of one length expected, got {}", field.data_type());
-    };
-    Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *length, values, Some(nulls))?))
-}
-
-/// Values in [0, 1] as bytes: round(255·v).
-pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
-    // The cast saturates, so that rounding errors beyond the range stay in it.
-    values.iter().map(|v| (v * 255.0).round() as u8).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_rounded_and_stay_in_range() {
-        assert_eq!(to_bytes(&[0.0, 0.5, 1.0, 1.001, -0.1, 1.0 / 255.0]), [0, 128, 255, 255, 0, 1]);
-    }
 }

@@ -1,7 +1,9 @@
 //! The engine's errors as DataFusion's, with the function's name put before each.
 
+use std::fmt::{self, Display, Formatter};
+
 use datafusion::common::DataFusionError;
-use wae_core::Error;
+use wae_core::{Error, ImageShape};
 
 /// An error of planning: a wrong type, option or configuration.
 pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
@@ -10,5 +12,85 @@ pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
 
 /// An error of execution: bad data, a file that cannot be used.
 pub(crate) fn exec_error(function: &str, error: &Error) -> DataFusionError {
-    datafusion::common::exec_datafusion_err!("{function}: {error}")
+    match error {
+        Error::Row { row, source } => row_error(function, *row, source),
+        error => datafusion::common::exec_datafusion_err!("{function}: {error}"),
+    }
+}
+
+/// An error of execution in one row of a batch.
+pub(crate) fn row_error(function: &str, row: usize, reason: impl Display) -> DataFusionError {
+    datafusion::common::exec_datafusion_err!("{function}: row {row} of the batch: {reason}")
+}
+
+/// An image of another shape than the model's.
+pub(crate) fn shape_mismatch(got: ImageShape, model: &str, expected: ImageShape) -> String {
+    format!("image has shape {got}, model '{model}' takes {expected}")
+}
+
+/// Images of a batch that gave NULL because they could not be read, for one warning a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Unreadable {
+    count: usize,
+    first: Option<(usize, String)>,
+}
+
+impl Unreadable {
+    /// Counts an image; rows come in order.
+    pub(crate) fn push(&mut self, row: usize, reason: impl Display) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| (row, reason.to_string()));
+    }
+
+    /// Logs what was counted, if anything: of how many `images`, and for which model if the function takes one.
+    pub(crate) fn warn(&self, function: &str, images: usize, model: Option<&str>) {
+        if self.count > 0 {
+            log::warn!("{function}: {}", Warning { unreadable: self, images, model });
+        }
+    }
+}
+
+struct Warning<'a> {
+    unreadable: &'a Unreadable,
+    images: usize,
+    model: Option<&'a str>,
+}
+
+impl Display for Warning<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} images could not be read", self.unreadable.count, self.images)?;
+        if let Some(model) = self.model {
+            write!(f, " for model '{model}'")?;
+        }
+        write!(f, " and are NULL")?;
+        match &self.unreadable.first {
+            Some((row, reason)) => write!(f, "; the first: row {row} of the batch: {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_counts_and_tells_the_first() {
+        let mut unreadable = Unreadable::default();
+        unreadable.push(2, shape_mismatch(ImageShape::new(64, 64, 3), "clothes", ImageShape::new(28, 28, 1)));
+        unreadable.push(5, "no PNG");
+        let text = |model| Warning { unreadable: &unreadable, images: 7, model }.to_string();
+        assert_eq!(
+            text(Some("clothes")),
+            "2 of 7 images could not be read for model 'clothes' and are NULL; the first: row 2 of the batch: image \
+             has shape [64, 64, 3], model 'clothes' takes [28, 28, 1]"
+        );
+        assert!(text(None).starts_with("2 of 7 images could not be read and are NULL; the first: row 2"));
+    }
+
+    #[test]
+    fn an_error_names_the_row_once() {
+        let error = exec_error("f", &Error::Data("no PNG".to_owned()).in_row(3)).strip_backtrace();
+        assert_eq!(error, "Execution error: f: row 3 of the batch: no PNG");
+    }
 }

@@ -1,10 +1,10 @@
 //! What every scalar function over a model has in common: finding the model, pinning its version, checking arguments.
 //!
 //! # Which version of a model a query uses
-//! Planning reads the model for the result's type. The optimiser's simplification then replaces the call by one that holds
-//! the model itself (`ModelFunction::pinned`), so that every row is computed by one file, even if it is replaced or
-//! removed while the query runs. A call that was never simplified, such as one that another node decoded by name, reads
-//! the model when it is invoked, and fails if the result's type is no longer the planned one.
+//! Planning reads the model for the result's type. The optimiser's simplification then replaces the call by one that
+//! holds the model itself (`ModelFunction::pinned`), so that every row is computed by one file, even if it is replaced
+//! or removed while the query runs. A call that was never simplified, such as one that another node decoded by name,
+//! reads the model when it is invoked, and fails if the result's type is no longer the planned one.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
@@ -31,8 +31,8 @@ pub(crate) const SECTION: DocSection =
     DocSection { include: true, label: "Wasserstein auto-encoder functions", description: None };
 
 /// The description of the argument that holds an image.
-pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested lists, of the height, width and channels \
-     that the model takes; of any size where it was trained with `size`.";
+pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested \
+     lists, of the height, width and channels that the model takes; of any size where it was trained with `size`.";
 
 /// The description of the argument that names a model.
 pub(crate) const MODEL_ARGUMENT: &str =
@@ -44,11 +44,14 @@ pub(crate) trait ModelKernel: Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// The parameters in order; those after the first may be left out.
     const PARAMETERS: &'static [&'static str];
-    /// Which of the parameters names the model.
-    const MODEL: usize = 1;
 
     /// The reference page.
     fn documentation() -> &'static Documentation;
+
+    /// Which of a call's arguments names the model; they may be fewer. `is_text` tells whether one is a string.
+    fn model_position(_arguments: usize, _is_text: impl Fn(usize) -> bool) -> usize {
+        1
+    }
 
     /// The types that arguments are cast to; most functions take them as they are.
     fn coerce(types: &[DataType]) -> Vec<DataType> {
@@ -84,7 +87,8 @@ impl<K: ModelKernel> ModelFunction<K> {
         if let Some(model) = &self.pinned {
             return Ok(Some(Arc::clone(model)));
         }
-        let name = match (args.arg_fields.get(K::MODEL), args.scalar_arguments.get(K::MODEL).copied().flatten()) {
+        let position = model_position::<K>(args.arg_fields);
+        let name = match (args.arg_fields.get(position), args.scalar_arguments.get(position).copied().flatten()) {
             (None, _) => default_model(K::NAME, &self.options)?,
             (Some(_), Some(value)) => literal_model(K::NAME, value)?,
             (Some(field), None) if is_placeholder(field) => return Ok(None),
@@ -101,7 +105,7 @@ impl<K: ModelKernel> ModelFunction<K> {
 
     /// The model of a call that is not pinned: by its argument's value.
     fn invoked_model(&self, args: &ScalarFunctionArgs, options: &WaeOptions) -> Result<Arc<LoadedModel>> {
-        let model = match args.args.get(K::MODEL) {
+        let model = match args.args.get(model_position::<K>(&args.arg_fields)) {
             None => models::load(K::NAME, default_model(K::NAME, options)?, options)?,
             Some(ColumnarValue::Scalar(value)) => models::load(K::NAME, literal_model(K::NAME, value)?, options)?,
             // Functions called through the C interface get every argument as an array.
@@ -149,7 +153,8 @@ impl<K: ModelKernel> ScalarUDFImpl for ModelFunction<K> {
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let options = WaeOptions::of(info.config_options());
-        let name = match args.get(K::MODEL) {
+        let is_text = |i: usize| matches!(&args[i], Expr::Literal(value, _) if value.data_type().is_string());
+        let name = match args.get(K::model_position(args.len(), is_text)) {
             _ if self.pinned.is_some() => return Ok(ExprSimplifyResult::Original(args)),
             None => default_model(K::NAME, &options)?,
             Some(Expr::Literal(value, _)) => literal_model(K::NAME, value)?,
@@ -167,7 +172,7 @@ impl<K: ModelKernel> ScalarUDFImpl for ModelFunction<K> {
             Some(model) => Arc::clone(model),
             None => self.invoked_model(&args, &options)?,
         };
-        let batch = Batch::try_new(K::NAME, &args, options, Some(&model))?;
+        let batch = Batch::new(K::NAME, &args, options, Some(&model));
         batch.finish(K::run(&batch)?)
     }
 
@@ -198,6 +203,10 @@ impl<K: ModelKernel> Hash for ModelFunction<K> {
         self.options.hash(state);
         self.pinned.as_ref().map(|m| m.sha256()).hash(state);
     }
+}
+
+fn model_position<K: ModelKernel>(fields: &[FieldRef]) -> usize {
+    K::model_position(fields.len(), |i| fields[i].data_type().is_string())
 }
 
 /// A signature whose types the function checks itself, with names for its arguments.

@@ -1,7 +1,7 @@
 //! `image_decode(bytes [, height, width, channels])`: encoded bytes as an image tensor.
 //!
-//! With a height, width and channels it is an `arrow.fixed_shape_tensor`, and images of another size are resized; without,
-//! each image keeps its own shape, in an `arrow.variable_shape_tensor`.
+//! With a height, width and channels it is an `arrow.fixed_shape_tensor`, and images of another size are resized;
+//! without, each image keeps its own shape, in an `arrow.variable_shape_tensor`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -16,8 +16,8 @@ use datafusion::logical_expr::{
 use wae_core::image::{Limits, resize};
 use wae_core::{Error, ImageColumn, ImageShape};
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, unknown_image_field};
-use crate::error::exec_error;
+use crate::args::{Batch, PlannedArgs};
+use crate::columns::{buffer, check_offsets, fixed_size_list, image_field, unknown_image_field};
 use crate::function::{SECTION, is_placeholder, signature};
 use crate::options::WaeOptions;
 
@@ -75,14 +75,14 @@ impl ScalarUDFImpl for ImageDecode {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let options = WaeOptions::of(&args.config_options);
         let limits = options.limits();
-        let batch = Batch::try_new(NAME, &args, options, None)?;
+        let batch = Batch::new(NAME, &args, options, None);
         let Some(column) = batch.images(None)? else { return batch.finish(batch.nulls()) };
         let mut target = None;
         if args.args.len() == PARAMETERS.len() {
             let side = |i: usize, max: i64| dimension(PARAMETERS[i], batch.scalar(i, PARAMETERS[i])?.as_ref(), max);
             target = Some(ImageShape::new(side(1, MAX_SIDE)?, side(2, MAX_SIDE)?, side(3, MAX_CHANNELS)?));
         }
-        let images = decode(&batch, &column, target, &limits)?;
+        let images = batch.map_rows(&column, |row| decode_row(&column, row, target, &limits))?;
         batch.finish(match target {
             Some(shape) => fixed(batch.return_field(), shape, &images)?,
             None => variable(&images)?,
@@ -111,30 +111,7 @@ fn dimension(parameter: &str, value: Option<&ScalarValue>, max: i64) -> Result<u
 /// A shape and the bytes of its pixels, (H, W, C).
 type Decoded = (ImageShape, Vec<u8>);
 
-/// Decodes each row, and resizes it where a shape is asked for; NULL stays NULL.
-fn decode(
-    batch: &Batch<'_>,
-    column: &ImageColumn,
-    target: Option<ImageShape>,
-    limits: &Limits,
-) -> Result<Vec<Option<Decoded>>> {
-    use rayon::prelude::*;
-
-    let decode = |row: usize| match decode_row(column, row, target, limits).map_err(|e| in_row(e, row)) {
-        Ok(image) => Ok(Some(image)),
-        Err(e) if batch.forgives(&e) => Ok(None),
-        Err(e) => Err(exec_error(NAME, &e)),
-    };
-    let rows = (0..column.len()).into_par_iter();
-    let rows: Vec<_> = rows.map(|row| if column.is_null(row) { Ok(None) } else { decode(row) }).collect();
-    // Of several errors the first row's is reported, not the first found.
-    rows.into_iter().collect()
-}
-
-fn in_row(error: Error, row: usize) -> Error {
-    if matches!(error, Error::Row { .. }) { error } else { error.in_row(row) }
-}
-
+/// Decodes one row, and resizes it where a shape is asked for.
 fn decode_row(
     column: &ImageColumn,
     row: usize,
@@ -161,7 +138,7 @@ fn fixed(field: &Field, shape: ImageShape, images: &[Option<Decoded>]) -> Result
     if *length as usize != shape.len() {
         return exec_err!("{NAME}: images of shape {shape} do not fit the planned type {}", field.data_type());
     }
-    let mut values = vec![0; images.len() * shape.len()]; // (N, H, W, C)
+    let mut values = buffer(NAME, images.len(), shape.len())?; // (N, H, W, C)
     for (slot, image) in values.chunks_exact_mut(shape.len()).zip(images) {
         if let Some((_, pixels)) = image {
             slot.copy_from_slice(pixels);
@@ -173,17 +150,18 @@ fn fixed(field: &Field, shape: ImageShape, images: &[Option<Decoded>]) -> Result
 /// Images of any shapes, as an `arrow.variable_shape_tensor`.
 fn variable(images: &[Option<Decoded>]) -> Result<ArrayRef> {
     let length = |image: &Option<Decoded>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
-    if images.iter().map(length).sum::<usize>() > i32::MAX as usize {
-        return exec_err!("{NAME}: a batch of images above 2 GiB, expected a smaller datafusion.execution.batch_size");
-    }
+    check_offsets(NAME, images.iter().map(length).sum())?;
     let offsets = OffsetBuffer::from_lengths(images.iter().map(length));
+    let nulls = nulls(images);
     let pixels: Vec<u8> = images.iter().flatten().flat_map(|(_, pixels)| pixels).copied().collect();
     let sides = |s: ImageShape| [s.height() as i32, s.width() as i32, s.channels() as i32];
     let shapes: Vec<i32> = images.iter().flat_map(|i| i.as_ref().map_or([0; 3], |(s, _)| sides(*s))).collect();
-    let data = ListArray::try_new(item(DataType::UInt8), offsets, Arc::new(UInt8Array::from(pixels)), None)?;
-    let shape = FixedSizeListArray::try_new(item(DataType::Int32), 3, Arc::new(Int32Array::from(shapes)), None)?;
+    let data =
+        ListArray::try_new(item(DataType::UInt8), offsets, Arc::new(UInt8Array::from(pixels)), Some(nulls.clone()))?;
+    let shapes = Arc::new(Int32Array::from(shapes));
+    let shape = FixedSizeListArray::try_new(item(DataType::Int32), 3, shapes, Some(nulls.clone()))?;
     let columns: Vec<ArrayRef> = vec![Arc::new(data), Arc::new(shape)];
-    Ok(Arc::new(StructArray::try_new(variable_fields(), columns, Some(nulls(images)))?))
+    Ok(Arc::new(StructArray::try_new(variable_fields(), columns, Some(nulls))?))
 }
 
 fn nulls<T>(images: &[Option<T>]) -> NullBuffer {
@@ -194,10 +172,11 @@ fn item(data_type: DataType) -> FieldRef {
     Arc::new(Field::new_list_field(data_type, true))
 }
 
+/// Nullable, since a field taken out of a struct (`image['shape']`) does not know that the struct was NULL.
 fn variable_fields() -> Fields {
     Fields::from(vec![
-        Field::new("data", DataType::List(item(DataType::UInt8)), false),
-        Field::new("shape", DataType::FixedSizeList(item(DataType::Int32), 3), false),
+        Field::new("data", DataType::List(item(DataType::UInt8)), true),
+        Field::new("shape", DataType::FixedSizeList(item(DataType::Int32), 3), true),
     ])
 }
 
@@ -213,8 +192,8 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     Documentation::builder(
         SECTION,
         "Decodes PNG, JPEG, WebP, BMP, GIF (first frame) or TIFF into an image tensor of UInt8, height x width x \
-         channels. With a height, width and channels, images are converted and resized to them; without, each keeps its \
-         own shape.",
+         channels. With a height, width and channels, images are converted and resized to them; without, each keeps \
+         its own shape.",
         "image_decode(bytes [, height, width, channels])",
     )
     .with_sql_example("SELECT image_decode(bytes, 64, 64, 3) AS image FROM read_images('photos/*.jpg');")

@@ -8,11 +8,10 @@ use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
-use rayon::prelude::*;
-use wae_core::{Error, image::encode};
+use wae_core::image::encode;
 
 use crate::args::{Batch, PlannedArgs};
-use crate::error::exec_error;
+use crate::columns::check_offsets;
 use crate::function::{SECTION, is_placeholder, signature};
 use crate::options::WaeOptions;
 
@@ -57,7 +56,7 @@ impl ScalarUDFImpl for ImageEncode {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let batch = Batch::try_new(NAME, &args, WaeOptions::of(&args.config_options), None)?;
+        let batch = Batch::new(NAME, &args, WaeOptions::of(&args.config_options), None);
         let format = batch.scalar(1, "format")?;
         let format = format.as_ref().and_then(|f| f.try_as_str().flatten()).unwrap_or(DEFAULT_FORMAT);
         check_format(format)?;
@@ -79,21 +78,10 @@ fn check_format(format: &str) -> Result<()> {
 fn encode_rows(batch: &Batch<'_>, format: &str) -> Result<ArrayRef> {
     let limits = batch.options().limits();
     let Some(column) = batch.images(None)? else { return Ok(batch.nulls()) };
-    let encode_row = |row: usize| {
-        if column.is_null(row) {
-            return Ok(None);
-        }
-        match column.image(row, None, &limits).and_then(|image| encode(&image, format)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if batch.forgives(&e) => Ok(None),
-            Err(e @ Error::Row { .. }) => Err(exec_error(NAME, &e)),
-            Err(e) => Err(exec_error(NAME, &e.in_row(row))),
-        }
-    };
-    let rows: Vec<Result<Option<Vec<u8>>>> = (0..column.len()).into_par_iter().map(encode_row).collect();
-    // Of several errors the first row's is reported, not the first found.
-    let rows = rows.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(Arc::new(BinaryArray::from_iter(rows)))
+    let encoded =
+        batch.map_rows(&column, |row| column.image(row, None, &limits).and_then(|image| encode(&image, format)))?;
+    check_offsets(NAME, encoded.iter().flatten().map(Vec::len).sum())?;
+    Ok(Arc::new(BinaryArray::from_iter(encoded)))
 }
 
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {

@@ -55,12 +55,13 @@
 //! | table function | rows |
 //! |---|---|
 //! | `wae_train(source, model => '...', options...)` | one an epoch |
-//! | `wae_history(model)` | the same, of a model that was trained or is being trained |
+//! | `wae_history([model])` | the same, of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
 //! | `read_images(glob)` | files, with their bytes |
 
 mod args;
+mod columns;
 mod error;
 mod function;
 mod image_decode;
@@ -96,11 +97,11 @@ pub use crate::train::WaeTrainExec;
 /// Registers everything with a context: the options `wae.*`, the scalar and table functions, and the planner that gives
 /// table functions named arguments.
 ///
-/// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off every
-/// column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the physical
-/// plan of a UNION but not into the logical one, which DataFusion then takes for an error of its planner under an
-/// aggregate; so `datafusion.execution.skip_physical_aggregate_schema_check = true` is set too. Options of the plugin that
-/// the context has already are kept.
+/// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
+/// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the
+/// physical plan of a UNION but not into the logical one, which DataFusion then takes for an error of its planner under
+/// an aggregate; so `datafusion.execution.skip_physical_aggregate_schema_check = true` is set too. Options of the
+/// plugin that the context has already are kept.
 ///
 /// # Errors
 /// Those of DataFusion's registration.

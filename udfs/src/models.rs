@@ -1,8 +1,8 @@
 //! The model store: models by name, and a cache of those in memory.
 //!
 //! A model `m` is the file `<wae.model_dir>/m.safetensors`. One cache serves the whole process: sessions that name the
-//! same file share one copy of it, and a file that was replaced is read again. Whoever holds an [`Arc<LoadedModel>`] keeps
-//! that version, whatever becomes of the file or of the cache.
+//! same file share one copy of it, and a file that was replaced is read again. Whoever holds an [`Arc<LoadedModel>`]
+//! keeps that version, whatever becomes of the file or of the cache.
 
 pub(crate) mod running;
 
@@ -51,8 +51,8 @@ impl LoadedModel {
 /// The model of one name, from the cache or from its file.
 ///
 /// # Errors
-/// A plan error for a bad name or a missing model, naming those that exist; an execution error for a file that cannot be
-/// read or holds no model.
+/// A plan error for a bad name or a missing model, naming those that exist; an execution error for a file that cannot
+/// be read or holds no model.
 pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<Arc<LoadedModel>> {
     let path = existing_path(function, name, &options.model_dir())?;
     let canonical =
@@ -169,8 +169,8 @@ fn inode(_: &Metadata) -> u64 {
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 
-/// Models by canonical path and precision. `entries` is locked for look-ups only; reading a file locks that file's entry alone, so that
-/// concurrent users of one model share one load and users of another do not wait.
+/// Models by canonical path and precision. `entries` is locked for look-ups only; reading a file locks that file's
+/// entry alone, so that concurrent users of one model share one load and users of another do not wait.
 #[derive(Debug, Default)]
 struct Cache {
     entries: Mutex<HashMap<(PathBuf, Precision), Arc<Entry>>>,

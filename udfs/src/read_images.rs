@@ -18,6 +18,8 @@ use crate::table_function::{Call, TableDocumentation, TableFunction};
 const BATCH_ROWS: usize = 256;
 /// Bytes of a batch, beyond which it gets no further file.
 const BATCH_BYTES: usize = 16 << 20;
+/// Bytes of a file, at most: with those of its batch, as many as a column of Binary holds.
+const MAX_FILE_BYTES: usize = i32::MAX as usize - BATCH_BYTES;
 
 /// The table function.
 pub(crate) const READ_IMAGES: TableFunction = TableFunction {
@@ -27,9 +29,11 @@ pub(crate) const READ_IMAGES: TableFunction = TableFunction {
     plan,
     documentation: TableDocumentation {
         syntax: "read_images(glob)",
-        description: "The files that a pattern matches, sorted by path: path, bytes, modified. The bytes are not decoded. Local files only.",
+        description: "The files that a pattern matches, sorted by path: path, bytes, modified. The bytes are not \
+         decoded. Local files only.",
         arguments: &[("glob", "A pattern such as `'photos/*.png'`; `**` stands for any depth of folders.")],
-        example: "SELECT path, wae_reconstruction_cost(bytes, 'fashion') AS cost FROM read_images('photos/*.png') ORDER BY cost DESC;",
+        example: "SELECT path, wae_reconstruction_cost(bytes, 'fashion') AS cost FROM read_images('photos/*.png') \
+         ORDER BY cost DESC;",
     },
 };
 
@@ -101,7 +105,7 @@ struct File {
 
 /// Reads a file; one that cannot be read, or is too large, is an error or NULL as `wae.on_error` says.
 fn read_file(path: &Path, options: &WaeOptions) -> Result<File> {
-    let (function, max) = (READ_IMAGES.name, options.limits().max_image_bytes);
+    let (function, max) = (READ_IMAGES.name, options.limits().max_image_bytes.min(MAX_FILE_BYTES));
     let name = path.display().to_string();
     let read = || {
         let metadata = fs::metadata(path).map_err(|e| exec_datafusion_err!("{function}: {name}: {e}"))?;
@@ -114,7 +118,10 @@ fn read_file(path: &Path, options: &WaeOptions) -> Result<File> {
     };
     match read() {
         Ok((bytes, modified)) => Ok(File { path: name.clone(), bytes: Some(bytes), modified }),
-        Err(_) if options.on_error() == OnError::Null => Ok(File { path: name.clone(), bytes: None, modified: None }),
+        Err(e) if options.on_error() == OnError::Null => {
+            log::warn!("{}; its bytes are NULL", e.strip_backtrace());
+            Ok(File { path: name.clone(), bytes: None, modified: None })
+        }
         Err(e) => Err(e),
     }
 }

@@ -1,7 +1,7 @@
 //! Table functions with named arguments.
 //!
-//! DataFusion's own table functions take positional arguments only. A [`RelationPlanner`] sees the call as it was written,
-//! names included; hosts that lack one still have the positional form. Both end in the same [`Call`].
+//! DataFusion's own table functions take positional arguments only. A [`RelationPlanner`] sees the call as it was
+//! written, names included; hosts that lack one still have the positional form. Both end in the same [`Call`].
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -173,9 +173,11 @@ impl RelationPlanner for WaeRelationPlanner {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let mut given = Vec::with_capacity(args.args.len());
-        for arg in &args.args {
+        for (position, arg) in args.args.iter().enumerate() {
             let (name, expr) = name_and_value(function.name, arg)?;
-            given.push((name, plan_argument(function.name, expr, context)?));
+            let parameter = name.as_deref().or(function.parameters.get(position).copied()).unwrap_or("an argument");
+            let argument = plan_argument(function.name, parameter, expr, context)?;
+            given.push((name, argument));
         }
         let call = Call::try_new(function, given, context.context_provider().options())?;
         let provider = provider_as_source((function.plan)(call)?);
@@ -196,7 +198,16 @@ fn name_and_value<'a>(function: &str, arg: &'a FunctionArg) -> Result<(Option<St
     }
 }
 
-fn plan_argument(function: &str, expr: &ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<Argument> {
+fn plan_argument(
+    function: &str,
+    parameter: &str,
+    expr: &ast::Expr,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Argument> {
+    if let ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) = expr {
+        let name = expr.to_string().replace('"', "");
+        return plan_err!("{function}: {parameter} must be a literal; did you mean '{name}'?");
+    }
     if let ast::Expr::Subquery(query) = expr {
         let derived = TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None };
         return context.plan(derived).map(Argument::Plan);

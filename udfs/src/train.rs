@@ -20,9 +20,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use serde_json::Value;
 use wae_core::TrainOptions;
-use wae_core::image::ImageType;
 
 pub use self::exec::WaeTrainExec;
+use crate::columns::image_type;
 use crate::error::plan_error;
 use crate::models;
 use crate::options::WaeOptions;
@@ -38,19 +38,22 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
     plan,
     documentation: TableDocumentation {
         syntax: "wae_train(source, model => '...' [, option => value, ...])",
-        description: "Trains a model on a column of images and writes it to `wae.model_dir` when the last epoch is done. A row an epoch, sent \
-         as the epoch ends: epoch, loss, reconstruction_cost, divergence, holdout_reconstruction_cost, holdout_divergence, \
-         learning_rate, images, skipped, images_per_second, seconds. A query that is dropped or stops earlier, such as one \
-         with a LIMIT below the number of epochs, saves nothing.",
+        description: "Trains a model on a column of images and writes it to `wae.model_dir` when the last epoch is \
+         done. A row an epoch, sent as the epoch ends: epoch, loss, reconstruction_cost, divergence, \
+         holdout_reconstruction_cost, holdout_divergence, learning_rate, images, skipped, images_per_second, seconds. \
+         A query that is dropped or stops earlier, such as one with a LIMIT below the number of epochs, saves \
+         nothing.",
         arguments: &[
             ("source", "A subquery with one column of images, or a table's or file's name as a string."),
             ("model", "The name that the model gets: letters, digits, `_`, `.` and `-`."),
             (
                 "options",
-                "The options as a JSON object, for the positional form, as in `wae_train(source, 'fashion', '{\"epochs\": 20}')`.",
+                "The options as a JSON object, for the positional form, as in `wae_train(source, 'fashion', \
+                 '{\"epochs\": 20}')`.",
             ),
         ],
-        example: "SELECT epoch, loss FROM wae_train((SELECT image FROM 'images.parquet'), model => 'fashion', epochs => 20);",
+        example: "SELECT epoch, loss FROM wae_train((SELECT image FROM 'images.parquet'), model => 'fashion', \
+         epochs => 20);",
     },
 };
 
@@ -156,11 +159,11 @@ fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
 
 /// The one column of images of a source; its other columns, such as labels, are left alone.
 fn image_column(schema: &DFSchema) -> Result<Expr> {
-    let images: Vec<_> = schema.iter().filter(|(_, field)| ImageType::try_new(field).is_ok()).collect();
+    let images: Vec<_> = schema.iter().filter(|(_, field)| image_type(field).is_ok()).collect();
     match (images.as_slice(), schema.fields().as_ref()) {
         ([image], _) => Ok(Expr::Column(Column::from(*image))),
-        ([], [field]) => match ImageType::try_new(field) {
-            Err(e) => plan_err!("{NAME}: source column '{}': {e}", field.name()),
+        ([], [field]) => match image_type(field) {
+            Err(message) => plan_err!("{NAME}: source column '{}': {message}", field.name()),
             Ok(_) => plan_err!("{NAME}: source must have one column of images"),
         },
         (images, _) => {

@@ -7,8 +7,9 @@ use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list, image_field, to_bytes, unknown_image_field};
-use crate::error::exec_error;
+use crate::args::{Batch, PlannedArgs};
+use crate::columns::{buffer, fixed_size_list, image_field, to_bytes, unknown_image_field};
+use crate::error::{exec_error, row_error};
 use crate::function::{MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
@@ -30,9 +31,20 @@ impl ModelKernel for WaeDecode {
         &DOCUMENTATION
     }
 
+    /// Lists of other numbers, such as `[1, 0, 2]`, become lists of Float32.
+    fn coerce(types: &[DataType]) -> Vec<DataType> {
+        let mut types = types.to_vec();
+        if let Some(DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item)) =
+            types.first_mut()
+            && (item.data_type().is_null() || item.data_type().is_numeric() && !item.data_type().is_floating())
+        {
+            *item = Arc::new(item.as_ref().clone().with_data_type(DataType::Float32));
+        }
+        types
+    }
+
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         let (expected, name) = (model.wae().config().latent_dim(), model.name());
-        let refuse = |got: &DataType| plan_err!("wae_decode: latent must be a list of floats, got {got}");
         match args.field(0).map(Field::data_type) {
             None | Some(DataType::Null) => Ok(()),
             Some(DataType::FixedSizeList(item, length)) if item.data_type().is_floating() => {
@@ -42,7 +54,7 @@ impl ModelKernel for WaeDecode {
                 plan_err!("wae_decode: latent code has {length} values, model '{name}' takes {expected}")
             }
             Some(DataType::List(item) | DataType::LargeList(item)) if item.data_type().is_floating() => Ok(()),
-            Some(got) => refuse(got),
+            Some(got) => plan_err!("wae_decode: latent must be a list of {expected} numbers, got {got}"),
         }
     }
 
@@ -56,7 +68,7 @@ impl ModelKernel for WaeDecode {
             return Ok(batch.nulls());
         }
         let width = wae.config().image().len();
-        let mut pixels = vec![0; batch.rows() * width];
+        let mut pixels = buffer(Self::NAME, batch.rows(), width)?;
         let valid: Vec<bool> = (0..column.len()).map(|row| column.is_valid(row)).collect();
         let present: Vec<usize> = (0..column.len()).filter(|row| valid[*row]).collect();
         for rows in present.chunks(batch.options().batch_size()) {
@@ -79,18 +91,20 @@ fn read_code(batch: &Batch<'_>, column: &ArrayRef, row: usize) -> Result<Vec<f32
         DataType::FixedSizeList(..) => column.as_fixed_size_list().value(row),
         DataType::List(_) => column.as_list::<i32>().value(row),
         DataType::LargeList(_) => column.as_list::<i64>().value(row),
-        other => return exec_err!("wae_decode: latent must be a list of floats, got {other}"),
+        other => return exec_err!("wae_decode: latent must be a list of numbers, got {other}"),
     };
     let model = batch.model()?;
     let (expected, name) = (model.wae().config().latent_dim(), model.name());
     if items.len() != expected {
         let got = items.len();
-        return exec_err!("wae_decode: row {row}: latent code has {got} values, model '{name}' takes {expected}");
+        let reason = format!("latent code has {got} values, model '{name}' takes {expected}");
+        return Err(row_error("wae_decode", row, reason));
     }
     let items = arrow::compute::cast(&items, &DataType::Float32)?;
     let values = items.as_primitive::<Float32Type>();
     if values.null_count() > 0 || values.values().iter().any(|v| !v.is_finite()) {
-        return exec_err!("wae_decode: row {row}: latent code must hold finite numbers, got NULL, NaN or an infinity");
+        let reason = "latent code must hold finite numbers, got NULL, NaN or an infinity";
+        return Err(row_error("wae_decode", row, reason));
     }
     Ok(values.values().to_vec())
 }
@@ -109,7 +123,7 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     .with_sql_example("SELECT image_encode(wae_decode(wae_encode(image), 'fashion')) AS png FROM 'images.parquet';")
     .with_argument(
         "latent",
-        "The latent code: a FixedSizeList, List or LargeList of floats, as many as the model's latent dimension.",
+        "The latent code: a FixedSizeList, List or LargeList of numbers, as many as the model's latent dimension.",
     )
     .with_argument("model", MODEL_ARGUMENT)
     .with_related_udf("wae_encode")

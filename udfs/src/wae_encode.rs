@@ -7,7 +7,8 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list};
+use crate::args::{Batch, PlannedArgs};
+use crate::columns::fixed_size_list;
 use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
@@ -44,8 +45,8 @@ impl ModelKernel for WaeEncode {
     }
 }
 
-/// The field of a column of latent codes: its items are nullable, since array functions such as `array_normalize` take no
-/// others.
+/// The field of a column of latent codes: its items are nullable, since array functions such as `array_normalize` take
+/// no others.
 pub(crate) fn code_field(name: &str, model: Option<&LoadedModel>) -> Field {
     let width = model.map_or(0, |m| m.wae().config().latent_dim());
     let item = Field::new_list_field(DataType::Float32, true);

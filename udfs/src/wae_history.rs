@@ -19,7 +19,8 @@ pub(crate) const WAE_HISTORY: TableFunction = TableFunction {
     plan,
     documentation: TableDocumentation {
         syntax: "wae_history([model])",
-        description: "The epochs of a model's training, with the columns of `wae_train`; while it trains, those so far.",
+        description: "The epochs of a model's training, with the columns of `wae_train`; while it trains, those so \
+         far.",
         arguments: &[("model", "The model's name. Left out, it is the session's `wae.model`.")],
         example: "SELECT epoch, holdout_reconstruction_cost FROM wae_history('fashion') ORDER BY epoch;",
     },

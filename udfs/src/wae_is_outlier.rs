@@ -4,10 +4,11 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Field, Float64Type};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
+use crate::error::row_error;
 use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
@@ -29,10 +30,14 @@ struct WaeIsOutlier;
 impl ModelKernel for WaeIsOutlier {
     const NAME: &'static str = "wae_is_outlier";
     const PARAMETERS: &'static [&'static str] = &["image", "alpha", "model", "score"];
-    const MODEL: usize = 2;
 
     fn documentation() -> &'static Documentation {
         &DOCUMENTATION
+    }
+
+    /// A string as the second of two arguments is the model, as in the other functions.
+    fn model_position(arguments: usize, is_text: impl Fn(usize) -> bool) -> usize {
+        if arguments == ALPHA + 1 && is_text(ALPHA) { ALPHA } else { ALPHA + 1 }
     }
 
     fn coerce(types: &[DataType]) -> Vec<DataType> {
@@ -49,13 +54,14 @@ impl ModelKernel for WaeIsOutlier {
         args.check_image(model)?;
         check_score(Self::NAME, args.text(3)?)?;
         let rows = calibration(Self::NAME, model)?.len();
+        let check_literal =
+            |alpha: f64| check_alpha(alpha, rows, model).or_else(|message| plan_err!("{}: {message}", Self::NAME));
         match (args.field(ALPHA).map(Field::data_type), args.literal(ALPHA)) {
-            (None, _) => check_alpha(DEFAULT_ALPHA, rows, model).or_else(|message| plan_err!("{message}")),
+            (None, _) => check_literal(DEFAULT_ALPHA),
+            (Some(text), _) if text.is_string() && args.field(ALPHA + 1).is_none() => check_literal(DEFAULT_ALPHA),
             (Some(_), Some(value)) if value.is_null() => Ok(()),
             (Some(DataType::Float64), Some(value)) => match value.cast_to(&DataType::Float64)? {
-                ScalarValue::Float64(Some(alpha)) => {
-                    check_alpha(alpha, rows, model).or_else(|message| plan_err!("{message}"))
-                }
+                ScalarValue::Float64(Some(alpha)) => check_literal(alpha),
                 other => plan_err!("wae_is_outlier: alpha must be a number, got {other}"),
             },
             (Some(DataType::Float64), None) => Ok(()),
@@ -68,13 +74,15 @@ impl ModelKernel for WaeIsOutlier {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        let (model, alphas) = (batch.model()?, batch.array(ALPHA)?);
+        let model = batch.model()?;
+        // A string is the model.
+        let alphas = batch.array(ALPHA)?.filter(|alphas| !alphas.data_type().is_string());
         let rows = calibration(Self::NAME, model)?.len();
-        let alphas = alphas.as_ref().map(|a| a.as_primitive::<Float64Type>());
+        let alphas = alphas.as_ref().map(AsArray::as_primitive::<Float64Type>);
         if let Some(alphas) = alphas {
             for (row, alpha) in alphas.iter().enumerate() {
                 if let Some(Err(message)) = alpha.map(|alpha| check_alpha(alpha, rows, model)) {
-                    return exec_err!("{message} (row {row})");
+                    return Err(row_error(Self::NAME, row, message));
                 }
             }
         }
@@ -92,14 +100,13 @@ impl ModelKernel for WaeIsOutlier {
 /// Refuses what is no rate, and a rate that no p-value can reach: the smallest is 1 / (n + 1).
 fn check_alpha(alpha: f64, rows: usize, model: &LoadedModel) -> Result<(), String> {
     if !(alpha > 0.0 && alpha < 1.0) {
-        return Err(format!("wae_is_outlier: alpha must be between 0 and 1, both excluded, got {alpha}"));
+        return Err(format!("alpha must be between 0 and 1, both excluded, got {alpha}"));
     }
     let needed = (1.0 / alpha).ceil() as usize - 1;
     if alpha * ((rows + 1) as f64) < 1.0 && rows < needed {
         let name = model.name();
         return Err(format!(
-            "wae_is_outlier: alpha = {alpha} needs {needed} held-out rows, model '{name}' has {rows}: no image could be \
-             an outlier"
+            "alpha = {alpha} needs {needed} held-out rows, model '{name}' has {rows}: no image could be an outlier"
         ));
     }
     Ok(())
@@ -116,8 +123,9 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     .with_argument("image", IMAGE_ARGUMENT)
     .with_argument(
         "alpha",
-        "The highest rate of false alarms, between 0 and 1, both excluded. 0.01 if left out; it must be given where \
-         `model` is. A literal below 1/(n + 1), where n is the number of held-out rows, is refused at planning.",
+        "The highest rate of false alarms, between 0 and 1, both excluded. 0.01 if left out, as in \
+         `wae_is_outlier(image, 'fashion')`; by name, it must be given where `model` is. A literal below 1/(n + 1), \
+         where n is the number of held-out rows, is refused at planning.",
     )
     .with_argument("model", MODEL_ARGUMENT)
     .with_argument("score", SCORE_ARGUMENT)

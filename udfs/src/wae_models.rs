@@ -24,8 +24,9 @@ pub(crate) const WAE_MODELS: TableFunction = TableFunction {
     plan,
     documentation: TableDocumentation {
         syntax: "wae_models()",
-        description: "The models in `wae.model_dir`: name, latent_dim, height, width, channels, objective, lambda, rows, epochs, parameters, \
-         bytes, sha256, created, calibrated. Files that are no model are left out, with a warning in the log.",
+        description: "The models in `wae.model_dir`: name, latent_dim, height, width, channels, objective, lambda, \
+         rows, epochs, parameters, bytes, sha256, created, calibrated. Files that are no model are left out, with a \
+         warning in the log.",
         arguments: &[],
         example: "SELECT name, latent_dim, epochs, created FROM wae_models();",
     },
@@ -58,8 +59,8 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// Reads each model in turn, so that one at a time is in memory. A file that is no model is left out, with a warning: it
-/// must not hide the others.
+/// Reads each model in turn, so that one at a time is in memory. A file that is no model is left out, with a warning:
+/// it must not hide the others.
 fn list(dir: &Path, schema: &SchemaRef, sink: &mut Sink<'_>) -> Result<()> {
     let function = WAE_MODELS.name;
     let names = match models::names(dir) {

@@ -2,8 +2,8 @@
 //!
 //! `p = (1 + #{held-out score ≥ s}) / (1 + n)`
 //!
-//! Where: s is the image's score, and n the number of held-out rows that the model was calibrated on. If the image is drawn
-//! as they were, p ≤ α happens with probability at most α, on average over calibration draws.
+//! Where: s is the image's score, and n the number of held-out rows that the model was calibrated on. If the image is
+//! drawn as they were, p ≤ α happens with probability at most α, on average over calibration draws.
 
 use std::sync::{Arc, LazyLock};
 
@@ -82,8 +82,8 @@ pub(crate) fn check_score(function: &str, score: Option<&str>) -> Result<()> {
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     Documentation::builder(
         SECTION,
-        "A conformal p-value in (0, 1]: (1 + the number of held-out rows that score at least as high) / (1 + the number of \
-         held-out rows). Lower is stranger. The model must have been trained with `holdout` above 0.",
+        "A conformal p-value in (0, 1]: (1 + the number of held-out rows that score at least as high) / (1 + the \
+         number of held-out rows). Lower is stranger. The model must have been trained with `holdout` above 0.",
         "wae_p_value(image [, model [, score]])",
     )
     .with_sql_example("SELECT path, wae_p_value(image, 'fashion') AS p FROM 'images.parquet' ORDER BY p LIMIT 10;")

@@ -7,7 +7,8 @@ use arrow::datatypes::Field;
 use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
-use crate::args::{Batch, PlannedArgs, fixed_size_list, to_bytes};
+use crate::args::{Batch, PlannedArgs};
+use crate::columns::{fixed_size_list, to_bytes};
 use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;

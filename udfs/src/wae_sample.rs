@@ -9,7 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_err};
 use wae_core::objective;
 
-use crate::args::{fixed_size_list, to_bytes};
+use crate::columns::{fixed_size_list, to_bytes};
 use crate::error::exec_error;
 use crate::function::default_model;
 use crate::models::{self, LoadedModel};
@@ -68,7 +68,7 @@ fn sample(
 ) -> Result<()> {
     let config = model.wae().config();
     let codes = objective::sample(config.prior(), count, config.latent_dim(), seed);
-    for codes in codes.chunks(batch_size * config.latent_dim()) {
+    for codes in codes.chunks(batch_size.saturating_mul(config.latent_dim())) {
         let rows = codes.len() / config.latent_dim();
         let images = model.wae().decode(codes).map_err(|e| exec_error(WAE_SAMPLE.name, &e))?;
         let latent = Arc::new(Float32Array::from(codes.to_vec()));

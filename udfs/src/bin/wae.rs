@@ -1,8 +1,9 @@
 //! The `wae` shell: SQL over images and models.
 //!
-//! `wae` reads statements from the terminal, `wae -c SQL...` runs those given, `wae -f FILE` those in a file.
+//! `wae` reads statements from the terminal or a pipe, `wae -c SQL...` runs those given, `wae -f FILE` those in a file.
 
-use std::io::{self, IsTerminal, Write};
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,19 +55,31 @@ enum Format {
     Table,
     /// Comma-separated, with a header.
     Csv,
-    /// An object a line.
+    /// An object a line; of a query without rows, `[]`.
     Json,
 }
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    match start(&Arguments::parse()) {
+    match start(&Arguments::parse_from(std::env::args_os().map(as_statement))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", error.strip_backtrace());
             ExitCode::FAILURE
         }
     }
+}
+
+/// An argument, with a space before it if it is a statement that begins with a comment: clap would take `-- this` for a
+/// flag, but the name of a flag has no space.
+fn as_statement(argument: OsString) -> OsString {
+    let name = argument.to_str().and_then(|text| text.strip_prefix("--")?.split('=').next());
+    if name.is_some_and(|name| name.contains(char::is_whitespace)) {
+        let mut statement = OsString::from(" ");
+        statement.push(argument);
+        return statement;
+    }
+    argument
 }
 
 fn start(arguments: &Arguments) -> Result<()> {
@@ -77,7 +90,8 @@ fn start(arguments: &Arguments) -> Result<()> {
         return runtime.block_on(shell.run(&script));
     }
     if arguments.commands.is_empty() {
-        return shell.interact(&runtime);
+        let input = io::stdin();
+        return if input.is_terminal() { shell.interact(&runtime) } else { shell.read(&runtime, input.lock()) };
     }
     arguments.commands.iter().try_for_each(|sql| runtime.block_on(shell.run(sql)))
 }
@@ -88,6 +102,25 @@ struct Shell {
 }
 
 impl Shell {
+    /// Reads statements from a pipe and runs each as it is complete, up to the first that fails. The last needs no
+    /// semicolon.
+    fn read(&self, runtime: &Runtime, input: impl BufRead) -> Result<()> {
+        let mut sql = String::new();
+        for line in input.lines() {
+            let line = line?;
+            sql.push_str(&line);
+            sql.push('\n');
+            if is_quit(&sql) {
+                return Ok(());
+            }
+            // Without a semicolon in the line, nothing ends here: a long statement is not scanned again at each line.
+            if line.contains(';') && is_complete(&sql) {
+                runtime.block_on(self.run(&std::mem::take(&mut sql)))?;
+            }
+        }
+        runtime.block_on(self.run(&sql))
+    }
+
     /// Reads statements from the terminal until its end; one that fails does not end the session.
     fn interact(&self, runtime: &Runtime) -> Result<()> {
         let mut editor = DefaultEditor::new().map_err(terminal_error)?;
@@ -107,7 +140,7 @@ impl Shell {
                 Err(ReadlineError::Eof) => break,
                 Err(error) => return Err(terminal_error(error)),
             }
-            if matches!(sql.trim(), "\\q" | "exit" | "quit") {
+            if is_quit(&sql) {
                 break;
             }
             if !is_complete(&sql) {
@@ -165,6 +198,11 @@ impl Shell {
 
 fn terminal_error(error: ReadlineError) -> datafusion::common::DataFusionError {
     exec_datafusion_err!("terminal: {error}")
+}
+
+/// Whether a text asks to leave the shell.
+fn is_quit(sql: &str) -> bool {
+    matches!(sql.trim(), "\\q" | "exit" | "quit")
 }
 
 /// Whether a text ends a statement: its last token is a semicolon, outside quotes and comments.
@@ -226,6 +264,11 @@ impl Output {
     }
 
     fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        // Rows may still come; `finish` knows whether any did.
+        if batch.num_rows() == 0 { Ok(()) } else { self.write_rows(batch) }
+    }
+
+    fn write_rows(&mut self, batch: RecordBatch) -> Result<()> {
         let mut text = Vec::new();
         match self.format {
             Format::Table => self.batches.push(as_text(&batch, Some(CELL))?),
@@ -233,6 +276,7 @@ impl Output {
                 let mut writer = WriterBuilder::new().with_header(self.empty).build(&mut text);
                 writer.write(&as_text(&batch, None)?)?;
             }
+            Format::Json if batch.num_rows() == 0 => text.extend(b"[]\n"),
             Format::Json => {
                 let mut writer = LineDelimitedWriter::new(&mut text);
                 writer.write(&batch)?;
@@ -243,10 +287,11 @@ impl Output {
         Ok(io::stdout().lock().write_all(&text)?)
     }
 
-    /// Writes what is left; of a query without rows, the names of its columns. `SET` and its like have none.
+    /// Writes what is left; of a query without rows, the names of its columns, or `[]` in JSON. `SET` and its like have
+    /// no columns.
     fn finish(mut self) -> Result<()> {
         if self.empty && !self.schema.fields().is_empty() {
-            self.write(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
+            self.write_rows(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
         }
         if !self.batches.is_empty() {
             writeln!(io::stdout().lock(), "{}", pretty_format_batches(&self.batches)?)?;
@@ -311,5 +356,11 @@ mod tests {
         let arguments = Arguments::parse_from(["wae", "-c", "SELECT 1", "SELECT 2", "--format", "json"]);
         assert_eq!((arguments.commands.len(), arguments.format), (2, Format::Json));
         Arguments::try_parse_from(["wae", "-c", "SELECT 1", "-f", "x.sql"]).unwrap_err();
+
+        let given = ["wae", "-c", "-- nothing", "--\tmore = 1", "SELECT 1", "--format=csv"].map(OsString::from);
+        let arguments = Arguments::parse_from(given.map(as_statement));
+        assert_eq!(arguments.commands, [" -- nothing", " --\tmore = 1", "SELECT 1"]);
+        assert_eq!(arguments.format, Format::Csv);
+        assert_eq!(as_statement("--file=my statements.sql".into()), "--file=my statements.sql");
     }
 }

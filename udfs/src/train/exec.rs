@@ -4,9 +4,9 @@
 //! source ──batches──▶ async task ──▶ worker thread: decode, train, save ──rows──▶ stream
 //! ```
 //!
-//! The worker is a thread of its own, so that training never occupies the async executor. Dropping the stream sets a flag
-//! that the trainer looks at once a batch. The model is saved before the last epoch's row is sent: whoever has read that
-//! row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
+//! The worker is a thread of its own, so that training never occupies the async executor. Dropping the stream sets a
+//! flag that the trainer looks at once a batch. The model is saved before the last epoch's row is sent: whoever has
+//! read that row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
 
 use std::fmt;
 use std::fs;
@@ -119,8 +119,9 @@ impl ExecutionPlan for WaeTrainExec {
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop().filter(|_| children.is_empty()) else {
-            return exec_err!("{NAME}: one source expected, got {}", children.len());
+        let count = children.len();
+        let Some(input) = children.pop().filter(|_| count == 1) else {
+            return exec_err!("{NAME}: one source expected, got {count}");
         };
         let mut node = Self::new(input, self.call.clone());
         node.done = Arc::clone(&self.done);
@@ -204,7 +205,8 @@ impl Worker {
 
     fn run(self, batches: Batches) -> Result<(), WorkerError> {
         if let Some(dir) = self.call.path.parent() {
-            fs::create_dir_all(dir).map_err(|e| exec_datafusion_err!("{NAME}: {}: {e}", dir.display()))?;
+            let failed = |e| exec_datafusion_err!("{NAME}: cannot create '{}' (wae.model_dir): {e}", dir.display());
+            fs::create_dir_all(dir).map_err(failed)?;
         }
         let key = running::key(&self.call.path);
         let running = RunningGuard::try_new(NAME, &self.call.model, key, Arc::clone(&self.cancelled))?;
@@ -218,6 +220,7 @@ impl Worker {
         let session = &self.call.session;
         let skip = session.on_error() == OnError::Null;
         let mut builder = DatasetBuilder::new(&self.call.train, session.limits(), skip);
+        let mut rows = 0;
         loop {
             let batch = match batches.blocking_recv() {
                 Some(Some(batch)) => batch,
@@ -226,7 +229,11 @@ impl Worker {
             };
             let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None)?;
             builder.push(&column)?;
+            rows += column.len();
             self.memory.try_resize(builder.memory())?;
+        }
+        if rows == 0 {
+            return Err(exec_datafusion_err!("{NAME}: the source has no rows").into());
         }
         Ok(builder.finish()?)
     }

@@ -22,21 +22,21 @@ pub(crate) const OPTIONS: [OptionText; 19] = [
     option(
         "schedule",
         "`'step'`",
-        "factor on the learning rate: `'step'` (½ from 60 % of the epochs on, ⅕ from 80 %), `'manual'` (½ from epoch 30 \
-         on, ⅕ from 50, ⅒ from 100), `'smooth'` (geometric, down to 1/100), `'constant'`",
+        "factor on the learning rate: `'step'` (½ from 60 % of the epochs on, ⅕ from 80 %), `'manual'` (½ from epoch \
+         30 on, ⅕ from 50, ⅒ from 100), `'smooth'` (geometric, down to 1/100), `'constant'`",
     ),
     option(
         "network",
         "`'auto'`",
-        "`'auto'` (halves while the larger side exceeds 8 pixels and the smaller stays at 4 or more; widths 32, 64, 128, \
-         256, 256, ...), `'small'` (32, 64, 128), `'mnist'` and `'celeba'` (the paper's), or the encoder's widths, such \
-         as `'32,64,128'`, which the decoder mirrors",
+        "`'auto'` (halves while the larger side exceeds 8 pixels and the smaller stays at 4 or more; widths 32, 64, \
+         128, 256, 256, ...), `'small'` (32, 64, 128), `'mnist'` and `'celeba'` (the paper's), or the encoder's \
+         widths, such as `'32,64,128'`, which the decoder mirrors",
     ),
     option(
         "kernel",
         "`'imq'`",
-        "a word is the kernel of the MMD: `'imq'` or `'rbf'`; a number is the side of the convolution kernel, 1 to 7 (4, \
-         or 5 with `'celeba'`)",
+        "a word is the kernel of the MMD: `'imq'` or `'rbf'`; a number is the side of the convolution kernel, 1 to 7 \
+         (4, or 5 with `'celeba'`)",
     ),
     option("latent_dim", "`'auto'`", "values in a code, 1 to 4096; `'auto'` is 8 up to H·W·C = 1024, and 64 beyond"),
     option("size", "none", "resize, antialiased: a side, such as `64`, or height and width, such as `'48x64'`"),

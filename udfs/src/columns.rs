@@ -1,0 +1,95 @@
+//! Columns of images and codes: what a field holds, the fields of results, their arrays.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result, exec_err};
+use wae_core::ImageShape;
+use wae_core::image::{ImageType, tensor_field};
+
+/// The images that a field holds.
+///
+/// # Errors
+/// A message that says what holds images.
+pub(crate) fn image_type(field: &Field) -> Result<ImageType, String> {
+    let value_type = match field.data_type() {
+        DataType::Dictionary(_, values) => values,
+        other => other,
+    };
+    let hint = if value_type.is_string() { " (a path is not read: see read_images)" } else { "" };
+    ImageType::try_new(field).map_err(|error| format!("{error}{hint}"))
+}
+
+/// Room for `rows` · `width` values; where memory has none, an error rather than the end of the process.
+pub(crate) fn buffer<T: Clone + Default>(function: &str, rows: usize, width: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let fits = rows.checked_mul(width).filter(|count| values.try_reserve_exact(*count).is_ok());
+    let Some(count) = fits else {
+        return exec_err!(
+            "{function}: {rows} rows of {width} values do not fit in memory, expected a smaller \
+             datafusion.execution.batch_size"
+        );
+    };
+    values.resize(count, T::default());
+    Ok(values)
+}
+
+/// Refuses a batch whose lists or binary values together are more than an array with offsets of 32 bits holds.
+pub(crate) fn check_offsets(function: &str, bytes: usize) -> Result<()> {
+    if bytes > i32::MAX as usize {
+        return exec_err!(
+            "{function}: a batch of images above 2 GiB, expected a smaller datafusion.execution.batch_size"
+        );
+    }
+    Ok(())
+}
+
+/// The field of an image tensor of UInt8, (H, W, C).
+pub(crate) fn image_field(name: &str, shape: ImageShape) -> Field {
+    let dims = [("H", shape.height()), ("W", shape.width()), ("C", shape.channels())];
+    tensor_field(name, DataType::UInt8, &dims, true)
+}
+
+/// The field of images whose shape a prepared parameter will tell: a list without a shape, which any check lets pass.
+pub(crate) fn unknown_image_field(name: &str) -> Field {
+    let item = Field::new_list_field(DataType::UInt8, true);
+    Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)
+}
+
+/// A column of lists of one length, as the field says.
+pub(crate) fn fixed_size_list(field: &Field, values: ArrayRef, nulls: NullBuffer) -> Result<ArrayRef> {
+    let DataType::FixedSizeList(item, length) = field.data_type() else {
+        return exec_err!("a list of one length expected, got {}", field.data_type());
+    };
+    Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *length, values, Some(nulls))?))
+}
+
+/// Values in [0, 1] as bytes: round(255·v).
+pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
+    // The cast saturates, so that rounding errors beyond the range stay in it.
+    values.iter().map(|v| (v * 255.0).round() as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_too_large_is_an_error() {
+        assert_eq!(buffer::<u8>("f", 2, 3).unwrap(), [0; 6]);
+        for (rows, width) in [(usize::MAX, 2), (1 << 40, 1 << 22)] {
+            let error = buffer::<f32>("f", rows, width).unwrap_err().strip_backtrace();
+            assert!(error.contains(&format!("f: {rows} rows of {width} values do not fit in memory")), "{error}");
+        }
+        check_offsets("f", i32::MAX as usize).unwrap();
+        let error = check_offsets("f", 1 << 31).unwrap_err().strip_backtrace();
+        assert!(error.contains("f: a batch of images above 2 GiB"), "{error}");
+    }
+
+    #[test]
+    fn bytes_are_rounded_and_stay_in_range() {
+        assert_eq!(to_bytes(&[0.0, 0.5, 1.0, 1.001, -0.1, 1.0 / 255.0]), [0, 128, 255, 255, 0, 1]);
+    }
+}
