@@ -116,8 +116,8 @@ impl WaeOptions {
             (
                 "precision",
                 Some(precision.to_owned()),
-                "What scoring computes in: f32, or bf16 (faster on processors with AVX512_BF16, costs change in the \
-                 third digit)",
+                "What scoring computes in: f32, or bf16 (faster on processors with AVX512_BF16, costs change by up to a \
+                 hundredth)",
             ),
             ("batch_size", Some(self.batch_size.to_string()), "Rows a forward pass"),
             ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
