@@ -13,11 +13,11 @@
 //! linear layer is `down` on a grid of one pixel. Activations are (N, H, W, C), weights (k, k, C_large, C_small).
 //!
 //! # What makes them fast
-//! - [`gather`]: register-blocked products that broadcast straight from the input's pixels. Nothing is copied into
+//! - `gather`: register-blocked products that broadcast straight from the input's pixels. Nothing is copied into
 //!   columns, and a tap that falls on padding is skipped.
 //! - `up` is split into s² phases, each a stride-1 gather: nothing is scattered.
-//! - Up to four large channels would leave the registers idle, so [`thin`] lays their taps out as columns first.
-//! - One arithmetic, three instruction sets ([`backend`]), chosen at run time.
+//! - Up to four large channels would leave the registers idle, so `thin` lays their taps out as columns first.
+//! - One arithmetic, three instruction sets ([`backend()`]), chosen at run time.
 //!
 //! Every sum is taken in a fixed order, whatever the number of threads: work is cut into parts by the shapes alone. An
 //! image's output does not depend on the images beside it in the batch either.

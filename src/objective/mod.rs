@@ -2,7 +2,7 @@
 //!
 //! `L = (1/n) Σ_i c(x_i, G(E(x_i))) + λ · D_Z(Q_Z, P_Z)` (paper, equation 4)
 //!
-//! Where: c is a [`cost`], D_Z a divergence ([`mmd`]) between the codes' distribution Q_Z and the [`prior`] P_Z.
+//! Where: c is a cost, D_Z a divergence between the distribution Q_Z of the codes and the prior P_Z.
 
 pub(crate) mod cost;
 pub(crate) mod mmd;
