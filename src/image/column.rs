@@ -215,7 +215,7 @@ fn keys(dictionary: &dyn arrow::array::AnyDictionaryArray) -> Vec<Option<usize>>
 impl Storage {
     fn try_new(array: &ArrayRef, kind: &Kind, fallback: Option<ImageShape>) -> Result<Self> {
         let unreadable = || unsupported(array.data_type());
-        let (parent, data) = match (array.as_struct_opt(), kind) {
+        let (mut parent, data) = match (array.as_struct_opt(), kind) {
             (Some(parent), Kind::Variable(_)) => (parent.nulls().cloned(), child(parent, "data")?),
             (Some(parent), _) => (parent.nulls().cloned(), child(parent, "bytes")?),
             (None, _) => (None, array),
@@ -231,6 +231,8 @@ impl Storage {
             Kind::Variable(axes) => {
                 let sizes = array.as_struct_opt().and_then(|parent| parent.column_by_name("shape"));
                 let sizes = sizes.and_then(|sizes| sizes.as_fixed_size_list_opt()).ok_or_else(unreadable)?;
+                // An image without a shape is none, whatever values lie under its NULL.
+                parent = NullBuffer::union(parent.as_ref(), sizes.nulls());
                 let rank = usize::try_from(sizes.value_length()).map_err(|_| unreadable())?;
                 let sizes = sizes.values().as_primitive_opt().ok_or_else(unreadable)?.clone();
                 Form::Variable { axes: *axes, sizes, rank }

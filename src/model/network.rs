@@ -296,3 +296,36 @@ fn track(running: &mut [f32], batch: &[f32], factor: f64) {
         *running = ((1.0 - MOMENTUM) * f64::from(*running) + MOMENTUM * factor * f64::from(*batch)) as f32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::config::TrainOptions;
+    use crate::image::ImageShape;
+
+    /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its inputs.
+    #[test]
+    fn initial_weights_fill_pytorchs_bounds() {
+        let options = TrainOptions::try_from_options([("network", "8,16".into())]).unwrap();
+        let config = options.config(ImageShape::new(28, 28, 3)).unwrap();
+        let network = Network::initialise(&config, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+        let tensors = network.tensors().unwrap();
+        for (name, fan_in) in [
+            ("encoder.0.conv.weight", 16 * 3),
+            ("encoder.1.conv.weight", 16 * 8),
+            ("encoder.head.weight", 7 * 7 * 16),
+            ("encoder.head.bias", 7 * 7 * 16),
+            ("decoder.stem.weight", 64),
+            ("decoder.0.conv.weight", 16 * 8),
+            ("decoder.out.conv.weight", 16 * 3),
+        ] {
+            let bound = 1.0 / (fan_in as f32).sqrt();
+            let largest = tensors[name].values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+            assert!(largest <= bound && largest > 0.9 * bound, "{name}: {largest}, bound {bound}");
+        }
+        assert!(tensors["encoder.0.norm.weight"].values.iter().all(|v| *v == 1.0));
+        assert!(tensors["encoder.0.norm.running_mean"].values.iter().all(|v| *v == 0.0));
+    }
+}

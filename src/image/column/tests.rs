@@ -210,6 +210,17 @@ fn a_variable_tensors_lies(#[case] sizes: &[i32], #[case] message: &str) {
 }
 
 #[test]
+fn a_variable_tensor_without_a_shape_is_no_image() {
+    let good = variable(u8s(&[1, 2, 3, 4, 5, 6, 7, 8]), &[2, 2]);
+    let (fields, mut children, nulls) = good.as_struct().clone().into_parts();
+    let sizes = Arc::new(Int32Array::from(vec![2; 4]));
+    children[1] = wrap(ListKind::Fixed, sizes, 2, Some(vec![false, true]));
+    let array: ArrayRef = Arc::new(StructArray::new(fields, children, nulls));
+    let column = column(&array);
+    assert_eq!((column.is_null(0), column.is_null(1)), (true, false));
+}
+
+#[test]
 fn nulls_hold_no_image() {
     let valid = Some(vec![true, false, true]);
     let png = &pngs(&[9; 24])[0];
