@@ -14,7 +14,7 @@ import argparse, json, os, pathlib, statistics, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "fixtures/golden/reference.py"
-ITERATIONS = {"small": 20, "mnist": 5, "celeba": 3}
+ITERATIONS = {"small": 100, "mnist": 5, "celeba": 3}
 F32_PEERS = ("eager", "channels_last", "compile", "onnxruntime")
 
 # Run in a process of its own: the encoder or decoder, exported, in onnxruntime.
