@@ -1,4 +1,4 @@
-//! Operations on candle tensors, on whatever device they live.
+//! Operations on candle tensors: today on the CPU, with an error that names any other device.
 //!
 //! The network's layers call these and nothing else, so that what computes them can change: on the CPU they run on
 //! [`crate::kernels`], reading and writing candle's storage in place of candle's own operations (whose convolutions pad

@@ -74,6 +74,19 @@ fn eval_mode(#[case] name: &str) {
     assert_close("cost", &wae.costs(&images, &reconstructions).unwrap(), &tensor(&golden.values, "eval.cost").1);
 }
 
+/// bf16 keeps eight bits: near the golden codes, and not on them where the processor really computes in it.
+#[test]
+fn eval_mode_in_bf16() {
+    let golden = golden("digit");
+    let wae = Wae::with_precision(&golden.model, Precision::Bf16).unwrap();
+    let images: Vec<f32> = channels_last(tensor(&golden.values, "images")).iter().map(|v| *v as f32).collect();
+    let (codes, (_, expected)) = (wae.encode(&images).unwrap(), tensor(&golden.values, "eval.latent"));
+    let largest = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    let error = codes.iter().zip(&expected).fold(0.0_f64, |m, (a, b)| m.max((f64::from(*a) - b).abs())) / largest;
+    assert!(error < 0.02, "error {error:e}");
+    assert_eq!(error > TOLERANCE, crate::kernels::has_bf16(), "error {error:e}");
+}
+
 #[rstest]
 #[case("golden")]
 #[case("digit")]

@@ -79,7 +79,7 @@ impl WaeOptions {
         self.precision
     }
 
-    /// Rows a forward pass, at least 1.
+    /// Rows read and computed at a time, at least 1; the engine splits them further where layers are large.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
@@ -119,7 +119,7 @@ impl WaeOptions {
                 "What scoring computes in: f32, or bf16 (faster on processors with AVX512_BF16, costs change by up to a \
                  hundredth)",
             ),
-            ("batch_size", Some(self.batch_size.to_string()), "Rows a forward pass"),
+            ("batch_size", Some(self.batch_size.to_string()), "Rows read and computed at a time"),
             ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
             ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
             ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
