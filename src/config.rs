@@ -4,16 +4,18 @@
 //! shape. It is checked once, in [`Config::try_new`]; whoever holds one may rely on it. How a model is trained is in
 //! [`TrainOptions`].
 
+mod objective;
 mod options;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::options::{DEFAULT_SEED, NetworkChoice, OPTION_NAMES, Schedule, TrainOptions};
+pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
+pub use self::options::{
+    DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, ObjectiveChoice, Preset, Schedule,
+    TrainOptions,
+};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
-
-/// The seven bandwidth factors s of the inverse multiquadratics kernel in the authors' code (`wae.py`, `mmd_penalty`).
-pub const IMQ_SCALES: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// Bounds that keep a hostile configuration from asking for memory or time without end.
 pub(crate) mod bounds {
@@ -96,122 +98,6 @@ impl Network {
     }
 }
 
-/// Whether a code is a point or a distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncoderKind {
-    /// z = E(x).
-    #[default]
-    Deterministic,
-}
-
-/// The family of the prior P_Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PriorKind {
-    /// N(0, σ_z² I).
-    #[default]
-    Normal,
-}
-
-/// The prior P_Z over latent codes, with its scale σ_z in latent units.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Prior {
-    /// Its family.
-    pub kind: PriorKind,
-    /// σ_z > 0: it stands in the prior's samples and in the kernel's bandwidth alike.
-    pub scale: f64,
-}
-
-impl Default for Prior {
-    fn default() -> Self {
-        Self { kind: PriorKind::Normal, scale: 1.0 }
-    }
-}
-
-/// The reconstruction cost c(x, G(E(x))).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cost {
-    /// Σ over pixels and channels of (x − y)², pixels in [0, 1]: a sum, never a mean.
-    #[default]
-    Squared,
-}
-
-/// The kernel of the maximum mean discrepancy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KernelKind {
-    /// Inverse multiquadratics, summed over scales: Σ_s sC / (sC + ‖a − b‖²), C = 2·d_z·σ_z².
-    #[default]
-    Imq,
-    /// Gaussian: exp(−‖a − b‖² / C), C = 2·d_z·σ_z².
-    Rbf,
-}
-
-/// The divergence D_Z between the codes and the prior, and its weight λ.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Objective {
-    /// WAE-MMD (paper, algorithm 2).
-    Mmd {
-        /// The kernel.
-        kernel: KernelKind,
-        /// Its bandwidth factors s; unused by the Gaussian kernel.
-        scales: Vec<f64>,
-        /// λ ≥ 0, in units of the cost a unit of MMD².
-        lambda: f64,
-    },
-}
-
-impl Objective {
-    /// λ that gives the divergence the weight it has in the paper's MNIST experiment.
-    ///
-    /// `λ = 200 · (H·W·C / 784) · (7 / k(z, z))`
-    ///
-    /// Where: 200 is the authors' λ = 10 after their factor of 0.05 on the cost is taken out; the cost, a sum, grows
-    /// with the number of pixels; and k(z, z) is the kernel's largest value, 7 for seven IMQ scales and 1 for a Gaussian.
-    pub fn auto_lambda(image: ImageShape, kernel: KernelKind, scales: &[f64]) -> f64 {
-        let largest = match kernel {
-            KernelKind::Imq => scales.len().max(1) as f64,
-            KernelKind::Rbf => 1.0,
-        };
-        200.0 * image.len() as f64 / 784.0 * 7.0 / largest
-    }
-
-    /// λ, the weight of the divergence.
-    pub fn lambda(&self) -> f64 {
-        match self {
-            Self::Mmd { lambda, .. } => *lambda,
-        }
-    }
-
-    /// The objective's name, as `objective =>` takes it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Mmd { .. } => "mmd",
-        }
-    }
-
-    fn validate(&self) -> Result<()> {
-        match self {
-            Self::Mmd { kernel, scales, lambda } => {
-                if !(0.0..=bounds::LAMBDA).contains(lambda) {
-                    return Err(Error::Config(format!("lambda must be a number from 0 to 1e12, got {lambda}")));
-                }
-                if *kernel == KernelKind::Imq {
-                    within("the number of scales", scales.len(), bounds::SCALES)?;
-                }
-                match scales.iter().find(|s| !bounds::SCALE.contains(s)) {
-                    Some(s) => Err(Error::Config(format!("each of scales must be a number from 1e-6 to 1e6, got {s}"))),
-                    None => Ok(()),
-                }
-            }
-        }
-    }
-}
-
 /// The configuration of a model, valid by construction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
@@ -252,7 +138,7 @@ impl Config {
         within("channels", image.channels(), bounds::CHANNELS)?;
         within("latent_dim", parts.latent_dim, bounds::LATENT)?;
         parts.network.validate()?;
-        parts.objective.validate()?;
+        parts.objective.validate(parts.encoder, parts.prior.kind)?;
         if !bounds::SCALE.contains(&parts.prior.scale) {
             return Err(Error::Config(format!(
                 "prior_scale must be a number from 1e-6 to 1e6, got {}",
@@ -385,6 +271,10 @@ mod tests {
     #[case::parameters(|p: &mut Parts| p.network.encoder_channels = vec![8192; 12], "parameters, expected at most")]
     #[case::scale(|p: &mut Parts| p.prior.scale = f64::NAN, "prior_scale must be a number from 1e-6 to 1e6, got NaN")]
     #[case::lambda(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![1.0], lambda: -1.0 }, "lambda must be a number from 0 to 1e12, got -1")]
+    #[case::vae(|p: &mut Parts| p.objective = Objective::Vae { lambda: 1.0 }, "objective 'vae' takes encoder 'gaussian', got 'deterministic'")]
+    #[case::vae_prior(|p: &mut Parts| { p.objective = Objective::Vae { lambda: 1.0 }; p.encoder = EncoderKind::Gaussian; p.prior.kind = PriorKind::Sphere }, "objective 'vae' takes prior 'normal' only")]
+    #[case::log_p(|p: &mut Parts| { p.objective = Objective::Gan { adversary_widths: vec![8], log_p: true, lambda: 1.0 }; p.prior.kind = PriorKind::Uniform }, "log_p goes with prior 'normal' only")]
+    #[case::adversary(|p: &mut Parts| p.objective = Objective::Gan { adversary_widths: vec![8, 1 << 40], log_p: false, lambda: 1.0 }, "a width in adversary_widths must be between 1 and 8192")]
     #[case::scales(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![0.0], lambda: 1.0 }, "each of scales must be a number from 1e-6 to 1e6, got 0")]
     fn out_of_bounds_is_refused(#[case] spoil: fn(&mut Parts), #[case] message: &str) {
         let mut parts = parts();
@@ -401,13 +291,5 @@ mod tests {
     #[case((1, 1, 1), &[32])]
     fn auto_network(#[case] (h, w, c): (usize, usize, usize), #[case] widths: &[usize]) {
         assert_eq!(Network::auto(ImageShape::new(h, w, c), 4).encoder_channels, widths);
-    }
-
-    #[test]
-    fn auto_lambda_has_the_papers_weight() {
-        let mnist = ImageShape::new(28, 28, 1);
-        assert_eq!(Objective::auto_lambda(mnist, KernelKind::Imq, &IMQ_SCALES), 200.0);
-        assert_eq!(Objective::auto_lambda(mnist, KernelKind::Rbf, &IMQ_SCALES), 1400.0);
-        assert_eq!(Objective::auto_lambda(ImageShape::new(28, 28, 3), KernelKind::Imq, &[1.0]), 4200.0);
     }
 }

@@ -1,5 +1,7 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and touches no file.
 
+mod step;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -11,15 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
 use crate::checkpoint::{ModelFile, TrainingInfo};
-use crate::config::{Config, Cost, NetworkChoice, TrainOptions};
+use crate::config::{Config, Objective, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::model::{Network, Precision, Wae};
-use crate::objective::{cost, mmd, prior};
+use crate::model::{CodeMap, Network, Precision, Wae};
+use crate::objective::{moments, prior};
 use crate::ops;
+use crate::train::step::{Draws, Generators, Rates, Step, Values};
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
 const DIVERGENCE_ROWS: usize = 1000;
+/// The same for the Sinkhorn divergence, which passes over all pairs many times.
+const SINKHORN_ROWS: usize = 250;
+/// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
+const PRETRAINING: (usize, f64) = (200, 0.1);
+/// Values of the images of a step of pre-training: 1,000 of 28×28, 256 of 64×64×3, as the authors take.
+const PRETRAINING_VALUES: std::ops::RangeInclusive<usize> = 784_000..=3_145_728;
 /// Held-out images decoded at a time.
 const EVALUATED: usize = 256;
 
@@ -32,11 +41,12 @@ pub struct EpochReport {
     pub loss: f64,
     /// The cost an image, mean over the epoch's steps.
     pub reconstruction_cost: f64,
-    /// MMD² between a batch's codes and as many draws from the prior, mean over the epoch's steps.
+    /// The divergence between a batch's codes and as many draws from the prior, mean over the epoch's steps: MMD², −log D,
+    /// KL, the sliced or the Sinkhorn distance; `None` for `ae`.
     pub divergence: Option<f64>,
     /// The cost a held-out image after the epoch, in eval mode; `None` without held-out rows.
     pub holdout_reconstruction_cost: Option<f64>,
-    /// MMD² between the codes of up to 1,000 held-out images and as many draws with a fixed seed.
+    /// The same between the codes of up to 1,000 held-out images (250 for `sinkhorn`) and as many draws with a fixed seed.
     pub holdout_divergence: Option<f64>,
     /// The learning rate of the epoch.
     pub learning_rate: f64,
@@ -59,6 +69,9 @@ pub struct Trainer {
     config: Config,
     dataset: Dataset,
     network: Network,
+    step: Step,
+    /// λ now.
+    lambda: f64,
     history: Vec<EpochReport>,
     started: Instant,
 }
@@ -70,12 +83,30 @@ enum Purpose {
     Shuffle,
     Prior,
     Evaluation,
+    Noise,
+    Posterior,
+    Directions,
+    Pretraining,
 }
 
 fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng {
+    // Purposes that came later have streams far off, so that a seed means what it meant.
+    let (purpose, far) = (purpose as u64 % 4, purpose as u64 / 4);
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    generator.set_stream(epoch as u64 * 4 + purpose as u64);
+    generator.set_stream((far << 60) + epoch as u64 * 4 + purpose);
     generator
+}
+
+impl Generators {
+    fn new(seed: u64, epoch: usize) -> Self {
+        let of = |purpose| generator(seed, purpose, epoch);
+        Self {
+            prior: of(Purpose::Prior),
+            noise: of(Purpose::Noise),
+            posterior: of(Purpose::Posterior),
+            directions: of(Purpose::Directions),
+        }
+    }
 }
 
 /// The means of an epoch's steps.
@@ -83,7 +114,7 @@ fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng {
 struct Means {
     loss: f64,
     cost: f64,
-    divergence: f64,
+    divergence: Option<f64>,
     steps: u64,
     images: u64,
 }
@@ -102,8 +133,11 @@ impl Trainer {
             ));
         }
         let config = options.config_of_preprocessed(dataset.shape())?;
-        let network = Network::initialise(&config, &mut generator(options.seed, Purpose::Weights, 0))?;
-        Ok(Self { options, config, dataset, network, history: Vec::new(), started: Instant::now() })
+        let mut weights = generator(options.seed, Purpose::Weights, 0);
+        let network = Network::initialise(&config, options.initialisation, &mut weights)?;
+        let step = Step::new(config.clone(), options.noise, options.log_variance_penalty);
+        let lambda = config.objective().lambda();
+        Ok(Self { options, config, dataset, network, step, lambda, history: Vec::new(), started: Instant::now() })
     }
 
     /// The configuration of the model in training.
@@ -128,8 +162,14 @@ impl Trainer {
         if epoch > self.options.epochs {
             return Ok(None);
         }
-        let rate = self.options.learning_rate * self.options.schedule.factor(epoch - 1, self.options.epochs);
-        let mut draws = generator(self.options.seed, Purpose::Prior, epoch);
+        if epoch == 1 && self.options.pretrain {
+            self.pretrain(cancelled)?;
+        }
+        let losses: Vec<f64> = self.history.iter().map(|report| report.loss).collect();
+        let factor = self.options.schedule.factor(&losses, self.options.epochs);
+        let rate = self.options.learning_rate * factor;
+        let rates = Rates { network: rate, adversary: self.options.adversary_rate() * factor };
+        let mut generators = Generators::new(self.options.seed, epoch);
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
         rows.shuffle(&mut generator(self.options.seed, Purpose::Shuffle, epoch));
         let (mut means, begun) = (Means::default(), Instant::now());
@@ -138,13 +178,14 @@ impl Trainer {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let images = self.batch(rows)?;
-            let prior = prior::sample_with(self.config.prior(), rows.len(), self.config.latent_dim(), &mut draws);
-            let values = step(&mut self.network, &self.config, &images, &prior, rate)?;
-            if !values.iter().all(|v| v.is_finite()) {
+            let (images, draws) = (self.batch(rows)?, self.step.draw(rows.len(), &mut generators));
+            let values = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
+            if !values.are_finite() {
                 return Err(self.diverged(epoch, means.steps + 1, values, rate));
             }
             means.add(values, rows.len());
+            let schedule = self.options.lambda_schedule;
+            self.lambda = schedule.next(self.lambda, self.network.steps(), values.cost, values.divergence);
         }
         let seconds = begun.elapsed().as_secs_f64();
         let (holdout_cost, holdout_divergence) = self.evaluate()?;
@@ -152,7 +193,7 @@ impl Trainer {
             epoch,
             loss: means.loss,
             reconstruction_cost: means.cost,
-            divergence: Some(means.divergence),
+            divergence: means.divergence,
             holdout_reconstruction_cost: holdout_cost,
             holdout_divergence,
             learning_rate: rate,
@@ -163,6 +204,36 @@ impl Trainer {
         };
         self.history.push(report.clone());
         Ok(Some(report))
+    }
+
+    /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
+    fn pretrain(&mut self, cancelled: &AtomicBool) -> Result<()> {
+        let (steps, enough) = PRETRAINING;
+        let (dim, codes) = (self.config.latent_dim(), CodeMap::of(&self.config));
+        let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
+        let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
+        let values = (1000 * self.config.image().len()).clamp(*PRETRAINING_VALUES.start(), *PRETRAINING_VALUES.end());
+        let sample = (values / self.config.image().len()).clamp(2, rows.len().max(2));
+        for _ in 0..steps {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let (chosen, _) = rows.partial_shuffle(&mut generator, sample);
+            let images = self.batch(chosen)?;
+            let head = self.network.encode(&images)?;
+            let draws = Draws { posterior: vec![0.0; chosen.len() * dim], ..Draws::default() };
+            let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &draws.posterior);
+            let prior = prior::sample_with(self.config.prior(), chosen.len(), dim, &mut generator);
+            let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
+            let gradient = codes.backward(&sampled, &draws.posterior, by_code, None);
+            self.network.encode_backward(ops::tensor(gradient, head.dims())?)?;
+            self.network.step(self.options.learning_rate)?;
+            if loss < enough {
+                break;
+            }
+        }
+        self.network.reset_optimizer();
+        Ok(())
     }
 
     /// The model as it stands, calibrated on the held-out rows.
@@ -178,7 +249,7 @@ impl Trainer {
             )));
         }
         let wae = Wae::from_tensors(self.config.clone(), &tensors, None, Precision::F32)?;
-        let (costs, _) = self.held_out_costs(&wae)?;
+        let costs = self.held_out_costs(&wae)?;
         let calibration = if costs.is_empty() { None } else { Some(Calibration::try_new(costs)?) };
         let training = TrainingInfo {
             rows: self.dataset.training_rows() as u64,
@@ -188,30 +259,9 @@ impl Trainer {
             seconds: self.started.elapsed().as_secs_f64(),
             created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            options: self.used_options(),
+            options: self.options.used(),
         };
         Ok(ModelFile::new(self.config.clone(), tensors, self.history.clone(), calibration, Some(training)))
-    }
-
-    /// The value used for each option that the configuration does not hold.
-    fn used_options(&self) -> serde_json::Value {
-        let options = &self.options;
-        let network = match &options.network {
-            NetworkChoice::Auto => "auto".to_owned(),
-            NetworkChoice::Small => "small".to_owned(),
-            NetworkChoice::Mnist => "mnist".to_owned(),
-            NetworkChoice::Celeba => "celeba".to_owned(),
-            NetworkChoice::Widths(widths) => widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-        };
-        serde_json::json!({
-            "epochs": options.epochs,
-            "batch_size": options.batch_size,
-            "learning_rate": options.learning_rate,
-            "schedule": options.schedule.name(),
-            "network": network,
-            "holdout": options.holdout,
-            "seed": options.seed,
-        })
     }
 
     /// Training rows as a tensor, (N, H, W, C).
@@ -221,86 +271,68 @@ impl Trainer {
     }
 
     /// Mean cost and divergence of the held-out rows, in eval mode.
-    fn evaluate(&self) -> Result<(Option<f64>, Option<f64>)> {
+    fn evaluate(&mut self) -> Result<(Option<f64>, Option<f64>)> {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
         let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, None, Precision::F32)?;
-        let (costs, codes) = self.held_out_costs(&wae)?;
+        let costs = self.held_out_costs(&wae)?;
         let mean = costs.iter().map(|c| f64::from(*c)).sum::<f64>() / costs.len() as f64;
-        let dim = self.config.latent_dim();
-        let codes = &codes[..codes.len().min(DIVERGENCE_ROWS * dim)];
-        let mut draws = generator(self.options.seed, Purpose::Evaluation, 0);
-        let draws = prior::sample_with(self.config.prior(), codes.len() / dim, dim, &mut draws);
-        Ok((Some(mean), mmd::value(&mmd::Kernel::of(&self.config), codes, &draws, dim)))
+        let limit = match self.config.objective() {
+            Objective::Sinkhorn { .. } => SINKHORN_ROWS,
+            _ => DIVERGENCE_ROWS,
+        };
+        let rows = self.dataset.held_out_rows().min(limit);
+        let head = wae.encode_head(&self.dataset.held_out(0..rows))?;
+        let mut generator = generator(self.options.seed, Purpose::Evaluation, 0);
+        let mut fixed = Generators::new(self.options.seed, 0);
+        let prior = prior::sample_with(self.config.prior(), rows, self.config.latent_dim(), &mut generator);
+        let draws = Draws { prior, ..self.step.draw(1, &mut fixed) };
+        Ok((Some(mean), self.step.evaluate(&mut self.network, head, &draws)?))
     }
 
-    /// Costs (N,) and codes (N, Z) of the held-out rows.
-    fn held_out_costs(&self, wae: &Wae) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (mut costs, mut codes) = (Vec::new(), Vec::new());
+    /// Costs of the held-out rows, (N,).
+    fn held_out_costs(&self, wae: &Wae) -> Result<Vec<f32>> {
+        let mut costs = Vec::new();
         let rows = self.dataset.held_out_rows();
         for start in (0..rows).step_by(EVALUATED) {
             let images = self.dataset.held_out(start..(start + EVALUATED).min(rows));
-            let z = wae.encode(&images)?;
-            costs.extend(wae.costs(&images, &wae.decode(&z)?)?);
-            codes.extend(z);
+            costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
         }
-        Ok((costs, codes))
+        Ok(costs)
     }
 
-    fn diverged(&self, epoch: usize, step: u64, [cost, divergence, _]: [f64; 3], rate: f64) -> Error {
+    fn diverged(&self, epoch: usize, step: u64, values: Values, rate: f64) -> Error {
+        let divergence = values.divergence.map(|d| format!(", divergence {d}")).unwrap_or_default();
+        let lambda = match self.config.objective() {
+            Objective::Ae {} => String::new(),
+            _ => format!(", or a lambda below {}", self.lambda),
+        };
         Error::Training(format!(
-            "the loss is not finite at epoch {epoch}, step {step}: reconstruction cost {cost}, divergence {divergence}. Try a \
-             learning_rate below {rate:e}, or a lambda below {}",
-            self.config.objective().lambda()
+            "the loss is not finite at epoch {epoch}, step {step}: reconstruction cost {}{divergence}. Try a learning_rate \
+             below {rate:e}{lambda}",
+            values.cost
         ))
     }
 }
 
 impl Means {
-    fn add(&mut self, [cost, divergence, loss]: [f64; 3], images: usize) {
+    fn add(&mut self, values: Values, images: usize) {
         self.steps += 1;
         self.images += images as u64;
         let n = self.steps as f64;
-        self.cost += (cost - self.cost) / n;
-        self.divergence += (divergence - self.divergence) / n;
-        self.loss += (loss - self.loss) / n;
+        self.cost += (values.cost - self.cost) / n;
+        self.loss += (values.loss - self.loss) / n;
+        self.divergence = values.divergence.map(|d| {
+            let mean = self.divergence.unwrap_or_default();
+            mean + (d - mean) / n
+        });
     }
-}
-
-/// One step on a batch: forward, the objective and its gradient, backward, Adam. Gives cost, divergence and loss; where they
-/// are not finite, the weights are left as they were.
-fn step(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32], rate: f64) -> Result<[f64; 3]> {
-    let values = gradients(network, config, images, prior)?;
-    if values.iter().all(|v| v.is_finite()) {
-        network.step(rate)?;
-    }
-    Ok(values)
-}
-
-/// The objective on a batch, with its gradients left in the network.
-fn gradients(network: &mut Network, config: &Config, images: &Tensor, prior: &[f32]) -> Result<[f64; 3]> {
-    let codes = network.encode(images)?; // (N, Z)
-    let reconstructions = network.decode(&codes)?; // (N, H, W, C)
-    let (rows, dim, lambda) = (images.dim(0)?, config.latent_dim(), config.objective().lambda());
-
-    let (cost, by_image) = ops::with_values(images, |x| {
-        ops::with_values(&reconstructions, |y| match config.cost() {
-            Cost::Squared => cost::mean_squared(x, y, rows),
-        })
-    })??;
-    let kernel = mmd::Kernel::of(config);
-    let (divergence, by_code) =
-        ops::with_values(&codes, |q| (mmd::value(&kernel, q, prior, dim), mmd::gradient(&kernel, q, prior, dim)))?;
-    let divergence = divergence.ok_or_else(|| Error::Training(format!("a batch of {rows} rows has no divergence")))?;
-
-    let through_decoder = network.decode_backward(ops::tensor(by_image, reconstructions.dims())?)?; // (N, Z)
-    let by_code = ops::tensor(by_code, codes.dims())?;
-    network.encode_backward((through_decoder.reshape(codes.dims())? + (by_code * lambda)?)?)?;
-    Ok([cost, divergence, cost + lambda * divergence])
 }
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod objectives;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,18 @@
 //! How a model is trained: the options of `wae_train`, parsed once, at the edge.
 
+mod given;
+mod preset;
+mod schedule;
+mod used;
+
 use serde_json::Value;
 
-use super::{Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior, PriorKind};
+use self::given::Given;
+pub use self::preset::Preset;
+pub use self::schedule::{LambdaSchedule, Schedule};
+use super::{
+    ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior, PriorKind,
+};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
@@ -10,7 +20,9 @@ use crate::image::{ImageShape, Preprocess};
 pub const DEFAULT_SEED: u64 = 0;
 
 /// Every option that [`TrainOptions::try_from_options`] takes.
-pub const OPTION_NAMES: [&str; 19] = [
+pub const OPTION_NAMES: [&str; 27] = [
+    "adversary_learning_rate",
+    "adversary_widths",
     "batch_size",
     "cost",
     "crop",
@@ -19,17 +31,31 @@ pub const OPTION_NAMES: [&str; 19] = [
     "holdout",
     "kernel",
     "lambda",
+    "lambda_schedule",
     "latent_dim",
     "learning_rate",
+    "log_p",
+    "log_variance_penalty",
     "network",
+    "noise",
     "objective",
     "overwrite",
+    "preset",
+    "pretrain",
     "prior",
     "prior_scale",
     "scales",
     "schedule",
     "seed",
     "size",
+];
+
+/// Options that say nothing unless the objective is one of these.
+const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [
+    ("scales", &[ObjectiveChoice::Mmd]),
+    ("log_p", &[ObjectiveChoice::Gan, ObjectiveChoice::Aae]),
+    ("adversary_widths", &[ObjectiveChoice::Gan, ObjectiveChoice::Aae]),
+    ("adversary_learning_rate", &[ObjectiveChoice::Gan, ObjectiveChoice::Aae]),
 ];
 
 /// Which network to train.
@@ -48,43 +74,47 @@ pub enum NetworkChoice {
     Widths(Vec<usize>),
 }
 
-/// The learning rate over the epochs, as a factor of its initial value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Schedule {
-    /// ½ from 60 % of the epochs on, ⅕ from 80 % on.
+/// Which objective to train with, [`Objective`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ObjectiveChoice {
+    /// WAE-MMD.
     #[default]
-    Step,
-    /// The authors' `manual`, whose decays multiply: ½ from epoch 30 on, 1/10 from 50, 1/100 from 100.
-    Manual,
-    /// The authors' `manual_smooth`: geometric from the first epoch on, 1/100 in the last.
-    Smooth,
-    /// 1 throughout.
-    Constant,
+    Mmd,
+    /// WAE-GAN.
+    Gan,
+    /// The adversarial auto-encoder: `gan` with the squared cost.
+    Aae,
+    /// The variational auto-encoder.
+    Vae,
+    /// No divergence.
+    Ae,
+    /// The sliced Wasserstein distance.
+    Sliced,
+    /// The Sinkhorn divergence.
+    Sinkhorn,
 }
 
-impl Schedule {
-    /// The factor in the epoch that follows `done` finished ones, of `epochs` in all.
-    pub fn factor(self, done: usize, epochs: usize) -> f64 {
-        let share = done as f64 / epochs.max(1) as f64;
-        let falls =
-            |steps: [(bool, f64); 3]| steps.into_iter().rev().find(|(reached, _)| *reached).map_or(1.0, |(_, f)| f);
-        match self {
-            Self::Step => falls([(share >= 0.6, 0.5), (share >= 0.8, 0.2), (false, 1.0)]),
-            Self::Manual => falls([(done >= 30, 0.5), (done >= 50, 0.1), (done >= 100, 0.01)]),
-            Self::Smooth => 0.01_f64.powf((done + 1) as f64 / epochs.max(1) as f64),
-            Self::Constant => 1.0,
-        }
-    }
+impl ObjectiveChoice {
+    /// Every objective under its name, as `objective =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 7] = [
+        ("mmd", Self::Mmd),
+        ("gan", Self::Gan),
+        ("aae", Self::Aae),
+        ("vae", Self::Vae),
+        ("ae", Self::Ae),
+        ("sliced", Self::Sliced),
+        ("sinkhorn", Self::Sinkhorn),
+    ];
+}
 
-    /// The schedule's name, as `schedule =>` takes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Step => "step",
-            Self::Manual => "manual",
-            Self::Smooth => "smooth",
-            Self::Constant => "constant",
-        }
-    }
+/// Where weights begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Initialisation {
+    /// PyTorch's default: U(−1/√fan_in, 1/√fan_in), biases too.
+    #[default]
+    PyTorch,
+    /// The authors', under the presets: N(0, 0.0099999²), truncated at two deviations for convolutions, biases 0.
+    Normal,
 }
 
 /// The options of a training, each valid by itself; [`TrainOptions::config`] checks them together once the image shape is
@@ -105,18 +135,38 @@ pub struct TrainOptions {
     pub kernel_size: Option<usize>,
     /// d_z; 8 up to 32×32 grey and 64 beyond when `None`.
     pub latent_dim: Option<usize>,
+    /// What is minimised.
+    pub objective: ObjectiveChoice,
     /// λ; [`Objective::auto_lambda`] when `None`.
     pub lambda: Option<f64>,
+    /// What becomes of λ.
+    pub lambda_schedule: LambdaSchedule,
     /// The kernel of MMD.
     pub kernel: KernelKind,
     /// Bandwidth factors of the IMQ kernel.
     pub scales: Vec<f64>,
+    /// Hidden widths of the discriminator of `gan`.
+    pub adversary_widths: Vec<usize>,
+    /// The discriminator's learning rate; half of `learning_rate`, as in the authors' MNIST experiment, when `None`.
+    pub adversary_learning_rate: Option<f64>,
+    /// Whether log p(z) is added to the discriminator's logit.
+    pub log_p: bool,
     /// The prior over codes.
     pub prior: Prior,
     /// The reconstruction cost.
     pub cost: Cost,
-    /// Whether a code is a point or a distribution.
-    pub encoder: EncoderKind,
+    /// Whether a code is a point or a distribution; a distribution for `vae` and a point elsewhere when `None`.
+    pub encoder: Option<EncoderKind>,
+    /// λ_p ≥ 0 of λ_p · mean Σ_d |log σ_d²|, which keeps a Gaussian encoder's variance from vanishing (0.1; not for `vae`).
+    pub log_variance_penalty: f64,
+    /// Standard deviation of the truncated normal noise on the encoder's input in training, in pixel units (0).
+    pub noise: f64,
+    /// Whether the encoder is first trained to match the prior's mean and covariance.
+    pub pretrain: bool,
+    /// Where weights begin.
+    pub initialisation: Initialisation,
+    /// The experiment that these options came from.
+    pub preset: Option<Preset>,
     /// Resizing and cropping before the network sees an image.
     pub preprocess: Option<Preprocess>,
     /// Share of the rows kept for calibration, in [0, 1) (0.1).
@@ -137,12 +187,22 @@ impl Default for TrainOptions {
             network: NetworkChoice::default(),
             kernel_size: None,
             latent_dim: None,
+            objective: ObjectiveChoice::default(),
             lambda: None,
+            lambda_schedule: LambdaSchedule::default(),
             kernel: KernelKind::default(),
             scales: IMQ_SCALES.to_vec(),
+            adversary_widths: ADVERSARY_WIDTHS.to_vec(),
+            adversary_learning_rate: None,
+            log_p: false,
             prior: Prior::default(),
             cost: Cost::default(),
-            encoder: EncoderKind::default(),
+            encoder: None,
+            log_variance_penalty: 0.1,
+            noise: 0.0,
+            pretrain: false,
+            initialisation: Initialisation::default(),
+            preset: None,
             preprocess: None,
             holdout: 0.1,
             seed: DEFAULT_SEED,
@@ -169,42 +229,62 @@ impl TrainOptions {
     /// assert!(error.to_string().starts_with("unknown option 'epoch', expected one of batch_size, "));
     /// ```
     pub fn try_from_options<K: AsRef<str>>(options: impl IntoIterator<Item = (K, Value)>) -> Result<Self> {
-        let (mut this, mut seen) = (Self::default(), Vec::new());
-        let (mut size, mut crop) = (None, None);
-        for (name, value) in options {
-            let name = name.as_ref();
-            if seen.iter().any(|s| s == name) {
-                return Err(Error::Config(format!("option '{name}' is given twice")));
+        let options: Vec<(K, Value)> = options.into_iter().collect();
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, _) in &options {
+            if seen.contains(&name.as_ref()) {
+                return Err(Error::Config(format!("option '{}' is given twice", name.as_ref())));
             }
-            seen.push(name.to_owned());
-            let given = Given { name, value: &value };
-            match name {
-                "size" => size = Some(given.sides()?),
-                "crop" => crop = Some(given.sides()?),
-                _ => this.set(&given)?,
-            }
+            seen.push(name.as_ref());
         }
+        let all: Vec<Given<'_>> = options.iter().map(|(name, value)| Given { name: name.as_ref(), value }).collect();
+        let find = |name: &str| all.iter().find(|given| given.name == name);
+        // The two that decide what the others are when they are left out.
+        let objective = find("objective").map(|g| g.choice(&ObjectiveChoice::ALL)).transpose()?.unwrap_or_default();
+        let mut this = match find("preset") {
+            Some(given) => given.choice(&Preset::ALL)?.options(objective)?,
+            None => Self { objective, ..Self::default() },
+        };
+        all.iter().try_for_each(|given| this.set(given))?;
+        let (size, crop) = (find("size").map(Given::sides).transpose()?, find("crop").map(Given::sides).transpose()?);
         if size.is_some() || crop.is_some() {
             this.preprocess = Some(Preprocess::try_new(crop, size)?);
         }
+        this.check_objective(&all)?;
         Ok(this)
+    }
+
+    /// Refuses options that the objective has no use for.
+    fn check_objective(&self, given: &[Given<'_>]) -> Result<()> {
+        let objective = used::name(&ObjectiveChoice::ALL, self.objective);
+        let refuse =
+            |option: &str| Err(Error::Config(format!("option '{option}' does not go with objective '{objective}'")));
+        for given in given {
+            let useless = OF_OBJECTIVES.iter().any(|(o, of)| *o == given.name && !of.contains(&self.objective));
+            let word = given.name == "kernel" && !given.value.is_number();
+            let weight = matches!(given.name, "lambda" | "lambda_schedule");
+            if useless
+                || (word && self.objective != ObjectiveChoice::Mmd)
+                || (weight && self.objective == ObjectiveChoice::Ae)
+            {
+                return refuse(given.name);
+            }
+        }
+        if self.objective == ObjectiveChoice::Aae && self.cost != Cost::Squared {
+            return Err(Error::Config(format!(
+                "objective 'aae' is 'gan' with cost 'squared', got cost '{}'",
+                self.cost.name()
+            )));
+        }
+        Ok(())
     }
 
     fn set(&mut self, given: &Given<'_>) -> Result<()> {
         match given.name {
             "epochs" => self.epochs = given.integer(1, 1_000_000)? as usize,
             "batch_size" => self.batch_size = given.integer(2, 1 << 20)? as usize,
-            "learning_rate" => {
-                self.learning_rate = given.number("a number above 0 and at most 1", |v| v > 0.0 && v <= 1.0)?
-            }
-            "schedule" => {
-                self.schedule = given.choice(&[
-                    ("step", Schedule::Step),
-                    ("manual", Schedule::Manual),
-                    ("smooth", Schedule::Smooth),
-                    ("constant", Schedule::Constant),
-                ])?;
-            }
+            "learning_rate" => self.learning_rate = given.learning_rate()?,
+            "schedule" => self.schedule = given.choice(&Schedule::ALL)?,
             "network" => self.network = given.network()?,
             "latent_dim" => {
                 self.latent_dim = given.auto(|g| g.integer(1, super::bounds::LATENT as u64))?.map(|v| v as usize)
@@ -213,19 +293,32 @@ impl TrainOptions {
                 let range = 0.0..=super::bounds::LAMBDA;
                 self.lambda = given.auto(|g| g.number("'auto' or a number from 0 to 1e12", |v| range.contains(&v)))?;
             }
-            "objective" => given.choice(&[("mmd", ())])?,
+            "lambda_schedule" => self.lambda_schedule = given.choice(&LambdaSchedule::ALL)?,
             // One name for two things, as everywhere in the field: a number is the convolution's, a word is the MMD's.
             "kernel" if given.value.is_number() => {
                 self.kernel_size = Some(given.integer(1, super::bounds::KERNEL as u64)? as usize);
             }
             "kernel" => self.kernel = given.choice(&[("imq", KernelKind::Imq), ("rbf", KernelKind::Rbf)])?,
             "scales" => self.scales = given.numbers()?,
-            "prior" => self.prior.kind = given.choice(&[("normal", PriorKind::Normal)])?,
+            "adversary_widths" => self.adversary_widths = given.widths()?,
+            "adversary_learning_rate" => self.adversary_learning_rate = given.auto(Given::learning_rate)?,
+            "log_p" => self.log_p = given.boolean()?,
+            "prior" => self.prior.kind = given.choice(&PRIORS)?,
             "prior_scale" => {
                 self.prior.scale = given.number("a number from 1e-6 to 1e6", |v| super::bounds::SCALE.contains(&v))?
             }
-            "cost" => self.cost = given.choice(&[("squared", Cost::Squared)])?,
-            "encoder" => self.encoder = given.choice(&[("deterministic", EncoderKind::Deterministic)])?,
+            "cost" => self.cost = given.choice(&COSTS)?,
+            "encoder" => {
+                let kinds = [("deterministic", EncoderKind::Deterministic), ("gaussian", EncoderKind::Gaussian)];
+                self.encoder = given.auto(|g| g.choice(&kinds))?;
+            }
+            "log_variance_penalty" => {
+                self.log_variance_penalty = given.number("a number from 0 to 1e6", |v| (0.0..=1e6).contains(&v))?;
+            }
+            "noise" => self.noise = given.number("a number from 0 to 1", |v| (0.0..=1.0).contains(&v))?,
+            "pretrain" => self.pretrain = given.boolean()?,
+            // Read before the others, in try_from_options.
+            "objective" | "preset" | "size" | "crop" => {}
             "holdout" => self.holdout = given.number("a number from 0 to less than 1", |v| (0.0..1.0).contains(&v))?,
             "seed" => self.seed = given.integer(0, u64::MAX)?,
             "overwrite" => self.overwrite = given.boolean()?,
@@ -256,6 +349,15 @@ impl TrainOptions {
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
             return refuse("learning_rate", "a number above 0 and at most 1", self.learning_rate);
         }
+        if !(0.0..=1.0).contains(&self.noise) {
+            return refuse("noise", "a number from 0 to 1", self.noise);
+        }
+        if !(0.0..=1e6).contains(&self.log_variance_penalty) {
+            return refuse("log_variance_penalty", "a number from 0 to 1e6", self.log_variance_penalty);
+        }
+        if let Some(rate) = self.adversary_learning_rate.filter(|rate| !(*rate > 0.0 && *rate <= 1.0)) {
+            return refuse("adversary_learning_rate", "a number above 0 and at most 1", rate);
+        }
         if !(0.0..1.0).contains(&self.holdout) {
             return refuse("holdout", "a number from 0 to less than 1", self.holdout);
         }
@@ -282,112 +384,48 @@ impl TrainOptions {
             NetworkChoice::Widths(widths) => Network::mirrored(widths.clone(), kernel(4)),
         };
         let latent_dim = self.latent_dim.unwrap_or(if image.len() <= 32 * 32 { 8 } else { 64 });
-        let lambda = self.lambda.unwrap_or_else(|| Objective::auto_lambda(image, self.kernel, &self.scales));
+        let objective = self.objective_without_lambda();
+        let lambda = self.lambda.unwrap_or_else(|| objective.auto_lambda(self.cost, image, self.prior));
+        let vae = self.objective == ObjectiveChoice::Vae;
+        let implied = if vae { EncoderKind::Gaussian } else { EncoderKind::Deterministic };
         Config::try_new(Parts {
             image,
             latent_dim,
             network,
-            encoder: self.encoder,
+            encoder: self.encoder.unwrap_or(implied),
             prior: self.prior,
             cost: self.cost,
-            objective: Objective::Mmd { kernel: self.kernel, scales: self.scales.clone(), lambda },
+            objective: objective.with_lambda(lambda),
             preprocess: self.preprocess.clone(),
         })
     }
-}
 
-/// One option as it was given.
-struct Given<'a> {
-    name: &'a str,
-    value: &'a Value,
-}
-
-impl Given<'_> {
-    fn refuse<T>(&self, expected: impl std::fmt::Display) -> Result<T> {
-        Err(Error::Config(format!("option '{}' must be {expected}, got {}", self.name, self.value)))
-    }
-
-    fn integer(&self, min: u64, max: u64) -> Result<u64> {
-        match self.value.as_u64() {
-            Some(v) if (min..=max).contains(&v) => Ok(v),
-            _ => self.refuse(format_args!("an integer between {min} and {max}")),
-        }
-    }
-
-    fn number(&self, expected: &str, valid: impl Fn(f64) -> bool) -> Result<f64> {
-        match self.value.as_f64() {
-            Some(v) if v.is_finite() && valid(v) => Ok(v),
-            _ => self.refuse(expected),
-        }
-    }
-
-    /// A list of positive numbers: a JSON array, one number, or a string such as `'0.5, 1, 2'`.
-    fn numbers(&self) -> Result<Vec<f64>> {
-        let numbers: Option<Vec<f64>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_f64).collect(),
-            Value::String(text) => text.split(',').map(|t| t.trim().parse().ok()).collect(),
-            other => other.as_f64().map(|v| vec![v]),
-        };
-        match numbers {
-            Some(v) if !v.is_empty() && v.iter().all(|s| super::bounds::SCALE.contains(s)) => Ok(v),
-            _ => self.refuse("a list of numbers from 1e-6 to 1e6, such as '0.5, 1, 2'"),
-        }
-    }
-
-    fn boolean(&self) -> Result<bool> {
-        self.value.as_bool().map_or_else(|| self.refuse("true or false"), Ok)
-    }
-
-    fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
-        let text = self.value.as_str().map(str::to_ascii_lowercase);
-        match choices.iter().find(|(name, _)| Some(*name) == text.as_deref()) {
-            Some((_, choice)) => Ok(*choice),
-            None => {
-                let names: Vec<_> = choices.iter().map(|(name, _)| format!("'{name}'")).collect();
-                self.refuse(names.join(" or "))
+    fn objective_without_lambda(&self) -> Objective {
+        let lambda = 0.0;
+        match self.objective {
+            ObjectiveChoice::Mmd => Objective::Mmd { kernel: self.kernel, scales: self.scales.clone(), lambda },
+            ObjectiveChoice::Gan | ObjectiveChoice::Aae => {
+                let adversary_widths = self.adversary_widths.clone();
+                Objective::Gan { adversary_widths, log_p: self.log_p, lambda }
             }
+            ObjectiveChoice::Vae => Objective::Vae { lambda },
+            ObjectiveChoice::Ae => Objective::Ae {},
+            ObjectiveChoice::Sliced => Objective::Sliced { lambda },
+            ObjectiveChoice::Sinkhorn => Objective::Sinkhorn { lambda },
         }
     }
 
-    fn auto<T>(&self, parse: impl Fn(&Self) -> Result<T>) -> Result<Option<T>> {
-        if self.value.as_str() == Some("auto") { Ok(None) } else { parse(self).map(Some) }
-    }
-
-    fn network(&self) -> Result<NetworkChoice> {
-        let Some(text) = self.value.as_str() else {
-            return self.refuse("'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128'");
-        };
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(NetworkChoice::Auto),
-            "small" => Ok(NetworkChoice::Small),
-            "mnist" => Ok(NetworkChoice::Mnist),
-            "celeba" => Ok(NetworkChoice::Celeba),
-            list => {
-                let widths: Option<Vec<usize>> = list
-                    .split(',')
-                    .map(|w| w.trim().parse().ok().filter(|w| (1..=super::bounds::WIDTH).contains(w)))
-                    .collect();
-                match widths {
-                    Some(widths) if widths.len() <= super::bounds::LAYERS => Ok(NetworkChoice::Widths(widths)),
-                    _ => self.refuse("'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128'"),
-                }
-            }
-        }
-    }
-
-    /// One side or two: `64`, `'64'`, `'48x64'` (height × width).
-    fn sides(&self) -> Result<(usize, usize)> {
-        let parse = |text: &str| text.trim().parse::<usize>().ok().filter(|v| (1..=super::bounds::SIDE).contains(v));
-        let sides = match self.value {
-            Value::String(text) => match text.split_once(['x', 'X', '×']) {
-                Some((h, w)) => parse(h).zip(parse(w)),
-                None => parse(text).map(|s| (s, s)),
-            },
-            other => parse(&other.to_string()).map(|s| (s, s)),
-        };
-        sides.map_or_else(|| self.refuse("a side such as 64, or height and width such as '48x64'"), Ok)
+    /// The discriminator's learning rate.
+    pub(crate) fn adversary_rate(&self) -> f64 {
+        self.adversary_learning_rate.unwrap_or(0.5 * self.learning_rate)
     }
 }
+
+const PRIORS: [(&str, PriorKind); 3] =
+    [("normal", PriorKind::Normal), ("sphere", PriorKind::Sphere), ("uniform", PriorKind::Uniform)];
+
+const COSTS: [(&str, Cost); 4] =
+    [("squared", Cost::Squared), ("l2", Cost::L2), ("l1", Cost::L1), ("structural", Cost::Structural)];
 
 #[cfg(test)]
 mod tests {
@@ -399,7 +437,7 @@ mod tests {
     #[rstest]
     #[case("epochs", json!(0), "option 'epochs' must be an integer between 1 and 1000000, got 0")]
     #[case("epochs", json!(2.5), "option 'epochs' must be an integer between 1 and 1000000, got 2.5")]
-    #[case("schedule", json!("linear"), "option 'schedule' must be 'step' or 'manual' or 'smooth' or 'constant', got \"linear\"")]
+    #[case("schedule", json!("linear"), "option 'schedule' must be 'step' or 'manual' or 'smooth' or 'plateau' or 'constant', got \"linear\"")]
     #[case("holdout", json!(1.0), "option 'holdout' must be a number from 0 to less than 1, got 1.0")]
     #[case("network", json!("32,0"), "option 'network' must be 'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128', got \"32,0\"")]
     #[case("kernel", json!(8), "option 'kernel' must be an integer between 1 and 7, got 8")]
@@ -429,22 +467,55 @@ mod tests {
         assert_eq!((options.kernel, options.kernel_size), (KernelKind::Imq, Some(3)));
     }
 
-    #[rstest]
-    #[case(Schedule::Step, 10, &[(0, 1.0), (5, 1.0), (6, 0.5), (7, 0.5), (8, 0.2), (9, 0.2)])]
-    #[case(Schedule::Manual, 200, &[(29, 1.0), (30, 0.5), (50, 0.1), (100, 0.01)])]
-    #[case(Schedule::Smooth, 2, &[(0, 0.1), (1, 0.01)])]
-    #[case(Schedule::Constant, 3, &[(2, 1.0)])]
-    fn schedules(#[case] schedule: Schedule, #[case] epochs: usize, #[case] factors: &[(usize, f64)]) {
-        for &(done, factor) in factors {
-            assert!((schedule.factor(done, epochs) - factor).abs() < 1e-12, "{schedule:?} after {done} of {epochs}");
-        }
-    }
-
     #[test]
     fn defaults_follow_the_image() {
         let config = TrainOptions::default().config(ImageShape::new(28, 28, 1)).unwrap();
         assert_eq!((config.latent_dim(), config.objective().lambda()), (8, 200.0));
         let config = TrainOptions::default().config(ImageShape::new(64, 64, 3)).unwrap();
         assert_eq!(config.latent_dim(), 64);
+    }
+
+    #[rstest]
+    #[case::gan(json!({"objective": "gan", "scales": "1"}), "option 'scales' does not go with objective 'gan'")]
+    #[case::kernel(json!({"objective": "vae", "kernel": "rbf"}), "option 'kernel' does not go with objective 'vae'")]
+    #[case::ae(json!({"objective": "ae", "lambda": 1}), "option 'lambda' does not go with objective 'ae'")]
+    #[case::log_p(json!({"log_p": true}), "option 'log_p' does not go with objective 'mmd'")]
+    #[case::aae(json!({"objective": "aae", "cost": "l1"}), "objective 'aae' is 'gan' with cost 'squared', got cost 'l1'")]
+    #[case::unknown(json!({"objective": "wgan"}), "option 'objective' must be 'mmd' or 'gan' or 'aae' or 'vae' or 'ae' or 'sliced' or 'sinkhorn', got \"wgan\"")]
+    fn options_that_do_not_go_together(#[case] options: Value, #[case] message: &str) {
+        let Value::Object(options) = options else { panic!("not an object") };
+        assert_eq!(TrainOptions::try_from_options(options).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn vae_implies_a_gaussian_encoder() {
+        let image = ImageShape::new(28, 28, 1);
+        let options = TrainOptions::try_from_options([("objective", json!("vae"))]).unwrap();
+        assert_eq!(options.config(image).unwrap().encoder(), EncoderKind::Gaussian);
+        let given = [("objective", json!("vae")), ("encoder", json!("deterministic"))];
+        let error = TrainOptions::try_from_options(given).unwrap().config(image).unwrap_err().to_string();
+        assert_eq!(error, "objective 'vae' takes encoder 'gaussian', got 'deterministic'");
+        assert_eq!(TrainOptions::default().config(image).unwrap().encoder(), EncoderKind::Deterministic);
+    }
+
+    /// The paper's λ in this crate's units: 10/0.05, 100/0.05/4, 1/0.05/4 (reference/wae-facts).
+    #[rstest]
+    #[case("paper-mnist", "mmd", 200.0, 1e-3)]
+    #[case("paper-mnist", "gan", 200.0, 1e-3)]
+    #[case("paper-celeba", "mmd", 500.0, 1e-3)]
+    #[case("paper-celeba", "gan", 5.0, 3e-4)]
+    fn presets(#[case] preset: &str, #[case] objective: &str, #[case] lambda: f64, #[case] rate: f64) {
+        let given = [("preset", json!(preset)), ("objective", json!(objective))];
+        let options = TrainOptions::try_from_options(given).unwrap();
+        assert_eq!((options.lambda, options.learning_rate), (Some(lambda), rate));
+        assert_eq!((options.noise, options.pretrain, options.initialisation), (0.01, true, Initialisation::Normal));
+    }
+
+    /// What is given beside a preset holds, whichever comes first.
+    #[test]
+    fn options_override_a_preset() {
+        let given = [("epochs", json!(2)), ("preset", json!("paper-mnist")), ("noise", json!(0))];
+        let options = TrainOptions::try_from_options(given).unwrap();
+        assert_eq!((options.epochs, options.noise, options.latent_dim), (2, 0.0, Some(8)));
     }
 }

@@ -1,6 +1,6 @@
 //! Which layers a configuration means, what their tensors are called in a file, and in which order a file holds them.
 
-use crate::config::Config;
+use crate::config::{Config, EncoderKind};
 use crate::kernels::Geometry;
 
 /// From which grid to which a layer's convolution goes.
@@ -35,17 +35,14 @@ pub(crate) enum Activation {
 /// Which side of a linear layer is an image that a file flattens as (C, H, W) and this crate as (H, W, C).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flattened {
+    /// A convolution, which is no linear layer.
     Neither,
+    /// A linear layer between vectors.
+    Vectors,
     /// The encoder's head reads the last feature map.
-    Inputs {
-        pixels: usize,
-        channels: usize,
-    },
+    Inputs { pixels: usize, channels: usize },
     /// The decoder's stem writes the first.
-    Outputs {
-        pixels: usize,
-        channels: usize,
-    },
+    Outputs { pixels: usize, channels: usize },
 }
 
 /// One layer: a convolution (or a linear layer, which is one on a single pixel) and its tail.
@@ -70,23 +67,25 @@ pub(crate) enum Role {
     RunningVariance,
 }
 
-/// The encoder's and the decoder's layers, first to last.
+/// The encoder's, the decoder's and the discriminator's layers, first to last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Architecture {
     pub(crate) encoder: Vec<LayerSpec>,
     pub(crate) decoder: Vec<LayerSpec>,
+    /// Empty where the objective has none.
+    pub(crate) adversary: Vec<LayerSpec>,
 }
 
 impl Architecture {
     /// # Source
-    /// `golden/reference.py`, class `Wae`.
+    /// `golden/reference.py`, classes `Wae` and `Adversary`.
     pub(crate) fn new(config: &Config) -> Self {
-        Self { encoder: encoder(config), decoder: decoder(config) }
+        Self { encoder: encoder(config), decoder: decoder(config), adversary: adversary(config) }
     }
 
     /// All layers, the encoder's first.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &LayerSpec> {
-        self.encoder.iter().chain(&self.decoder)
+        self.encoder.iter().chain(&self.decoder).chain(&self.adversary)
     }
 }
 
@@ -108,11 +107,39 @@ fn encoder(config: &Config) -> Vec<LayerSpec> {
     let pixels = grid.0 * grid.1;
     layers.push(LayerSpec {
         name: "encoder.head".to_owned(),
-        geometry: Geometry::linear(pixels * channels, config.latent_dim()),
+        geometry: Geometry::linear(pixels * channels, head_width(config)),
         direction: Direction::Down,
         tail: Tail::Bias(Activation::Identity),
         flattened: Flattened::Inputs { pixels, channels },
     });
+    layers
+}
+
+/// Values that the encoder's head puts out: a Gaussian encoder's means, then its log-variances.
+pub(crate) fn head_width(config: &Config) -> usize {
+    match config.encoder() {
+        EncoderKind::Deterministic => config.latent_dim(),
+        EncoderKind::Gaussian => 2 * config.latent_dim(),
+    }
+}
+
+/// Linear layers with ReLU, then one logit.
+fn adversary(config: &Config) -> Vec<LayerSpec> {
+    let Some(widths) = config.objective().adversary_widths() else { return Vec::new() };
+    let linear = |name: String, inputs, outputs, activation| LayerSpec {
+        name,
+        geometry: Geometry::linear(inputs, outputs),
+        direction: Direction::Down,
+        tail: Tail::Bias(activation),
+        flattened: Flattened::Vectors,
+    };
+    let mut inputs = config.latent_dim();
+    let mut layers = Vec::with_capacity(widths.len() + 1);
+    for (i, &width) in widths.iter().enumerate() {
+        layers.push(linear(format!("adversary.{i}"), inputs, width, Activation::Relu));
+        inputs = width;
+    }
+    layers.push(linear("adversary.out".to_owned(), inputs, 1, Activation::Identity));
     layers
 }
 

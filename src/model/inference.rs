@@ -7,12 +7,14 @@ use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail, largest_activation};
+use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail, head_width, largest_activation};
+use super::code::CodeMap;
 use crate::calibrate::Calibration;
 use crate::checkpoint::{ModelFile, Tensors};
-use crate::config::{Config, Cost};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights, has_bf16};
+use crate::objective::cost::CostFunction;
 
 /// The most images that pass through the layers together: enough to fill every register tile.
 const IMAGES: usize = 120;
@@ -43,6 +45,8 @@ pub struct Wae {
     config: Config,
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
+    codes: CodeMap,
+    cost: CostFunction,
     calibration: Option<Calibration>,
 }
 
@@ -106,6 +110,8 @@ impl Wae {
         Ok(Self {
             encoder: layers(&architecture.encoder)?,
             decoder: layers(&architecture.decoder)?,
+            codes: CodeMap::of(&config),
+            cost: CostFunction::of(&config),
             config,
             calibration,
         })
@@ -121,7 +127,7 @@ impl Wae {
         self.calibration.as_ref()
     }
 
-    /// Latent codes of images.
+    /// Latent codes of images: where the prior lives, and of a Gaussian encoder the mean.
     ///
     /// # Shapes
     /// (N, H, W, C), values in [0, 1] → (N, Z).
@@ -129,7 +135,12 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of H·W·C.
     pub fn encode(&self, images: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.encoder, self.images_a_pass(), images, self.config.image().len(), self.config.latent_dim())
+        Ok(self.codes.deterministic(self.encode_head(images)?))
+    }
+
+    /// What the encoder's head puts out: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
+    pub(crate) fn encode_head(&self, images: &[f32]) -> Result<Vec<f32>> {
+        apply(&self.encoder, self.images_a_pass(), images, self.config.image().len(), head_width(&self.config))
     }
 
     /// Images of latent codes.
@@ -143,7 +154,8 @@ impl Wae {
         apply(&self.decoder, self.images_a_pass(), codes, self.config.latent_dim(), self.config.image().len())
     }
 
-    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
+    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels
+    /// and channels of (x − y)².
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N,).
@@ -159,10 +171,8 @@ impl Wae {
                 reconstructions.len()
             )));
         }
-        let cost = match self.config.cost() {
-            Cost::Squared => crate::objective::cost::squared,
-        };
-        Ok(images.par_chunks(len).zip(reconstructions.par_chunks(len)).map(|(x, y)| cost(x, y)).collect())
+        let cost = |(x, y): (&[f32], &[f32])| self.cost.value(x, y) as f32;
+        Ok(images.par_chunks(len).zip(reconstructions.par_chunks(len)).map(cost).collect())
     }
 
     /// Images that pass through the layers together.

@@ -1,9 +1,12 @@
 //! The auto-encoder: which layers it has, how it is trained, how it is applied.
 
 mod architecture;
+mod code;
 mod inference;
+mod layer;
 mod network;
 
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, parameters};
+pub(crate) use code::{CodeMap, Codes};
 pub use inference::{Precision, Wae};
-pub(crate) use network::Network;
+pub(crate) use network::{Network, truncated_normal};

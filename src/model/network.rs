@@ -1,69 +1,52 @@
-//! The auto-encoder in training: layers that keep what they need on the way forward and give gradients on the way back.
+//! The auto-encoder in training, and the discriminator of WAE-GAN: chains of layers with one optimiser each.
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
-use super::architecture::{Architecture, Direction, LayerSpec, Role, Tail};
+use super::architecture::{Architecture, LayerSpec, Role};
+use super::layer::{self, Layer};
 use crate::checkpoint::{TensorData, Tensors};
-use crate::config::Config;
+use crate::config::{Config, Initialisation};
 use crate::error::{Error, Result};
-use crate::kernels::{AdamStep, BatchStatistics};
+use crate::kernels::AdamStep;
 use crate::ops;
 
-/// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).
-const MOMENTUM: f64 = 0.1;
+/// The standard deviation of the authors' initial weights (`configs.py`, `init_std`).
+const INITIAL_DEVIATION: f64 = 0.009_999_9;
 
-/// Encoder and decoder with their gradients.
+/// Encoder, decoder and discriminator with their gradients.
 #[derive(Debug)]
 pub(crate) struct Network {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
+    /// Empty where the objective has none.
+    adversary: Vec<Layer>,
     steps: u64,
-}
-
-#[derive(Debug)]
-struct Layer {
-    spec: LayerSpec,
-    weight: Parameter,
-    tail: TailState,
-    cache: Option<Cache>,
-}
-
-/// A trained tensor, in the order of the kernels.
-#[derive(Debug)]
-struct Parameter {
-    role: Role,
-    value: Var,
-    gradient: Option<Tensor>,
-    moments: ops::Moments,
-}
-
-#[derive(Debug)]
-enum TailState {
-    Norm { gamma: Parameter, beta: Parameter, running_mean: Vec<f32>, running_variance: Vec<f32> },
-    Bias { bias: Parameter },
-}
-
-/// What a layer remembers of its forward pass.
-#[derive(Debug)]
-struct Cache {
-    input: Tensor,
-    output: Tensor,
-    /// Before the norm, and the batch's statistics.
-    normed: Option<(Tensor, BatchStatistics)>,
+    adversary_steps: u64,
 }
 
 impl Network {
-    /// Layers with PyTorch's default initialisation: U(−1/√fan_in, 1/√fan_in) for weights and biases, 1 and 0 for norms.
-    pub(crate) fn initialise(config: &Config, generator: &mut ChaCha8Rng) -> Result<Self> {
+    /// Layers with initial weights: norms begin with 1 and 0.
+    pub(crate) fn initialise(
+        config: &Config,
+        initialisation: Initialisation,
+        generator: &mut ChaCha8Rng,
+    ) -> Result<Self> {
         Self::build(config, |spec, role, shape| {
-            let bound = 1.0 / (spec.fan_in() as f32).sqrt();
             let len = shape.iter().product();
-            Ok(match role {
-                Role::Weight | Role::Bias => (0..len).map(|_| generator.random_range(-bound..bound)).collect(),
-                Role::Gamma | Role::RunningVariance => vec![1.0; len],
-                Role::Beta | Role::RunningMean => vec![0.0; len],
+            Ok(match (role, initialisation) {
+                (Role::Weight | Role::Bias, Initialisation::PyTorch) => {
+                    let bound = 1.0 / (spec.fan_in() as f32).sqrt();
+                    (0..len).map(|_| generator.random_range(-bound..bound)).collect()
+                }
+                (Role::Weight, Initialisation::Normal) => {
+                    let limit = if spec.is_linear() { f64::INFINITY } else { 2.0 };
+                    (0..len).map(|_| (INITIAL_DEVIATION * truncated_normal(limit, generator)) as f32).collect()
+                }
+                (Role::Gamma | Role::RunningVariance, _) => vec![1.0; len],
+                (Role::Bias | Role::Beta | Role::RunningMean, _) => vec![0.0; len],
             })
         })
     }
@@ -84,51 +67,81 @@ impl Network {
         let mut layers = |specs: Vec<LayerSpec>| {
             specs.into_iter().map(|spec| Layer::build(spec, &mut values)).collect::<Result<Vec<_>>>()
         };
-        Ok(Self { encoder: layers(architecture.encoder)?, decoder: layers(architecture.decoder)?, steps: 0 })
+        Ok(Self {
+            encoder: layers(architecture.encoder)?,
+            decoder: layers(architecture.decoder)?,
+            adversary: layers(architecture.adversary)?,
+            steps: 0,
+            adversary_steps: 0,
+        })
     }
 
-    /// Codes of images in training mode: (N, H, W, C) → (N, Z).
+    /// What the encoder puts out for images in training mode: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode(&mut self, images: &Tensor) -> Result<Tensor> {
-        let codes = forward(&mut self.encoder, images.clone())?;
+        let codes = layer::forward(&mut self.encoder, images.clone())?;
         Ok(codes.flatten_from(1)?)
     }
 
     /// Images of codes in training mode: (N, Z) → (N, H, W, C).
     pub(crate) fn decode(&mut self, codes: &Tensor) -> Result<Tensor> {
-        forward(&mut self.decoder, codes.clone())
+        layer::forward(&mut self.decoder, codes.clone())
+    }
+
+    /// The discriminator's logits: (N, Z) → N values.
+    pub(crate) fn logits(&mut self, codes: &Tensor) -> Result<Vec<f32>> {
+        ops::with_values(&layer::forward(&mut self.adversary, codes.clone())?, <[f32]>::to_vec)
     }
 
     /// Goes back through the decoder; gives the gradient of the codes, (N, Z).
     pub(crate) fn decode_backward(&mut self, gradient: Tensor) -> Result<Tensor> {
-        let codes = backward(&mut self.decoder, gradient, true)?;
+        let codes = layer::backward(&mut self.decoder, gradient, true)?;
         codes.ok_or_else(|| Error::Training("the decoder gave no gradient".to_owned()))
     }
 
     /// Goes back through the encoder.
     pub(crate) fn encode_backward(&mut self, gradient: Tensor) -> Result<()> {
-        backward(&mut self.encoder, gradient, false).map(drop)
+        layer::backward(&mut self.encoder, gradient, false).map(drop)
     }
 
-    /// A step of Adam with the gradients of the last pass.
+    /// Goes back through the discriminator from the gradient of its logits; gives the gradient of the codes, (N, Z).
+    pub(crate) fn logits_backward(&mut self, gradient: Vec<f32>) -> Result<Tensor> {
+        let shape = [gradient.len(), 1, 1, 1];
+        let codes = layer::backward(&mut self.adversary, ops::tensor(gradient, &shape)?, true)?;
+        codes.ok_or_else(|| Error::Training("the discriminator gave no gradient".to_owned()))
+    }
+
+    /// A step of Adam on encoder and decoder with the gradients of the last pass; what has none stays.
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
-        // β as in the authors' configs.py, ε as in PyTorch.
-        let step = AdamStep::new(self.steps, learning_rate, 0.5, 0.999, 1e-8);
-        for parameter in self.layers_mut().flat_map(Layer::parameters_mut) {
-            if let Some(gradient) = parameter.gradient.take() {
-                ops::adam(step, parameter.value.as_tensor(), &gradient, &mut parameter.moments)?;
-            }
-        }
-        Ok(())
+        let step = adam(self.steps, learning_rate);
+        self.encoder.iter_mut().chain(&mut self.decoder).try_for_each(|layer| layer.step(step))
+    }
+
+    /// A step of Adam on the discriminator.
+    pub(crate) fn step_adversary(&mut self, learning_rate: f64) -> Result<()> {
+        self.adversary_steps += 1;
+        let step = adam(self.adversary_steps, learning_rate);
+        self.adversary.iter_mut().try_for_each(|layer| layer.step(step))
+    }
+
+    /// Steps of Adam on encoder and decoder so far.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Forgets Adam's moments and count, as after pre-training.
+    pub(crate) fn reset_optimizer(&mut self) {
+        self.steps = 0;
+        self.encoder.iter_mut().chain(&mut self.decoder).for_each(Layer::reset_moments);
     }
 
     /// The tensors of a model file.
     pub(crate) fn tensors(&self) -> Result<Tensors> {
         let mut tensors = Tensors::new();
-        for layer in self.encoder.iter().chain(&self.decoder) {
-            for (role, name, shape) in layer.spec.tensors() {
+        for layer in self.layers() {
+            for (role, name, shape) in layer.spec().tensors() {
                 let values = layer.values(role)?;
-                tensors.insert(name, TensorData { shape, values: layer.spec.write_layout(role, &values) });
+                tensors.insert(name, TensorData { shape, values: layer.spec().write_layout(role, &values) });
             }
         }
         Ok(tensors)
@@ -138,162 +151,34 @@ impl Network {
     #[cfg(test)]
     pub(crate) fn gradients(&self) -> Result<Tensors> {
         let mut tensors = Tensors::new();
-        for layer in self.encoder.iter().chain(&self.decoder) {
-            for (role, name, shape) in layer.spec.tensors() {
-                let parameter = layer.parameters().into_iter().find(|p| p.role == role);
-                if let Some(gradient) = parameter.and_then(|p| p.gradient.as_ref()) {
+        for layer in self.layers() {
+            for (role, name, shape) in layer.spec().tensors() {
+                if let Some(gradient) = layer.gradient(role) {
                     let values = ops::with_values(gradient, <[f32]>::to_vec)?;
-                    tensors.insert(name, TensorData { shape, values: layer.spec.write_layout(role, &values) });
+                    tensors.insert(name, TensorData { shape, values: layer.spec().write_layout(role, &values) });
                 }
             }
         }
         Ok(tensors)
     }
 
-    fn layers_mut(&mut self) -> impl Iterator<Item = &mut Layer> {
-        self.encoder.iter_mut().chain(&mut self.decoder)
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.encoder.iter().chain(&self.decoder).chain(&self.adversary)
     }
 }
 
-fn forward(layers: &mut [Layer], mut values: Tensor) -> Result<Tensor> {
-    for layer in layers {
-        values = layer.forward(values)?;
-    }
-    Ok(values)
+/// β as in the authors' configs.py, ε as in PyTorch.
+fn adam(step: u64, learning_rate: f64) -> AdamStep {
+    AdamStep::new(step, learning_rate, 0.5, 0.999, 1e-8)
 }
 
-/// The gradient of the first layer's input, where it is wanted.
-fn backward(layers: &mut [Layer], gradient: Tensor, wanted: bool) -> Result<Option<Tensor>> {
-    let mut gradient = Some(gradient);
-    for (i, layer) in layers.iter_mut().enumerate().rev() {
-        let Some(g) = gradient.take() else { break };
-        gradient = layer.backward(&g, wanted || i > 0)?;
-    }
-    Ok(gradient)
-}
-
-impl Parameter {
-    fn new(role: Role, values: Vec<f32>) -> Result<Self> {
-        let shape = [values.len()];
-        let value = Var::from_tensor(&ops::tensor(values, &shape)?)?;
-        Ok(Self { role, value, gradient: None, moments: ops::Moments::default() })
-    }
-}
-
-impl Layer {
-    fn build(spec: LayerSpec, values: &mut impl FnMut(&LayerSpec, Role, &[usize]) -> Result<Vec<f32>>) -> Result<Self> {
-        let shapes = spec.tensors();
-        let mut values = |role: Role| {
-            let shape = shapes.iter().find(|(r, ..)| *r == role).map(|(_, _, shape)| shape.as_slice());
-            values(&spec, role, shape.unwrap_or_default())
-        };
-        let weight = Parameter::new(Role::Weight, values(Role::Weight)?)?;
-        let tail = match spec.tail {
-            Tail::Bias(_) => TailState::Bias { bias: Parameter::new(Role::Bias, values(Role::Bias)?)? },
-            Tail::Norm => TailState::Norm {
-                gamma: Parameter::new(Role::Gamma, values(Role::Gamma)?)?,
-                beta: Parameter::new(Role::Beta, values(Role::Beta)?)?,
-                running_mean: values(Role::RunningMean)?,
-                running_variance: values(Role::RunningVariance)?,
-            },
-        };
-        Ok(Self { spec, weight, tail, cache: None })
-    }
-
-    fn forward(&mut self, input: Tensor) -> Result<Tensor> {
-        let g = &self.spec.geometry;
-        let convolved = match self.spec.direction {
-            Direction::Down => ops::down(g, &input, self.weight.value.as_tensor())?,
-            Direction::Up => ops::up(g, &input, self.weight.value.as_tensor())?,
-        };
-        let (output, normed) = match (&mut self.tail, self.spec.tail) {
-            (TailState::Bias { bias }, Tail::Bias(activation)) => {
-                (ops::bias_activation(&convolved, bias.value.as_tensor(), activation)?, None)
-            }
-            (TailState::Norm { gamma, beta, running_mean, running_variance }, _) => {
-                let (output, statistics) = ops::norm_relu(&convolved, gamma.value.as_tensor(), beta.value.as_tensor())?;
-                let n = statistics.count as f64;
-                // PyTorch keeps the unbiased variance; the batch itself is normed by the biased one.
-                track(running_mean, &statistics.mean, 1.0);
-                track(running_variance, &statistics.variance, n / (n - 1.0).max(1.0));
-                (output, Some((convolved, statistics)))
-            }
-            (TailState::Bias { .. }, Tail::Norm) => {
-                return Err(Error::Training(format!("{} has lost its norm", self.spec.name)));
-            }
-        };
-        self.cache = Some(Cache { input, output: output.clone(), normed });
-        Ok(output)
-    }
-
-    fn backward(&mut self, gradient: &Tensor, input_gradient: bool) -> Result<Option<Tensor>> {
-        let cache = self.cache.take();
-        let Cache { input, output, normed } =
-            cache.ok_or_else(|| Error::Training(format!("{} went backward without going forward", self.spec.name)))?;
-        let gradient = match (&mut self.tail, self.spec.tail, normed) {
-            (TailState::Norm { gamma, beta, .. }, _, Some((convolved, statistics))) => {
-                let gamma_value = gamma.value.as_tensor();
-                let (dx, dgamma, dbeta) =
-                    ops::norm_relu_gradient(&convolved, &output, gradient, gamma_value, &statistics)?;
-                gamma.gradient = Some(dgamma);
-                beta.gradient = Some(dbeta);
-                dx
-            }
-            (TailState::Bias { bias }, Tail::Bias(activation), _) => {
-                let (dx, dbias) = ops::bias_activation_gradient(&output, gradient, activation)?;
-                bias.gradient = Some(dbias);
-                dx
-            }
-            _ => return Err(Error::Training(format!("{} has lost its norm", self.spec.name))),
-        };
-        let (g, weight) = (&self.spec.geometry, self.weight.value.as_tensor());
-        let dweight = match self.spec.direction {
-            Direction::Down => ops::weight_gradient(g, &input, &gradient)?,
-            Direction::Up => ops::weight_gradient(g, &gradient, &input)?,
-        };
-        self.weight.gradient = Some(dweight.flatten_all()?);
-        if !input_gradient {
-            return Ok(None);
+/// A standard normal number of at most `limit` in size: those beyond are drawn again.
+pub(crate) fn truncated_normal(limit: f64, generator: &mut ChaCha8Rng) -> f64 {
+    loop {
+        let value: f64 = StandardNormal.sample(generator);
+        if value.abs() <= limit {
+            return value;
         }
-        let dx = match self.spec.direction {
-            Direction::Down => ops::up(g, &gradient, weight)?,
-            Direction::Up => ops::down(g, &gradient, weight)?,
-        };
-        Ok(Some(dx.reshape(input.dims())?))
-    }
-
-    fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
-        match &mut self.tail {
-            TailState::Norm { gamma, beta, .. } => vec![&mut self.weight, gamma, beta],
-            TailState::Bias { bias } => vec![&mut self.weight, bias],
-        }
-    }
-
-    fn parameters(&self) -> Vec<&Parameter> {
-        match &self.tail {
-            TailState::Norm { gamma, beta, .. } => vec![&self.weight, gamma, beta],
-            TailState::Bias { bias } => vec![&self.weight, bias],
-        }
-    }
-
-    fn values(&self, wanted: Role) -> Result<Vec<f32>> {
-        match (&self.tail, wanted) {
-            (TailState::Norm { running_mean, .. }, Role::RunningMean) => Ok(running_mean.clone()),
-            (TailState::Norm { running_variance, .. }, Role::RunningVariance) => Ok(running_variance.clone()),
-            _ => {
-                let parameter = self.parameters().into_iter().find(|p| p.role == wanted);
-                let parameter =
-                    parameter.ok_or_else(|| Error::Training(format!("{} has no {wanted:?}", self.spec.name)))?;
-                ops::with_values(parameter.value.as_tensor(), <[f32]>::to_vec)
-            }
-        }
-    }
-}
-
-/// running ← (1 − momentum)·running + momentum·factor·batch.
-fn track(running: &mut [f32], batch: &[f32], factor: f64) {
-    for (running, batch) in running.iter_mut().zip(batch) {
-        *running = ((1.0 - MOMENTUM) * f64::from(*running) + MOMENTUM * factor * f64::from(*batch)) as f32;
     }
 }
 
@@ -305,12 +190,16 @@ mod tests {
     use crate::config::TrainOptions;
     use crate::image::ImageShape;
 
+    fn initial(config: &Config, initialisation: Initialisation) -> Result<Network> {
+        Network::initialise(config, initialisation, &mut ChaCha8Rng::seed_from_u64(0))
+    }
+
     /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its inputs.
     #[test]
     fn initial_weights_fill_pytorchs_bounds() {
         let options = TrainOptions::try_from_options([("network", "8,16".into())]).unwrap();
         let config = options.config(ImageShape::new(28, 28, 3)).unwrap();
-        let network = Network::initialise(&config, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+        let network = initial(&config, Initialisation::PyTorch).unwrap();
         let tensors = network.tensors().unwrap();
         for (name, fan_in) in [
             ("encoder.0.conv.weight", 16 * 3),
@@ -327,5 +216,24 @@ mod tests {
         }
         assert!(tensors["encoder.0.norm.weight"].values.iter().all(|v| *v == 1.0));
         assert!(tensors["encoder.0.norm.running_mean"].values.iter().all(|v| *v == 0.0));
+    }
+
+    /// The authors' N(0, 0.0099999²): truncated for convolutions, whole for linear layers, no bias.
+    #[test]
+    fn initial_weights_of_the_presets() {
+        let options = TrainOptions::try_from_options([("network", "64,64".into())]).unwrap();
+        let config = options.config(ImageShape::new(28, 28, 1)).unwrap();
+        let tensors = initial(&config, Initialisation::Normal).unwrap().tensors().unwrap();
+        let of = |name: &str| {
+            let values = &tensors[name].values;
+            let deviation = (values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+            (deviation, values.iter().fold(0.0_f32, |m, v| m.max(v.abs())))
+        };
+        let (deviation, largest) = of("encoder.1.conv.weight");
+        // A normal variable cut at two deviations keeps 0.8796 of its deviation.
+        assert!((deviation / 0.0088 - 1.0).abs() < 0.01 && largest <= 0.02, "{deviation}, {largest}");
+        let (deviation, largest) = of("encoder.head.weight");
+        assert!((deviation / 0.01 - 1.0).abs() < 0.02 && largest > 0.03, "{deviation}, {largest}");
+        assert!(tensors["encoder.head.bias"].values.iter().all(|v| *v == 0.0));
     }
 }

@@ -7,7 +7,7 @@
 //! rbf:  k(a, b) = exp(−‖a − b‖²/C)
 //! ```
 //!
-//! Where: C = 2·d_z·σ_z², the expected squared distance of two draws from the prior. The estimator is unbiased, so it is
+//! Where: C is the prior's bandwidth: 2·d_z·σ_z² for normal, the expected squared distance of two draws. The estimator is unbiased, so it is
 //! negative for half of all draws when Q_Z = P_Z. IMQ is **summed** over its scales s, as in the authors' code: with seven
 //! it is at most 7.
 //!
@@ -16,7 +16,7 @@
 
 use rayon::prelude::*;
 
-use crate::config::{Config, KernelKind, Objective};
+use crate::config::{Config, IMQ_SCALES, KernelKind, Objective, Prior};
 
 /// A kernel with its bandwidths in latent units².
 #[derive(Debug, Clone, PartialEq)]
@@ -28,18 +28,21 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn new(kind: KernelKind, scales: &[f64], latent_dim: usize, prior_scale: f64) -> Self {
-        let c = 2.0 * latent_dim as f64 * prior_scale * prior_scale;
+    pub(crate) fn new(kind: KernelKind, scales: &[f64], latent_dim: usize, prior: Prior) -> Self {
+        let c = prior.bandwidth(latent_dim);
         match kind {
             KernelKind::Imq => Self::Imq(scales.iter().map(|s| s * c).collect()),
             KernelKind::Rbf => Self::Rbf(c),
         }
     }
 
-    /// The kernel of a model's objective.
+    /// The kernel of a model's objective; for one without a kernel, IMQ with the authors' seven scales.
     pub(crate) fn of(config: &Config) -> Self {
-        let Objective::Mmd { kernel, scales, .. } = config.objective();
-        Self::new(*kernel, scales, config.latent_dim(), config.prior().scale)
+        let (kind, scales) = match config.objective() {
+            Objective::Mmd { kernel, scales, .. } => (*kernel, scales.as_slice()),
+            _ => (KernelKind::Imq, IMQ_SCALES.as_slice()),
+        };
+        Self::new(kind, scales, config.latent_dim(), config.prior())
     }
 
     /// k(a, a).
@@ -119,13 +122,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{IMQ_SCALES, Prior};
+    use crate::config::PriorKind;
     use crate::objective::sample;
 
     /// One dimension, C = 2: k(0, 1) = 2/3, k(0, 3) = 2/11, k(1, 3) = k(0, 2) = 2/6, k(1, 2) = 2/3.
     #[test]
     fn four_points_by_hand() {
-        let kernel = Kernel::new(KernelKind::Imq, &[1.0], 1, 1.0);
+        let kernel = Kernel::new(KernelKind::Imq, &[1.0], 1, Prior::default());
         let expected = 2.0 / 3.0 + 2.0 / 3.0 - 0.5 * (2.0 / 6.0 + 2.0 / 11.0 + 2.0 / 3.0 + 2.0 / 6.0);
         let (q, p) = ([0.0, 1.0], [2.0, 3.0]);
         assert!((value(&kernel, &q, &p, 1).unwrap() - expected).abs() < 1e-12);
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn an_encoder_collapsed_to_zero() {
         for (dim, expected) in [(8, 1.835), (64, 1.924)] {
-            let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, dim, 1.0);
+            let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, dim, Prior::default());
             let p = sample(Prior::default(), 3000, dim, 1);
             let got = value(&kernel, &vec![0.0; p.len()], &p, dim).unwrap();
             assert!((got - expected).abs() < 0.01, "d_z = {dim}: {got}, expected {expected}");
@@ -146,7 +149,7 @@ mod tests {
     /// Unbiased under Q = P, with the standard deviation computed for reference/wae-facts: 0.0119 at n = 100, d_z = 8.
     #[test]
     fn null_distribution() {
-        let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, 8, 1.0);
+        let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, 8, Prior::default());
         let draws: Vec<f64> = (0..400)
             .map(|i| {
                 let (q, p) = (sample(Prior::default(), 100, 8, 2 * i), sample(Prior::default(), 100, 8, 2 * i + 1));
@@ -169,7 +172,7 @@ mod tests {
             n in 2..9_usize, m in 2..9_usize, dim in 1..5_usize, seed in any::<u64>(), rbf in any::<bool>(), scale in 0.3..3.0_f64,
         ) {
             let kind = if rbf { KernelKind::Rbf } else { KernelKind::Imq };
-            let kernel = Kernel::new(kind, &IMQ_SCALES, dim, scale);
+            let kernel = Kernel::new(kind, &IMQ_SCALES, dim, Prior { kind: PriorKind::Normal, scale });
             let (q, p) = (sample(Prior::default(), n, dim, seed), sample(Prior::default(), m, dim, seed ^ 1));
             let got = value(&kernel, &q, &p, dim).unwrap();
             let reversed: Vec<f32> = q.chunks_exact(dim).rev().flatten().copied().collect();
@@ -184,7 +187,7 @@ mod tests {
         fn the_gradient_agrees_with_finite_differences(
             n in 2..6_usize, m in 2..6_usize, dim in 1..4_usize, seed in any::<u64>(), rbf in any::<bool>(),
         ) {
-            let kernel = Kernel::new(if rbf { KernelKind::Rbf } else { KernelKind::Imq }, &IMQ_SCALES, dim, 1.0);
+            let kernel = Kernel::new(if rbf { KernelKind::Rbf } else { KernelKind::Imq }, &IMQ_SCALES, dim, Prior::default());
             let (q, p) = (sample(Prior::default(), n, dim, seed), sample(Prior::default(), m, dim, seed ^ 1));
             let gradient = gradient(&kernel, &q, &p, dim);
             for i in 0..q.len() {

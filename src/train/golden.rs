@@ -107,10 +107,13 @@ fn training_mode_gradients_and_three_steps(#[case] name: &str) {
     close("image", &decoded, channels_last(tensor(&golden.values, "train.image"))).unwrap();
 
     let mut network = Network::from_tensors(&config, golden.model.tensors()).unwrap();
+    let step = Step::new(config.clone(), 0.0, 0.0);
     let rate = golden.scalars["learning_rate"].as_f64().unwrap();
     for i in 0..3 {
         let prior: Vec<f32> = tensor(&golden.values, &format!("prior.{i}")).1.iter().map(|v| *v as f32).collect();
-        let [cost, divergence, loss] = gradients(&mut network, &config, &images, &prior).unwrap();
+        let draws = Draws { prior, ..Draws::default() };
+        let (values, _) = step.gradients(&mut network, &images, &draws, config.objective().lambda()).unwrap();
+        let Values { cost, divergence: Some(divergence), loss } = values else { panic!("{values:?}") };
         if i == 0 {
             assert_gradients(&golden, &network.gradients().unwrap());
         }
@@ -138,7 +141,8 @@ fn assert_gradients(golden: &Golden, got: &Tensors) {
 #[case("golden")]
 #[case("digit")]
 fn divergences(#[case] name: &str) {
-    use crate::config::{IMQ_SCALES, KernelKind};
+    use crate::config::{IMQ_SCALES, KernelKind, Prior, PriorKind};
+    use crate::objective::mmd;
     let golden = golden(name);
     let (shape, q) = tensor(&golden.values, "mmd.q");
     let p = tensor(&golden.values, "mmd.p").1;
@@ -151,9 +155,65 @@ fn divergences(#[case] name: &str) {
             ("rbf", KernelKind::Rbf, &[]),
         ] {
             let expected = golden.scalars["mmd"][format!("{key} scale {scale}")].as_f64().unwrap();
-            let kernel = mmd::Kernel::new(kind, scales, dim, scale.parse().unwrap());
+            let kernel =
+                mmd::Kernel::new(kind, scales, dim, Prior { kind: PriorKind::Normal, scale: scale.parse().unwrap() });
             let got = mmd::value(&kernel, &narrow(&q), &narrow(&p), dim).unwrap();
             assert!((got - expected).abs() < 1e-6, "{key}, scale {scale}: {got}, expected {expected}");
         }
     }
+}
+
+/// Both forms of the discriminator's losses: with log p(z), a value a row is added to each logit.
+#[rstest]
+#[case::plain("golden", "adversary")]
+#[case::plain_digit("digit", "adversary")]
+#[case::log_p("golden", "adversary_log_p")]
+#[case::log_p_digit("digit", "adversary_log_p")]
+fn discriminator_losses(#[case] name: &str, #[case] form: &str) {
+    use crate::config::{Config, Parts, Prior, PriorKind};
+    let golden = golden(name);
+    let log_p = form == "adversary_log_p";
+    let objective = Objective::Gan { adversary_widths: vec![8, 8], log_p, lambda: 1.0 };
+    let prior = Prior { kind: PriorKind::Normal, scale: 1.5 };
+    let parts = Parts { objective, prior, ..Parts::from(golden.model.config().clone()) };
+    let config = Config::try_new(parts).unwrap();
+    let mut tensors = golden.model.tensors().clone();
+    for layer in ["0", "1", "out"] {
+        for kind in ["weight", "bias"] {
+            let (shape, values) = tensor(&golden.values, &format!("{form}.weights.layers.{layer}.{kind}"));
+            let values = values.iter().map(|v| *v as f32).collect();
+            tensors.insert(format!("adversary.{layer}.{kind}"), crate::checkpoint::TensorData { shape, values });
+        }
+    }
+    let mut network = Network::from_tensors(&config, &tensors).unwrap();
+    let step = Step::new(config, 0.0, 0.0);
+    let narrow = |name: &str| tensor(&golden.values, name).1.iter().map(|v| *v as f32).collect::<Vec<f32>>();
+    let (q, p) = (narrow("mmd.q"), narrow("mmd.p"));
+    let logits = step.logits(&mut network, &q).unwrap();
+    assert_close("logits", &logits, &tensor(&golden.values, &format!("{form}.logits")).1);
+    let expected = |key: &str| golden.scalars[form][key].as_f64().unwrap();
+    let of_encoder = crate::objective::adversary::encoder_loss(&logits).0;
+    assert!((of_encoder - expected("encoder")).abs() < 1e-5, "{of_encoder}");
+    let of_discriminator = step.discriminator_gradients(&mut network, &q, &p).unwrap();
+    assert!((of_discriminator - expected("discriminator")).abs() < 1e-5, "{of_discriminator}");
+}
+
+#[rstest]
+#[case("golden")]
+#[case("digit")]
+fn kl_and_log_density(#[case] name: &str) {
+    use crate::objective::{adversary, kl};
+    let golden = golden(name);
+    let narrow = |name: &str| tensor(&golden.values, name).1.iter().map(|v| *v as f32).collect::<Vec<f32>>();
+    let (shape, _) = tensor(&golden.values, "mmd.q");
+    let dim = shape[1];
+    assert_close(
+        "log density",
+        &adversary::log_density(&narrow("mmd.q"), dim, 1.5),
+        &tensor(&golden.values, "density").1,
+    );
+    let (means, log_variances) = (narrow("mmd.q"), narrow("mmd.p"));
+    let rows = means.chunks_exact(dim).zip(log_variances.chunks_exact(dim));
+    let kl: Vec<f32> = rows.map(|(m, v)| kl::divergence(&[m, v].concat(), dim, 1.5).0 as f32).collect();
+    assert_close("KL", &kl, &tensor(&golden.values, "kl").1);
 }

@@ -10,7 +10,7 @@ use crate::dataset::DatasetBuilder;
 use crate::image::{ImageColumn, ImageShape, Limits};
 
 /// A training on 40 images of 4×4 pixels.
-fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
+pub(super) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     let options = TrainOptions::try_from_options(options.iter().cloned()).unwrap();
     let pixels = UInt8Array::from_iter_values((0..40 * 16).map(|i| (i * i % 251) as u8));
     let item = Arc::new(Field::new("item", DataType::UInt8, true));
@@ -22,7 +22,7 @@ fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     Trainer::try_new(options, builder.finish().unwrap()).unwrap()
 }
 
-fn finish(mut trainer: Trainer) -> Trainer {
+pub(super) fn finish(mut trainer: Trainer) -> Trainer {
     while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
     trainer
 }

@@ -15,7 +15,7 @@ const fn option(name: &'static str, default: &'static str, values: &'static str)
 }
 
 /// Every option, those that matter most first.
-pub(crate) const OPTIONS: [OptionText; 19] = [
+pub(crate) const OPTIONS: [OptionText; 27] = [
     option("epochs", "`20`", "passes over the training rows, 1 to 1000000"),
     option("batch_size", "`100`", "images a step, 2 to 1048576; an incomplete last batch is left out"),
     option("learning_rate", "`0.001`", "Adam's initial learning rate, above 0 and at most 1 (β = 0.5, 0.999)"),
@@ -23,7 +23,8 @@ pub(crate) const OPTIONS: [OptionText; 19] = [
         "schedule",
         "`'step'`",
         "factor on the learning rate: `'step'` (½ from 60 % of the epochs on, ⅕ from 80 %), `'manual'` (½ from epoch \
-         30 on, ⅕ from 50, ⅒ from 100), `'smooth'` (geometric, down to 1/100), `'constant'`",
+         30 on, 1/10 from 50, 1/100 from 100), `'smooth'` (geometric, down to 1/100), `'plateau'` (from epoch 30 on, \
+         divided by 1.4 when the loss has not fallen for 10 epochs), `'constant'`",
     ),
     option(
         "network",
@@ -41,18 +42,58 @@ pub(crate) const OPTIONS: [OptionText; 19] = [
     option("latent_dim", "`'auto'`", "values in a code, 1 to 4096; `'auto'` is 8 up to H·W·C = 1024, and 64 beyond"),
     option("size", "none", "resize, antialiased: a side, such as `64`, or height and width, such as `'48x64'`"),
     option("crop", "none", "centre crop, before the resize: a side, or height and width"),
-    option("objective", "`'mmd'`", "`'mmd'`"),
+    option(
+        "objective",
+        "`'mmd'`",
+        "`'mmd'` (maximum mean discrepancy), `'gan'` (a discriminator of codes), `'aae'` (`'gan'` with the squared \
+         cost), `'vae'` (KL, Gaussian decoder), `'ae'` (no divergence), `'sliced'` (sliced Wasserstein), `'sinkhorn'`",
+    ),
     option(
         "lambda",
         "`'auto'`",
-        "weight of the divergence, at least 0; `'auto'` is 200 · H·W·C/784 · 7/k, where k is the number of scales for \
-         `'imq'` and 1 for `'rbf'`",
+        "weight of the divergence, at least 0; `'auto'` depends on the objective, the cost and the image size, see \
+         *Which objective, which lambda*",
     ),
+    option(
+        "lambda_schedule",
+        "`'constant'`",
+        "`'constant'`, or `'adaptive'`: every 1,000 steps the mean of lambda and the step's cost / |divergence|",
+    ),
+    option(
+        "cost",
+        "`'squared'`",
+        "`'squared'`, `'l1'`, `'l2'` (the root of the squared), `'structural'` (L1 of Laplacian pyramids): sums over \
+         pixels and channels in [0, 1]",
+    ),
+    option(
+        "encoder",
+        "`'auto'`",
+        "`'deterministic'`, or `'gaussian'` (a mean and a variance; scores use the mean); `'auto'` is `'gaussian'` for \
+         `'vae'`, which takes no other, and `'deterministic'` elsewhere",
+    ),
+    option("noise", "`0.0`", "standard deviation of the noise on the encoder's input in training, 0 to 1"),
     option("scales", "`[0.1, 0.2, 0.5, 1, 2, 5, 10]`", "bandwidth factors of the IMQ kernel, at most 64"),
-    option("prior", "`'normal'`", "`'normal'`"),
-    option("prior_scale", "`1.0`", "standard deviation of the prior, above 0"),
-    option("encoder", "`'deterministic'`", "`'deterministic'`"),
-    option("cost", "`'squared'`", "`'squared'`"),
+    option(
+        "prior",
+        "`'normal'`",
+        "`'normal'`, `'sphere'` (codes are normalised to its radius) or `'uniform'` (codes are mapped to the cube by tanh)",
+    ),
+    option("prior_scale", "`1.0`", "the prior's standard deviation, radius, or half side; above 0"),
+    option("adversary_widths", "`'512,512,512,512'`", "hidden widths of the discriminator of `'gan'`"),
+    option("adversary_learning_rate", "`'auto'`", "the discriminator's; `'auto'` is half of `learning_rate`"),
+    option("log_p", "`false`", "whether log p(z) is added to the discriminator's logit; normal prior only"),
+    option(
+        "log_variance_penalty",
+        "`0.1`",
+        "weight of the mean of Σ |log σ²|, which keeps a Gaussian encoder's variance from vanishing; not for `'vae'`",
+    ),
+    option("pretrain", "`false`", "whether the encoder is first trained to match the prior's mean and covariance"),
+    option(
+        "preset",
+        "none",
+        "`'paper-mnist'` or `'paper-celeba'`: every option as in the paper's experiment, initial weights too; options \
+         that are given hold beside it",
+    ),
     option(
         "holdout",
         "`0.1`",

@@ -1,0 +1,263 @@
+//! One step on a batch: the objective, its gradient, Adam.
+
+use candle_core::Tensor;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::config::{Config, EncoderKind, Objective, PriorKind};
+use crate::error::{Error, Result};
+use crate::model::{CodeMap, Codes, Network, truncated_normal};
+use crate::objective::cost::CostFunction;
+use crate::objective::{adversary, kl, mmd, prior, sinkhorn, sliced};
+use crate::ops;
+
+/// Standard deviations beyond which input noise is drawn again, as TensorFlow's truncated normal does.
+const NOISE_LIMIT: f64 = 2.0;
+
+/// What is fixed over a training.
+#[derive(Debug)]
+pub(super) struct Step {
+    config: Config,
+    cost: CostFunction,
+    codes: CodeMap,
+    log_variance_penalty: f64,
+    noise: f64,
+}
+
+/// The random numbers of a step.
+#[derive(Debug, Default)]
+pub(super) struct Draws {
+    /// Draws from the prior, (n, Z).
+    pub(super) prior: Vec<f32>,
+    /// Input noise, (n, H, W, C); empty for none.
+    pub(super) noise: Vec<f32>,
+    /// A Gaussian encoder's e, (n, Z); empty for a deterministic one.
+    pub(super) posterior: Vec<f32>,
+    /// The sliced distance's directions, (L, Z); empty for other objectives.
+    pub(super) directions: Vec<f32>,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Values {
+    /// The cost an image.
+    pub(super) cost: f64,
+    /// The divergence; `None` where the objective has none.
+    pub(super) divergence: Option<f64>,
+    /// All that is minimised.
+    pub(super) loss: f64,
+}
+
+impl Values {
+    pub(super) fn are_finite(&self) -> bool {
+        self.cost.is_finite() && self.loss.is_finite() && self.divergence.is_none_or(f64::is_finite)
+    }
+}
+
+/// A divergence with its gradients, before λ.
+#[derive(Debug, Default)]
+struct Divergence {
+    value: Option<f64>,
+    /// By the codes, (n, Z).
+    by_code: Option<Vec<f32>>,
+    /// By the head's output, (n, 2Z).
+    by_head: Option<Vec<f32>>,
+}
+
+impl Step {
+    pub(super) fn new(config: Config, noise: f64, log_variance_penalty: f64) -> Self {
+        let (cost, codes) = (CostFunction::of(&config), CodeMap::of(&config));
+        Self { config, cost, codes, log_variance_penalty, noise }
+    }
+
+    /// The random numbers of a step on `rows` images.
+    pub(super) fn draw(&self, rows: usize, generators: &mut Generators) -> Draws {
+        let (dim, pixels) = (self.config.latent_dim(), self.config.image().len());
+        let mut noise = |_| (self.noise * truncated_normal(NOISE_LIMIT, &mut generators.noise)) as f32;
+        let noise = if self.noise > 0.0 { (0..rows * pixels).map(&mut noise).collect() } else { Vec::new() };
+        let posterior = match self.config.encoder() {
+            EncoderKind::Deterministic => Vec::new(),
+            EncoderKind::Gaussian => {
+                (0..rows * dim).map(|_| StandardNormal.sample(&mut generators.posterior)).collect()
+            }
+        };
+        let directions = match self.config.objective() {
+            Objective::Sliced { .. } => sliced::directions(dim, &mut generators.directions),
+            _ => Vec::new(),
+        };
+        let prior = prior::sample_with(self.config.prior(), rows, dim, &mut generators.prior);
+        Draws { prior, noise, posterior, directions }
+    }
+
+    /// Forward, the objective and its gradient, backward, Adam; for WAE-GAN then a step of the discriminator on the same
+    /// codes. Where a value is not finite, the weights are left as they were.
+    pub(super) fn run(
+        &self,
+        network: &mut Network,
+        images: &Tensor,
+        draws: &Draws,
+        lambda: f64,
+        rates: Rates,
+    ) -> Result<Values> {
+        let (values, codes) = self.gradients(network, images, draws, lambda)?;
+        if values.are_finite() {
+            network.step(rates.network)?;
+            if matches!(self.config.objective(), Objective::Gan { .. }) {
+                self.discriminator_gradients(network, &codes.values, &draws.prior)?;
+                network.step_adversary(rates.adversary)?;
+            }
+        }
+        Ok(values)
+    }
+
+    /// The objective on a batch, with its gradients left in the network, and the codes.
+    pub(super) fn gradients(
+        &self,
+        network: &mut Network,
+        images: &Tensor,
+        draws: &Draws,
+        lambda: f64,
+    ) -> Result<(Values, Codes)> {
+        let (rows, dim) = (images.dim(0)?, self.config.latent_dim());
+        let head = network.encode(&self.noisy(images, &draws.noise)?)?; // (N, Z) or (N, 2Z)
+        let codes = self.codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &draws.posterior);
+        let reconstructions = network.decode(&ops::tensor(codes.values.clone(), &[rows, dim])?)?; // (N, H, W, C)
+        // Noise is the encoder's alone: the image to rebuild is the clean one.
+        let (cost, by_image) =
+            ops::with_values(images, |x| ops::with_values(&reconstructions, |y| self.cost.mean(x, y, rows)))??;
+        let divergence = self.divergence(network, &codes, draws)?;
+        let (penalty, by_penalty) = self.penalty(&codes);
+
+        let through_decoder = network.decode_backward(ops::tensor(by_image, reconstructions.dims())?)?; // (N, Z)
+        let mut by_code = ops::with_values(&through_decoder, <[f32]>::to_vec)?;
+        let add = |sum: &mut [f32], term: &[f32], weight: f64| {
+            sum.iter_mut().zip(term).for_each(|(s, t)| *s += t * weight as f32);
+        };
+        add(&mut by_code, &divergence.by_code.unwrap_or_default(), lambda);
+        let mut by_head = vec![0.0; codes.head.len()];
+        add(&mut by_head, &divergence.by_head.unwrap_or_default(), lambda);
+        add(&mut by_head, &by_penalty, self.log_variance_penalty);
+        let gradient = self.codes.backward(&codes, &draws.posterior, by_code, Some(by_head));
+        network.encode_backward(ops::tensor(gradient, head.dims())?)?;
+
+        let loss = cost + lambda * divergence.value.unwrap_or(0.0) + self.log_variance_penalty * penalty;
+        Ok((Values { cost, divergence: divergence.value, loss }, codes))
+    }
+
+    fn noisy(&self, images: &Tensor, noise: &[f32]) -> Result<Tensor> {
+        if noise.is_empty() {
+            return Ok(images.clone());
+        }
+        let noisy = ops::with_values(images, |x| x.iter().zip(noise).map(|(x, e)| x + e).collect())?;
+        ops::tensor(noisy, images.dims())
+    }
+
+    fn divergence(&self, network: &mut Network, codes: &Codes, draws: &Draws) -> Result<Divergence> {
+        let (q, p, dim) = (codes.values.as_slice(), draws.prior.as_slice(), self.config.latent_dim());
+        let of_codes = |(value, gradient)| Divergence { value: Some(value), by_code: Some(gradient), by_head: None };
+        Ok(match self.config.objective() {
+            Objective::Mmd { .. } => {
+                let kernel = mmd::Kernel::of(&self.config);
+                let value = mmd::value(&kernel, q, p, dim);
+                let value = value.ok_or_else(|| Error::Training("a batch of 1 row has no divergence".to_owned()))?;
+                of_codes((value, mmd::gradient(&kernel, q, p, dim)))
+            }
+            Objective::Sliced { .. } => of_codes(sliced::value_and_gradient(q, p, dim, &draws.directions)),
+            Objective::Sinkhorn { .. } => {
+                of_codes(sinkhorn::value_and_gradient(q, p, dim, self.config.prior().bandwidth(dim)))
+            }
+            Objective::Gan { .. } => {
+                let (value, by_logit) = adversary::encoder_loss(&self.logits(network, q)?);
+                of_codes((value, self.logits_backward(network, q, by_logit)?))
+            }
+            Objective::Vae { .. } => {
+                let (value, gradient) = kl::divergence(&codes.head, dim, self.config.prior().scale);
+                Divergence { value: Some(value), by_code: None, by_head: Some(gradient) }
+            }
+            Objective::Ae {} => Divergence::default(),
+        })
+    }
+
+    /// What keeps a Gaussian encoder's variances from vanishing where the divergence does not.
+    fn penalty(&self, codes: &Codes) -> (f64, Vec<f32>) {
+        let is_vae = matches!(self.config.objective(), Objective::Vae { .. });
+        match self.config.encoder() {
+            EncoderKind::Gaussian if !is_vae => kl::penalty(&codes.head, self.config.latent_dim()),
+            _ => (0.0, Vec::new()),
+        }
+    }
+
+    /// The discriminator's logits, with log p(z) where the objective says so.
+    pub(super) fn logits(&self, network: &mut Network, codes: &[f32]) -> Result<Vec<f32>> {
+        let dim = self.config.latent_dim();
+        let mut logits = network.logits(&ops::tensor(codes.to_vec(), &[codes.len() / dim, dim])?)?;
+        if let Some(scale) = self.log_p_scale() {
+            let densities = adversary::log_density(codes, dim, scale);
+            logits.iter_mut().zip(densities).for_each(|(t, log_p)| *t += log_p);
+        }
+        Ok(logits)
+    }
+
+    /// The gradient by the codes from the one by their logits.
+    fn logits_backward(&self, network: &mut Network, codes: &[f32], by_logit: Vec<f32>) -> Result<Vec<f32>> {
+        let gradient = network.logits_backward(by_logit.clone())?;
+        let mut gradient = ops::with_values(&gradient, <[f32]>::to_vec)?;
+        if let Some(scale) = self.log_p_scale() {
+            // ∂ log p(z)/∂z = −z/σ².
+            let (dim, variance) = (self.config.latent_dim(), (scale * scale) as f32);
+            let rows = gradient.chunks_exact_mut(dim).zip(codes.chunks_exact(dim)).zip(by_logit);
+            rows.for_each(|((g, z), by_logit)| g.iter_mut().zip(z).for_each(|(g, z)| *g -= by_logit * z / variance));
+        }
+        Ok(gradient)
+    }
+
+    fn log_p_scale(&self) -> Option<f64> {
+        let prior = self.config.prior();
+        match self.config.objective() {
+            Objective::Gan { log_p: true, .. } if prior.kind == PriorKind::Normal => Some(prior.scale),
+            _ => None,
+        }
+    }
+
+    /// What the discriminator minimises on codes and draws, with its gradients left in the network.
+    pub(super) fn discriminator_gradients(&self, network: &mut Network, q: &[f32], p: &[f32]) -> Result<f64> {
+        let both: Vec<f32> = q.iter().chain(p).copied().collect();
+        let logits = self.logits(network, &both)?;
+        let (of_codes, of_draws) = logits.split_at(q.len() / self.config.latent_dim());
+        let (value, gradient) = adversary::discriminator_loss(of_codes, of_draws);
+        network.logits_backward(gradient)?;
+        Ok(value)
+    }
+
+    /// The divergence of codes in scoring mode from draws, for a report: codes and draws (n, Z), the head's output for `vae`.
+    pub(super) fn evaluate(&self, network: &mut Network, head: Vec<f32>, draws: &Draws) -> Result<Option<f64>> {
+        let (dim, p) = (self.config.latent_dim(), draws.prior.as_slice());
+        if let Objective::Vae { .. } = self.config.objective() {
+            return Ok(Some(kl::divergence(&head, dim, self.config.prior().scale).0));
+        }
+        let q = self.codes.deterministic(head);
+        Ok(match self.config.objective() {
+            Objective::Mmd { .. } => mmd::value(&mmd::Kernel::of(&self.config), &q, p, dim),
+            Objective::Sliced { .. } => Some(sliced::value_and_gradient(&q, p, dim, &draws.directions).0),
+            Objective::Sinkhorn { .. } => Some(sinkhorn::value(&q, p, dim, self.config.prior().bandwidth(dim))),
+            Objective::Gan { .. } => Some(adversary::encoder_loss(&self.logits(network, &q)?).0),
+            Objective::Vae { .. } | Objective::Ae {} => None,
+        })
+    }
+}
+
+/// The learning rates of a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) network: f64,
+    pub(super) adversary: f64,
+}
+
+/// A stream of random numbers for each purpose.
+#[derive(Debug)]
+pub(super) struct Generators {
+    pub(super) prior: ChaCha8Rng,
+    pub(super) noise: ChaCha8Rng,
+    pub(super) posterior: ChaCha8Rng,
+    pub(super) directions: ChaCha8Rng,
+}
