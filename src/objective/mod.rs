@@ -11,8 +11,8 @@ pub(crate) mod kl;
 pub(crate) mod mmd;
 pub(crate) mod moments;
 pub(crate) mod prior;
-mod pyramid;
 pub(crate) mod sinkhorn;
 pub(crate) mod sliced;
+mod ssim;
 
 pub use prior::sample;

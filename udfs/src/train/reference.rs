@@ -62,8 +62,8 @@ pub(crate) const OPTIONS: [OptionText; 27] = [
     option(
         "cost",
         "`'squared'`",
-        "`'squared'`, `'l1'`, `'l2'` (the root of the squared), `'structural'` (L1 of Laplacian pyramids): sums over \
-         pixels and channels in [0, 1]",
+        "`'squared'`, `'l1'`, `'l2'` (the root of the squared), `'structural'` (the squared and half of the \
+         structural dissimilarity): sums over pixels and channels in [0, 1]",
     ),
     option(
         "encoder",
