@@ -5,7 +5,9 @@
 //! Where: c is a cost, D_Z a divergence between the distribution Q_Z of the codes and the prior P_Z.
 
 pub(crate) mod cost;
+pub mod frechet;
 pub(crate) mod mmd;
 pub(crate) mod prior;
+pub mod two_sample;
 
 pub use prior::sample;
