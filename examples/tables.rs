@@ -52,6 +52,7 @@ const OBJECTIVE_NAMES: [&str; 4] = ["mmd", "gan", "vae", "ae"];
 /// Images drawn from the prior for table (a).
 const SAMPLES: usize = 10_000;
 
+/// A result with any error.
 pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Prints the tables; computes the cells that the results file lacks.

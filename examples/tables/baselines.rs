@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use datafusion::arrow::array::{AsArray, Float32Array, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt8Type};
 
-use super::{Bench, Result};
+use wae_core::objective::frechet::Moments;
 
-#[path = "../../tests/support/baseline.rs"]
-#[allow(dead_code, reason = "the quickstart uses the rest")]
-mod baseline;
+use super::{Bench, Result};
 
 /// Height and width of both data sets' images.
 const SIDE: usize = 28;
@@ -57,13 +55,20 @@ async fn decoded(bench: &Bench, view: &str) -> Result<(Vec<f32>, Vec<i64>)> {
 
 /// Squared distances of images to their projections on the principal components of others.
 pub fn pca_costs(train: &[f32], test: &[f32], components: usize) -> Result<Vec<f32>> {
-    Ok(baseline::Pca::fit(train, SIDE * SIDE, components)?.costs(test)?)
+    let train: Vec<f64> = train.iter().map(|v| f64::from(*v)).collect();
+    let moments = Moments::try_new(&train, SIDE * SIDE)?;
+    let components =
+        Tensor::from_vec(moments.principal_components(components)?, (components, SIDE * SIDE), &Device::Cpu)?;
+    let components = components.to_dtype(DType::F32)?;
+    let mean = Tensor::from_slice(moments.mean(), SIDE * SIDE, &Device::Cpu)?.to_dtype(DType::F32)?;
+    let x = matrix(test)?.broadcast_sub(&mean)?;
+    let projected = x.matmul(&components.t()?.contiguous()?)?.matmul(&components)?;
+    Ok((x - projected)?.sqr()?.sum(D::Minus1)?.to_vec1()?)
 }
 
 /// Squared distances of images to the nearest of others: `min_j ‖a‖² + ‖b_j‖² − 2 a·b_j`, as matrix products.
 pub fn nearest_distances(train: &[f32], test: &[f32]) -> Result<Vec<f32>> {
     const ROWS: usize = 500; // at a time: with 6,000 others, 12 MB
-    let matrix = |rows: &[f32]| Tensor::from_slice(rows, (rows.len() / (SIDE * SIDE), SIDE * SIDE), &Device::Cpu);
     let train = matrix(train)?;
     let (norms, transposed) = (train.sqr()?.sum(D::Minus1)?, train.t()?.contiguous()?);
     let mut distances = Vec::with_capacity(test.len() / (SIDE * SIDE));
@@ -75,4 +80,9 @@ pub fn nearest_distances(train: &[f32], test: &[f32]) -> Result<Vec<f32>> {
         distances.extend(nearest.relu()?.to_vec1::<f32>()?);
     }
     Ok(distances)
+}
+
+/// (N, H·W).
+fn matrix(rows: &[f32]) -> Result<Tensor> {
+    Ok(Tensor::from_slice(rows, (rows.len() / (SIDE * SIDE), SIDE * SIDE), &Device::Cpu)?)
 }

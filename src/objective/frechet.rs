@@ -83,6 +83,29 @@ impl Moments {
         self.scatter.as_slice()
     }
 
+    /// The directions of largest variance, orthonormal, the largest first: (count, width), count at most the width.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a moment is not finite.
+    ///
+    /// # Example
+    /// ```
+    /// use wae_core::objective::frechet::Moments;
+    ///
+    /// // Points on the line through (3, 4), which has length 5.
+    /// let moments = Moments::try_new(&[0.0, 0.0, 3.0, 4.0, -3.0, -4.0], 2)?;
+    /// let first = moments.principal_components(1)?;
+    /// assert!((first[0].abs() - 0.6).abs() < 1e-12 && (first[1] / first[0] - 4.0 / 3.0).abs() < 1e-12);
+    /// # Ok::<(), wae_core::Error>(())
+    /// ```
+    pub fn principal_components(&self, count: usize) -> Result<Vec<f64>> {
+        let SymmetricEigen { eigenvectors, eigenvalues } = eigen(self.scatter.clone())?;
+        let mut order: Vec<usize> = (0..self.width()).collect();
+        order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
+        let columns = order.into_iter().take(count).map(|column| eigenvectors.column(column));
+        Ok(columns.flat_map(|column| column.iter().copied().collect::<Vec<_>>()).collect())
+    }
+
     /// Bytes allocated.
     pub fn memory(&self) -> usize {
         (self.mean.len() + self.scatter.len()) * size_of::<f64>()
