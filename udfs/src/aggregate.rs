@@ -17,6 +17,7 @@ pub(crate) fn check_arity(function: &str, parameters: &[&str], required: usize, 
     }
     let names = parameters.join(", ");
     match most {
+        1 => plan_err!("{function} takes 1 argument ({names}), got {given}"),
         most if most == required => plan_err!("{function} takes {most} arguments ({names}), got {given}"),
         most => plan_err!("{function} takes {required} to {most} arguments ({names}), got {given}"),
     }
