@@ -276,6 +276,28 @@ async fn images_that_do_not_fit_the_memory_pool_are_an_error() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// What an aggregate keeps is accounted: scores, the matrices of moments, codes.
+#[rstest]
+#[case::auroc("SELECT auroc(value, value % 2 = 0) FROM range(0, 100000)")]
+#[case::average_precision("SELECT average_precision(value, value % 2 = 0) FROM range(0, 100000)")]
+#[case::frechet_distance("SELECT frechet_distance(range(0, 200), NULL) FROM range(0, 10)")]
+#[case::wae_mmd("SELECT wae_mmd(latent, 'm') FROM wae_sample(10000, 'm')")]
+#[case::wae_mmd_p_value("SELECT wae_mmd_p_value(latent, 'wide') FROM wae_sample(2000, 'wide')")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregate_that_does_not_fit_the_memory_pool_is_an_error(#[case] sql: &str) {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
+    run(&ctx, &train("wide", "epochs => 1, latent_dim => 64")).await.unwrap();
+    run(&ctx, sql).await.unwrap();
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(200_000, 1.0).build_arc().unwrap();
+    let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), runtime);
+    datafusion_wae::register_all(&ctx).unwrap();
+    run(&ctx, &format!("SET wae.model_dir = '{}'", dir.path().display())).await.unwrap();
+    let error = run(&ctx, sql).await.unwrap_err().strip_backtrace();
+    assert!(error.contains("Resources exhausted"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_shows_the_source_under_the_training() {
     let dir = models();

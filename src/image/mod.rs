@@ -24,6 +24,7 @@ mod decode;
 mod encode;
 mod metadata;
 mod preprocess;
+mod sharpness;
 mod storage;
 mod tensor;
 
@@ -36,6 +37,7 @@ pub use self::decode::decode;
 pub use self::encode::encode;
 pub use self::metadata::tensor_field;
 pub use self::preprocess::{Preprocess, resize};
+pub use self::sharpness::sharpness;
 pub use self::tensor::ImageType;
 use crate::error::{Error, Result};
 

@@ -54,7 +54,7 @@ impl Kernel {
     }
 
     /// The kernel of a squared distance.
-    fn of_distance(&self, d2: f64) -> f64 {
+    pub(crate) fn of_distance(&self, d2: f64) -> f64 {
         match self {
             Self::Imq(bandwidths) => bandwidths.iter().map(|c| c / (c + d2)).sum(),
             Self::Rbf(c) => (-d2 / c).exp(),
@@ -107,7 +107,7 @@ pub(crate) fn gradient(kernel: &Kernel, q: &[f32], p: &[f32], dim: usize) -> Vec
     gradient
 }
 
-fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 

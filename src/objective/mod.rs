@@ -7,6 +7,7 @@
 
 pub(crate) mod adversary;
 pub(crate) mod cost;
+pub mod frechet;
 pub(crate) mod kl;
 pub(crate) mod mmd;
 pub(crate) mod moments;
@@ -14,5 +15,6 @@ pub(crate) mod prior;
 pub(crate) mod sinkhorn;
 pub(crate) mod sliced;
 mod ssim;
+pub mod two_sample;
 
 pub use prior::sample;

@@ -1,6 +1,8 @@
 //! The arguments of scalar functions: checks at planning, batches at run time.
 
-use arrow::array::{Array, ArrayRef, new_null_array};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
@@ -161,7 +163,11 @@ impl<'a> Batch<'a> {
     /// Gives the result back as DataFusion expects it.
     pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
         if self.scalar {
-            return ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar);
+            // Of a list, `try_from_array` drops the item's metadata, and with it the type that was promised.
+            return match array.as_list_opt::<i32>() {
+                Some(list) => Ok(ColumnarValue::Scalar(ScalarValue::List(Arc::new(list.clone())))),
+                None => ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar),
+            };
         }
         Ok(ColumnarValue::Array(array))
     }

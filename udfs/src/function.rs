@@ -231,7 +231,8 @@ pub(crate) fn default_model<'a>(function: &str, options: &'a WaeOptions) -> Resu
     }
 }
 
-fn literal_model<'a>(function: &str, value: &'a ScalarValue) -> Result<&'a str> {
+/// The name of a model that an argument gives.
+pub(crate) fn literal_model<'a>(function: &str, value: &'a ScalarValue) -> Result<&'a str> {
     match value.try_as_str() {
         Some(Some(name)) => Ok(name),
         _ if value.is_null() => plan_err!("{function}: model must be a model's name, got NULL"),

@@ -50,7 +50,17 @@
 //! | `wae_p_value(image [, model [, score]])` | how unusual that is |
 //! | `wae_is_outlier(image [, alpha [, model [, score]]])` | whether it is too unusual |
 //! | `image_decode(bytes [, height, width, channels])` | an image tensor |
+//! | `wae_interpolate(a, b, steps [, model])` | the images between two codes |
 //! | `image_encode(image [, format])` | the bytes of a PNG or JPEG file |
+//! | `image_sharpness(image)` | how sharp it is |
+//!
+//! | aggregate | gives |
+//! |---|---|
+//! | `auroc(score, is_positive)` | how well a score tells positives from the rest |
+//! | `average_precision(score, is_positive)` | the same, where positives are few |
+//! | `wae_mmd(latent [, model])` | how far codes are from the prior |
+//! | `wae_mmd_p_value(latent [, model])` | whether they could be draws from it |
+//! | `frechet_distance(x, y)` | how far two samples of vectors are apart |
 //!
 //! | table function | rows |
 //! |---|---|
@@ -60,23 +70,34 @@
 //! | `wae_models()` | the models there are |
 //! | `read_images(glob)` | files, with their bytes |
 
+mod aggregate;
 mod args;
+mod auroc;
+mod average_precision;
 mod columns;
 mod error;
+mod frechet_distance;
 mod function;
 mod image_decode;
 mod image_encode;
+mod image_sharpness;
+mod latent_aggregate;
 mod models;
 mod options;
+mod ranking;
 mod read_images;
 mod reference;
 mod rows;
 mod table_function;
 mod train;
+mod vectors;
 mod wae_decode;
 mod wae_encode;
 mod wae_history;
+mod wae_interpolate;
 mod wae_is_outlier;
+mod wae_mmd;
+mod wae_mmd_p_value;
 mod wae_models;
 mod wae_p_value;
 mod wae_reconstruct;
@@ -86,7 +107,7 @@ mod wae_sample;
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
@@ -94,7 +115,7 @@ pub use crate::reference::sql_reference;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
-/// Registers everything with a context: the options `wae.*`, the scalar and table functions, and the planner that gives
+/// Registers everything with a context: the options `wae.*`, the scalar, aggregate and table functions, and the planner that gives
 /// table functions named arguments.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
@@ -120,6 +141,9 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in functions(&options) {
         ctx.register_udf(function);
     }
+    for function in all_aggregates() {
+        ctx.register_udaf(function);
+    }
     for function in TABLE_FUNCTIONS {
         ctx.register_udtf(function.name, Arc::new(Positional(function)));
     }
@@ -129,6 +153,17 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
 /// The scalar functions, under the default options; a session's own come with its next `SET`.
 pub fn all_functions() -> Vec<ScalarUDF> {
     functions(&WaeOptions::default())
+}
+
+/// The aggregates.
+pub fn all_aggregates() -> Vec<AggregateUDF> {
+    vec![
+        auroc::auroc_udaf(),
+        average_precision::average_precision_udaf(),
+        wae_mmd::wae_mmd_udaf(),
+        wae_mmd_p_value::wae_mmd_p_value_udaf(),
+        frechet_distance::frechet_distance_udaf(),
+    ]
 }
 
 /// A context with everything registered, in which a file can be named in FROM by its path.
@@ -155,7 +190,9 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_reconstruction_cost::wae_reconstruction_cost_udf(options),
         wae_p_value::wae_p_value_udf(options),
         wae_is_outlier::wae_is_outlier_udf(options),
+        wae_interpolate::wae_interpolate_udf(options),
         image_decode::image_decode_udf(),
         image_encode::image_encode_udf(),
+        image_sharpness::image_sharpness_udf(),
     ]
 }

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use datafusion::config::ExtensionOptions;
 use datafusion::logical_expr::Documentation;
 
-use crate::all_functions;
 use crate::options::WaeOptions;
 use crate::table_function::{TABLE_FUNCTIONS, TableDocumentation};
 use crate::train::reference::OPTIONS;
+use crate::{all_aggregates, all_functions};
 
-/// The reference of everything that the plugin adds to SQL, in Markdown: scalar functions from their [`Documentation`],
-/// table functions, the options of `wae_train`, and the session options with their defaults.
+/// The reference of everything that the plugin adds to SQL, in Markdown: scalar functions and aggregates from their
+/// [`Documentation`], table functions, the options of `wae_train`, and the session options with their defaults.
 ///
 /// # Example
 /// ```
@@ -21,7 +21,13 @@ pub fn sql_reference() -> String {
     let mut text = "### Scalar functions\n".to_owned();
     for function in all_functions() {
         if let Some(documentation) = function.documentation() {
-            text += &scalar_entry(documentation);
+            text += &function_entry(documentation);
+        }
+    }
+    text += "\n### Aggregates\n";
+    for function in all_aggregates() {
+        if let Some(documentation) = function.documentation() {
+            text += &function_entry(documentation);
         }
     }
     text += "\n### Table functions\n";
@@ -41,7 +47,7 @@ pub fn sql_reference() -> String {
     text
 }
 
-fn scalar_entry(documentation: &Documentation) -> String {
+fn function_entry(documentation: &Documentation) -> String {
     let mut arguments = String::new();
     for (name, text) in documentation.arguments.iter().flatten() {
         let _ = writeln!(arguments, "- `{name}`: {text}");
@@ -71,11 +77,13 @@ mod tests {
 
     #[test]
     fn every_function_has_arguments_and_an_example_that_parses() {
-        for function in all_functions() {
-            let documentation = function.documentation().unwrap_or_else(|| panic!("{} has none", function.name()));
-            assert!(documentation.syntax_example.starts_with(function.name()));
-            assert!(documentation.arguments.as_ref().is_some_and(|a| !a.is_empty()), "{}", function.name());
-            let example = documentation.sql_example.as_deref().unwrap_or_else(|| panic!("{}", function.name()));
+        let (scalars, aggregates) = (all_functions(), all_aggregates());
+        let scalars = scalars.iter().map(|f| (f.name(), f.documentation()));
+        for (name, documentation) in scalars.chain(aggregates.iter().map(|f| (f.name(), f.documentation()))) {
+            let documentation = documentation.unwrap_or_else(|| panic!("{name} has none"));
+            assert!(documentation.syntax_example.starts_with(name));
+            assert!(documentation.arguments.as_ref().is_some_and(|a| !a.is_empty()), "{name}");
+            let example = documentation.sql_example.as_deref().unwrap_or_else(|| panic!("{name}"));
             DFParser::parse_sql(example).unwrap_or_else(|e| panic!("{example}: {e}"));
         }
         for function in TABLE_FUNCTIONS {
