@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, Float64Array};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{Documentation, ScalarUDF};
-use wae_core::Calibration;
+use wae_core::calibrate::{HeldOut, Score};
 
 use crate::args::{Batch, PlannedArgs};
 use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
@@ -61,9 +61,9 @@ pub(crate) fn p_values(batch: &Batch<'_>) -> Result<Vec<Option<f64>>> {
 }
 
 /// The model's calibration; a model trained without held-out rows has none.
-pub(crate) fn calibration<'a>(function: &str, model: &'a LoadedModel) -> Result<&'a Calibration> {
-    match model.wae().calibration() {
-        Some(calibration) => Ok(calibration),
+pub(crate) fn calibration<'a>(function: &str, model: &'a LoadedModel) -> Result<&'a HeldOut> {
+    match model.wae().calibration().and_then(|calibration| calibration.scores(Score::Cost)) {
+        Some(scores) => Ok(scores),
         None => plan_err!(
             "{function}: model '{}' has no calibration, expected one trained with holdout above 0",
             model.name()
