@@ -68,9 +68,11 @@ mod image_decode;
 mod image_encode;
 mod models;
 mod options;
+mod pass;
 mod read_images;
 mod reference;
 mod rows;
+mod sharing;
 mod table_function;
 mod train;
 mod wae_decode;
@@ -79,6 +81,7 @@ mod wae_history;
 mod wae_is_outlier;
 mod wae_models;
 mod wae_p_value;
+mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
 mod wae_sample;
@@ -91,6 +94,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
 pub use crate::reference::sql_reference;
+pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
@@ -123,6 +127,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in TABLE_FUNCTIONS {
         ctx.register_udtf(function.name, Arc::new(Positional(function)));
     }
+    sharing::register(ctx);
     ctx.register_relation_planner(Arc::new(WaeRelationPlanner))
 }
 
@@ -155,6 +160,7 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_reconstruction_cost::wae_reconstruction_cost_udf(options),
         wae_p_value::wae_p_value_udf(options),
         wae_is_outlier::wae_is_outlier_udf(options),
+        wae_pass::wae_pass_udf(options),
         image_decode::image_decode_udf(),
         image_encode::image_encode_udf(),
     ]
