@@ -28,33 +28,36 @@ use crate::function::ModelFunction;
 use crate::options::WaeOptions;
 use crate::wae_pass;
 
-/// A projection with passes among its expressions.
+/// Computes passes into columns after those of its input.
 ///
 /// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many, and
 /// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`. No filter that
 /// reads a pass moves below it.
 #[derive(Debug, Clone)]
 pub struct WaePassExec {
+    /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
+    /// that it does not know; then the passes.
     projection: ProjectionExec,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl WaePassExec {
-    fn new(projection: ProjectionExec) -> Self {
-        Self { projection, metrics: ExecutionPlanMetricsSet::new() }
+    fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
+        let column = |(i, name): (usize, &str)| ProjectionExpr::new(Arc::new(Column::new(name, i)), name);
+        let schema = input.schema();
+        let columns = schema.fields().iter().map(|f| f.name().as_str()).enumerate().map(column);
+        let exprs: Vec<_> = columns.chain(passes).collect();
+        let projection = ProjectionExec::try_new(exprs, input)?;
+        Ok(Self { projection, metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    fn passes(&self) -> &[ProjectionExpr] {
+        &self.projection.expr()[self.projection.input().schema().fields().len()..]
     }
 
     /// The number of images that went through the network so far, over all passes of this node.
     pub fn rows_scored(&self) -> usize {
         self.metrics.clone_inner().sum_by_name(ROWS_SCORED).map_or(0, |value| value.as_usize())
-    }
-
-    /// Over a projection's input again, which has other properties now.
-    fn over(&self, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let [input] = children.as_slice() else {
-            return exec_err!("WaePassExec: one input expected, got {}", children.len());
-        };
-        Ok(Self::new(ProjectionExec::try_new(self.projection.expr().to_vec(), Arc::clone(input))?))
     }
 }
 
@@ -64,7 +67,7 @@ const ROWS_SCORED: &str = "rows_scored";
 impl DisplayAs for WaePassExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WaePassExec: ")?;
-        for (i, pass) in self.projection.expr().iter().filter(|e| is_pass(&e.expr)).enumerate() {
+        for (i, pass) in self.passes().iter().enumerate() {
             write!(f, "{}{} as {}", if i > 0 { ", " } else { "" }, pass.expr, pass.alias)?;
         }
         Ok(())
@@ -96,14 +99,17 @@ impl ExecutionPlan for WaePassExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(self.over(children)?))
+        let [input] = children.as_slice() else {
+            return exec_err!("WaePassExec: one input expected, got {}", children.len());
+        };
+        Ok(Arc::new(Self::try_new(Arc::clone(input), self.passes().to_vec())?))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.projection.input().execute(partition, Arc::clone(&context))?;
         let rows = WaeOptions::of(context.session_config().options()).batch_size();
         let worker = Worker {
-            exprs: self.projection.expr().to_vec(),
+            passes: self.passes().to_vec(),
             schema: self.schema(),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             scored: MetricBuilder::new(&self.metrics).counter(ROWS_SCORED, partition),
@@ -140,14 +146,11 @@ impl ExecutionPlan for WaePassExec {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         _: &ConfigOptions,
     ) -> Result<FilterDescription> {
-        let (input, exprs) = (self.projection.input(), self.projection.expr());
+        let input = self.projection.input();
         let schema = input.schema();
-        // Filters are moved by name: only columns that keep theirs, and share it with no other.
-        let unique = |name: &str| schema.fields().iter().filter(|f| f.name() == name).count() == 1;
-        let kept = |e: &ProjectionExpr| {
-            e.expr.downcast_ref::<Column>().is_some_and(|c| c.name() == e.alias && unique(&e.alias))
-        };
-        let kept: HashSet<_> = exprs.iter().enumerate().filter(|(_, e)| kept(e)).map(|(i, _)| i).collect();
+        // Filters are moved by name: not those of columns that share theirs.
+        let unique = |i: &usize| schema.fields().iter().filter(|f| f.name() == schema.field(*i).name()).count() == 1;
+        let kept: HashSet<_> = (0..schema.fields().len()).filter(unique).collect();
         let child = ChildFilterDescription::from_child_with_allowed_indices(&filters, kept, input)?;
         Ok(FilterDescription::new().with_child(child))
     }
@@ -161,7 +164,7 @@ fn slices(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> 
 
 /// What computes a partition's batches.
 struct Worker {
-    exprs: Vec<ProjectionExpr>,
+    passes: Vec<ProjectionExpr>,
     schema: SchemaRef,
     baseline: BaselineMetrics,
     scored: Count,
@@ -171,13 +174,11 @@ impl Worker {
     fn project(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let timer = self.baseline.elapsed_compute().timer();
         let rows = batch.num_rows();
-        let mut columns = Vec::with_capacity(self.exprs.len());
-        for expr in &self.exprs {
-            let column = expr.expr.evaluate(batch)?.into_array(rows)?;
-            if is_pass(&expr.expr) {
-                // NULL where there is no image, where it could not be read, and where nothing needs it.
-                self.scored.add(rows - column.null_count());
-            }
+        let mut columns = batch.columns().to_vec();
+        for pass in &self.passes {
+            let column = pass.expr.evaluate(batch)?.into_array(rows)?;
+            // NULL where there is no image, where it could not be read, and where nothing needs it.
+            self.scored.add(rows - column.null_count());
             columns.push(column);
         }
         timer.done();
@@ -195,7 +196,7 @@ fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.exists(|expr| Ok(is_call(expr))).unwrap_or(false)
 }
 
-/// The rule of physical plans: projections that compute passes become [`WaePassExec`].
+/// The rule of physical plans: what a projection computes of passes becomes a [`WaePassExec`] below it.
 #[derive(Debug)]
 pub(super) struct WaePassPlanner;
 
@@ -203,7 +204,7 @@ impl PhysicalOptimizerRule for WaePassPlanner {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| match plan.downcast_ref::<ProjectionExec>() {
             Some(projection) if projection.expr().iter().any(|e| is_pass(&e.expr)) => {
-                Ok(Transformed::yes(Arc::new(WaePassExec::new(projection.clone())) as _))
+                Ok(Transformed::yes(with_passes_below(projection)?))
             }
             _ => Ok(Transformed::no(plan)),
         })
@@ -217,4 +218,17 @@ impl PhysicalOptimizerRule for WaePassPlanner {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+fn with_passes_below(projection: &ProjectionExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let input = projection.input();
+    let (mut passes, mut position) = (Vec::new(), input.schema().fields().len());
+    let mut exprs = projection.expr().to_vec();
+    for expr in exprs.iter_mut().filter(|e| is_pass(&e.expr)) {
+        passes.push(expr.clone());
+        expr.expr = Arc::new(Column::new(&expr.alias, position));
+        position += 1;
+    }
+    let node = Arc::new(WaePassExec::try_new(Arc::clone(input), passes)?);
+    Ok(Arc::new(ProjectionExec::try_new_with_schema_metadata(exprs, node, &projection.schema())?))
 }
