@@ -188,7 +188,9 @@ impl ModelFunction {
     fn invoked_model(&self, args: &ScalarFunctionArgs, options: &WaeOptions) -> Result<Arc<LoadedModel>> {
         let model = match args.args.get(self.model_position(&args.arg_fields)) {
             None => models::load(self.kernel.name, default_model(self.kernel.name, options)?, options)?,
-            Some(ColumnarValue::Scalar(value)) => models::load(self.kernel.name, literal_model(self.kernel.name, value)?, options)?,
+            Some(ColumnarValue::Scalar(value)) => {
+                models::load(self.kernel.name, literal_model(self.kernel.name, value)?, options)?
+            }
             // Functions called through the C interface get every argument as an array.
             Some(ColumnarValue::Array(array)) => {
                 let value = crate::args::constant(self.kernel.name, "model", array)?;
@@ -196,7 +198,11 @@ impl ModelFunction {
             }
         };
         if (self.kernel.field)(Some(&model), &invoked_texts(args))?.data_type() != args.return_field.data_type() {
-            return exec_err!("{}: model '{}' was replaced by another while the query ran", self.kernel.name, model.name());
+            return exec_err!(
+                "{}: model '{}' was replaced by another while the query ran",
+                self.kernel.name,
+                model.name()
+            );
         }
         Ok(model)
     }

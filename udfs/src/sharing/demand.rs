@@ -67,8 +67,7 @@ impl Wanted {
     /// Adds a demand, to one of the same pass if there is one; gives its position.
     pub(super) fn add(&mut self, demand: Demand, own: bool, input: &LogicalPlan) -> usize {
         let image = canonical(&demand.key.image, input);
-        let same =
-            |a: &Asked| a.demand.key.same_model(&demand.key) && canonical(&a.demand.key.image, input) == image;
+        let same = |a: &Asked| a.demand.key.same_model(&demand.key) && canonical(&a.demand.key.image, input) == image;
         match self.0.iter().position(same) {
             Some(i) => {
                 let asked = &mut self.0[i];

@@ -19,9 +19,7 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMe
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::function::ModelFunction;
@@ -114,7 +112,8 @@ impl ExecutionPlan for WaePassExec {
             baseline: BaselineMetrics::new(&self.metrics, partition),
             scored: MetricBuilder::new(&self.metrics).counter(ROWS_SCORED, partition),
         };
-        let parts = input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
+        let parts =
+            input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
         let stream = parts.map(move |part| worker.project(&part?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }

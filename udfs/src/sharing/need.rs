@@ -112,8 +112,7 @@ fn need_of_case(case: &Case, call: &dyn Fn(&Expr) -> Option<Need>) -> Need {
     if bases.into_iter().any(|e| e.is_volatile()) {
         return Need::Always;
     }
-    let branches =
-        branches.into_iter().map(|(when, need)| (when.clone(), Box::new(need.into_condition()))).collect();
+    let branches = branches.into_iter().map(|(when, need)| (when.clone(), Box::new(need.into_condition()))).collect();
     Need::When(Expr::Case(Case::new(case.expr.clone(), branches, Some(Box::new(otherwise.into_condition())))))
 }
 
