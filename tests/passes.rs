@@ -219,6 +219,10 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
     "SELECT C FROM (SELECT I FROM t WHERE C > 0 AND id < 50 UNION ALL SELECT I FROM p WHERE id < 20)",
     120
 )]
+#[case::union_of_a_join(
+    "SELECT wae_encode(I) FROM (SELECT a.I FROM (SELECT * FROM t WHERE id < 3) a JOIN (SELECT * FROM t WHERE id < 2) b ON wae_reconstruction_cost(a.I) < 1e9 + wae_reconstruction_cost(b.I) UNION ALL SELECT I FROM t WHERE id < 4 AND wae_p_value(I) < 2)",
+    9
+)]
 #[case::union_distinct(
     "SELECT round(C) FROM t WHERE C > 20 UNION SELECT round(C) FROM t WHERE wae_p_value(I) < 0.1",
     3000
@@ -234,7 +238,7 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
 #[case::explain("EXPLAIN SELECT C FROM t WHERE C > 1", 0)]
 #[tokio::test(flavor = "multi_thread")]
 async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] rows: usize) {
-    let sql = cost_and_image(&sql);
+    let sql = cost_and_image(sql);
     for partitions in [1, 2] {
         let ctx = context(partitions).await;
         let (count, _, plan) = scored(&ctx, &sql).await;

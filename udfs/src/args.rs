@@ -3,13 +3,13 @@
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, FieldRef};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use rayon::prelude::*;
 use wae_core::image::ImageType;
 use wae_core::{Error, ImageColumn, ImageShape, Wae};
 
-use crate::columns::image_type;
+use crate::columns::{constant, image_type};
 use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
 use crate::models::LoadedModel;
 use crate::options::{OnError, WaeOptions};
@@ -140,7 +140,7 @@ impl<'a> Batch<'a> {
 
     /// The outputs of a pass of the first argument's images through the network that the function is made from: those
     /// that the optimiser's rule had computed below, or computed now.
-    pub(crate) fn pass(&self) -> Result<Pass> {
+    pub(crate) fn pass(&self) -> Result<Pass<'a>> {
         let outputs = self.model.map_or(Outputs::NONE, |(_, outputs)| outputs);
         match self.array(0)? {
             Some(array) if Pass::is(array.data_type()) => Pass::try_from_array(self.function, &array),
@@ -292,18 +292,4 @@ impl<'a> Batch<'a> {
             error => error.to_string(),
         }
     }
-}
-
-/// The one value of an argument that came as an array, as the C interface passes literals.
-pub(crate) fn constant(function: &str, parameter: &str, array: &ArrayRef) -> Result<ScalarValue> {
-    if array.is_empty() {
-        return ScalarValue::try_from(array.data_type());
-    }
-    let first = ScalarValue::try_from_array(array, 0)?;
-    for row in 1..array.len() {
-        if ScalarValue::try_from_array(array, row)? != first {
-            return exec_err!("{function}: {parameter} must be the same in all rows");
-        }
-    }
-    Ok(first)
 }

@@ -66,6 +66,7 @@ mod error;
 mod function;
 mod image_decode;
 mod image_encode;
+mod kernel;
 mod models;
 mod options;
 mod pass;
@@ -98,8 +99,9 @@ pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
-/// Registers everything with a context: the options `wae.*`, the scalar and table functions, and the planner that gives
-/// table functions named arguments.
+/// Registers everything with a context: the options `wae.*`, the scalar and table functions, the planner that gives
+/// table functions named arguments, and the optimiser's rules by which functions of one image share one pass through the
+/// network ([`WaePassExec`]). Statements that were prepared before are forgotten.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
 /// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the

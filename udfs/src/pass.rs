@@ -108,9 +108,13 @@ impl Outputs {
 
 /// The outputs of a batch of images.
 #[derive(Debug)]
-pub(crate) struct Pass(StructArray);
+pub(crate) struct Pass<'a> {
+    /// The function that takes them, for messages.
+    function: &'a str,
+    outputs: StructArray,
+}
 
-impl Pass {
+impl<'a> Pass<'a> {
     /// Whether values of a type are passes.
     pub(crate) fn is(data_type: &DataType) -> bool {
         let DataType::Struct(fields) = data_type else { return false };
@@ -119,19 +123,19 @@ impl Pass {
     }
 
     /// The pass that a column holds.
-    pub(crate) fn try_from_array(function: &str, array: &ArrayRef) -> Result<Self> {
+    pub(crate) fn try_from_array(function: &'a str, array: &ArrayRef) -> Result<Self> {
         match array.as_struct_opt() {
-            Some(array) => Ok(Self(array.clone())),
+            Some(array) => Ok(Self { function, outputs: array.clone() }),
             None => exec_err!("{function}: a pass expected, got {}", array.data_type()),
         }
     }
 
     /// Runs the images of a batch through the model, as far as the outputs need it.
-    pub(crate) fn compute(batch: &Batch<'_>, outputs: Outputs) -> Result<Self> {
+    pub(crate) fn compute(batch: &Batch<'a>, outputs: Outputs) -> Result<Self> {
         let model = batch.model()?;
         let mut columns = Columns::try_new(batch.function(), batch.rows(), outputs, model.wae())?;
         let valid = batch.for_images(|wae, rows, images| columns.fill(wae, rows, images))?;
-        columns.finish(outputs, model, valid).map(Self)
+        Ok(Self { function: batch.function(), outputs: columns.finish(outputs, model, valid)? })
     }
 
     /// The latent codes, (N, Z).
@@ -151,16 +155,16 @@ impl Pass {
 
     /// The struct as a column.
     pub(crate) fn into_array(self) -> ArrayRef {
-        Arc::new(self.0)
+        Arc::new(self.outputs)
     }
 
     /// An output, NULL where the pass is.
     fn column(&self, output: Output) -> Result<ArrayRef> {
         let name = format!("{PREFIX}{}", output.name());
-        let Some(column) = self.0.column_by_name(&name) else {
-            return exec_err!("a pass without {} where it is needed", output.name());
+        let Some(column) = self.outputs.column_by_name(&name) else {
+            return exec_err!("{}: a pass without {} where it is needed", self.function, output.name());
         };
-        let nulls = NullBuffer::union(self.0.nulls(), column.nulls());
+        let nulls = NullBuffer::union(self.outputs.nulls(), column.nulls());
         if nulls.as_ref() == column.nulls() {
             return Ok(Arc::clone(column));
         }
@@ -235,5 +239,55 @@ fn scatter<T: Copy>(into: &mut [T], rows: &[usize], values: &[T]) {
         if let Some(place) = into.get_mut(row * width..(row + 1) * width) {
             place.copy_from_slice(values);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("latent", Some(Outputs::LATENT))]
+    #[case("cost,latent", Some(Outputs::LATENT.union(Outputs::COST)))]
+    #[case("", None)]
+    #[case("latent,", None)]
+    #[case("code", None)]
+    fn outputs_are_read_from_names(#[case] names: &str, #[case] outputs: Option<Outputs>) {
+        assert_eq!(Outputs::parse(names), outputs);
+        if let Some(outputs) = outputs {
+            assert_eq!(Outputs::parse(&outputs.names()), Some(outputs));
+        }
+    }
+
+    #[test]
+    fn a_struct_of_another_kind_is_no_pass() {
+        let of = |names: &[&str]| {
+            DataType::Struct(names.iter().map(|name| Field::new(*name, DataType::Float32, true)).collect())
+        };
+        assert!(Pass::is(&of(&["wae.cost"])) && Pass::is(&of(&["wae.latent", "wae.cost"])));
+        assert!(!Pass::is(&of(&["bytes", "path"])) && !Pass::is(&of(&["wae.cost", "path"])) && !Pass::is(&of(&[])));
+        assert!(!Pass::is(&of(&["cost"])) && !Pass::is(&DataType::Float32));
+    }
+
+    #[test]
+    fn an_output_is_null_where_the_pass_is() {
+        let costs: ArrayRef = Arc::new(Float32Array::from(vec![Some(1.0), None, Some(3.0)]));
+        let fields: Fields = vec![Field::new("wae.cost", DataType::Float32, true)].into();
+        let nulls = NullBuffer::from(vec![true, true, false]);
+        let array: ArrayRef = Arc::new(StructArray::new(fields, vec![costs], Some(nulls)));
+        let pass = Pass::try_from_array("f", &array).unwrap();
+        assert_eq!(pass.costs().unwrap(), Float32Array::from(vec![Some(1.0), None, None]));
+        let error = pass.latent().unwrap_err().strip_backtrace();
+        assert!(error.contains("f: a pass without latent where it is needed"), "{error}");
+    }
+
+    #[test]
+    fn rows_take_their_places() {
+        let mut values = [0; 6];
+        scatter(&mut values, &[0, 2], &[1, 2, 5, 6]);
+        assert_eq!(values, [1, 2, 0, 0, 5, 6]);
+        scatter(&mut [], &[0, 2], &[1, 2, 5, 6]);
     }
 }

@@ -37,12 +37,6 @@ impl Key {
     }
 }
 
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.image == other.image && self.same_model(other)
-    }
-}
-
 /// A call that a pass answers.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -153,6 +147,13 @@ pub(super) fn count(plan: &LogicalPlan) -> usize {
     });
     debug_assert!(counted.is_ok());
     count
+}
+
+/// The first number that no column of a plan's passes has.
+pub(super) fn next_column(plan: &LogicalPlan) -> usize {
+    let own = plan.schema().fields().iter().filter_map(|f| f.name().strip_prefix(COLUMN)?.parse::<usize>().ok());
+    let next = own.max().map_or(1, |n| n + 1);
+    plan.inputs().into_iter().map(next_column).fold(next, usize::max)
 }
 
 /// The expression that computes a pass, where `need` says so.

@@ -59,7 +59,12 @@ impl Wanted {
         }
         for asked in &mut wanted.0 {
             let of_call = |expr: &Expr| Call::find(expr).filter(|call| asked.is(&call.key)).map(|call| call.need);
-            asked.demand.need = exprs.iter().fold(Need::Never, |all, expr| all.or(need(expr, &of_call)));
+            let calls: Vec<_> = exprs.iter().flat_map(Call::all).filter(|call| asked.is(&call.key)).collect();
+            // The condition of a pass that an earlier round of the optimiser put here says it all.
+            asked.demand.need = match calls.iter().all(|call| matches!(call.need, Need::When(_))) {
+                true => calls.into_iter().fold(Need::Never, |all, call| all.or(call.need)),
+                false => exprs.iter().fold(Need::Never, |all, expr| all.or(need(expr, &of_call))),
+            };
         }
         wanted
     }
@@ -142,15 +147,17 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             if !is_over(&key.image, side.schema()) || !survives(node.join_type, left, &key.image) {
                 return None;
             }
-            let on = node.on.iter().map(|(l, r)| if left { l } else { r });
-            let own = on.flat_map(Call::all).filter(|call| call.key == *key).map(|call| call.outputs);
+            let exprs = node.on.iter().map(|(l, r)| if left { l } else { r }).chain(&node.filter);
+            let image = canonical(&key.image, side);
+            let same = |call: &Call| call.key.same_model(key) && canonical(&call.key.image, side) == image;
+            let own = exprs.flat_map(Call::all).filter(same).map(|call| call.outputs);
             union(own.reduce(Outputs::union), taken_below(side, key))
         }
         other => {
             let (image, inputs) = (below(other, &key.image)?, other.inputs());
             let input = inputs.first()?;
-            let key = key.of_image(canonical(&image, input));
-            let same = |call: &Call| call.key.of_image(canonical(&call.key.image, input)) == key;
+            let lowest = canonical(&image, input);
+            let same = |call: &Call| call.key.same_model(key) && canonical(&call.key.image, input) == lowest;
             let exprs = other.expressions();
             let own = exprs.iter().filter(|e| !call::is_definition(e)).flat_map(Call::all).filter(same);
             union(own.map(|call| call.outputs).reduce(Outputs::union), taken_below(input, &key.of_image(image)))

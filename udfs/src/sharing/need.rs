@@ -103,17 +103,33 @@ fn need_of_case(case: &Case, call: &dyn Fn(&Expr) -> Option<Need>) -> Need {
             otherwise = Need::Always;
             break;
         }
-        branches.push((when, need(then, call)));
+        branches.push((when.as_ref(), need(then, call)));
     }
-    if branches.iter().all(|(_, need)| *need == otherwise) {
-        return otherwise;
+    while branches.last().is_some_and(|(_, need)| *need == otherwise) {
+        branches.pop();
     }
-    let bases = case.expr.iter().chain(branches.iter().map(|(when, _)| *when));
-    if bases.into_iter().any(|e| e.is_volatile()) {
-        return Need::Always;
+    let mut conditions = case.expr.as_deref().into_iter().chain(branches.iter().map(|(when, _)| *when));
+    if branches.is_empty() || conditions.any(|e| e.is_volatile()) {
+        return if branches.is_empty() { otherwise } else { Need::Always };
     }
-    let branches = branches.into_iter().map(|(when, need)| (when.clone(), Box::new(need.into_condition()))).collect();
-    Need::When(Expr::Case(Case::new(case.expr.clone(), branches, Some(Box::new(otherwise.into_condition())))))
+    Need::When(taken(case.expr.as_deref(), branches, otherwise))
+}
+
+/// When a branch that needs the pass is taken.
+fn taken(base: Option<&Expr>, branches: Vec<(&Expr, Need)>, otherwise: Need) -> Expr {
+    let all = |wanted: Need| base.is_none() && branches.iter().all(|(_, need)| *need == wanted);
+    let whens = branches.iter().map(|(when, _)| Box::new((*when).clone()));
+    let conditions = match &otherwise {
+        Need::Never if all(Need::Always) => whens.map(Expr::IsTrue).reduce(Expr::or),
+        Need::Always if all(Need::Never) => whens.map(Expr::IsNotTrue).reduce(Expr::and),
+        _ => None,
+    };
+    conditions.unwrap_or_else(|| {
+        let branches =
+            branches.into_iter().map(|(when, need)| (Box::new(when.clone()), Box::new(need.into_condition())));
+        let otherwise = Some(Box::new(otherwise.into_condition()));
+        Expr::Case(Case::new(base.cloned().map(Box::new), branches.collect(), otherwise))
+    })
 }
 
 #[cfg(test)]
@@ -144,9 +160,9 @@ mod tests {
     #[case(col("a").or(col("f")), "a IS NOT TRUE")]
     #[case(col("f").or(col("f")), "always")]
     #[case(col("a").and(col("b").or(col("f"))), "a IS NOT FALSE AND b IS NOT TRUE")]
-    #[case(case(col("a"), col("f"), lit(0)), "CASE WHEN a THEN Boolean(true) ELSE Boolean(false) END")]
+    #[case(case(col("a"), col("f"), lit(0)), "a IS TRUE")]
     #[case(case(col("a"), col("f"), col("f")), "always")]
-    #[case(case(col("a"), lit(0), col("f")), "CASE WHEN a THEN Boolean(false) ELSE Boolean(true) END")]
+    #[case(case(col("a"), lit(0), col("f")), "a IS NOT TRUE")]
     #[case(case(col("f"), lit(0), lit(1)), "always")]
     #[case(case(col("a"), col("f"), lit(0)) + col("f"), "always")]
     fn a_pass_is_needed_where_it_is_reached(#[case] expr: Expr, #[case] expected: &str) {
@@ -154,8 +170,20 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_after_the_first_leaves_the_rows_before_it_out() {
-        let expr = when(col("a"), lit(0)).when(col("f"), lit(1)).otherwise(lit(2)).unwrap();
-        assert_eq!(needed(&expr), "CASE WHEN a THEN Boolean(false) ELSE Boolean(true) END");
+    fn several_branches_are_followed_in_turn() {
+        let case = |branches: [Expr; 3]| {
+            let [a, b, c] = branches;
+            when(col("a"), a).when(col("b"), b).otherwise(c).unwrap()
+        };
+        assert_eq!(needed(&case([col("f"), col("f"), lit(0)])), "a IS TRUE OR b IS TRUE");
+        assert_eq!(needed(&case([lit(0), lit(0), col("f")])), "a IS NOT TRUE AND b IS NOT TRUE");
+        assert_eq!(needed(&case([col("f"), lit(0), lit(0)])), "a IS TRUE");
+        let mixed = needed(&case([lit(0), col("f"), lit(0)]));
+        assert_eq!(mixed, "CASE WHEN a THEN Boolean(false) WHEN b THEN Boolean(true) ELSE Boolean(false) END");
+        let decided = when(col("a"), lit(0)).when(col("f"), lit(1)).otherwise(lit(2)).unwrap();
+        assert_eq!(needed(&decided), "a IS NOT TRUE");
+        let of_base =
+            Expr::Case(Case::new(Some(Box::new(col("x"))), vec![(Box::new(lit(1)), Box::new(col("f")))], None));
+        assert_eq!(needed(&of_base), "CASE x WHEN Int32(1) THEN Boolean(true) ELSE Boolean(false) END");
     }
 }
