@@ -44,7 +44,8 @@ pub(crate) trait ModelKernel: Debug + Send + Sync + 'static {
     }
 
     /// What of a pass of the first argument through the network the result is made from; nothing for a function that
-    /// takes no image.
+    /// takes no image. [`Self::run`] makes the result from [`Batch::pass`] alone, besides the other arguments: the first
+    /// may be a pass that was computed for other calls too.
     fn outputs(_texts: &Texts<'_>) -> Outputs {
         Outputs::NONE
     }

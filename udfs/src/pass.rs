@@ -8,6 +8,8 @@
 //! | latent code z = E(x) | `wae.latent`: FixedSizeList of Float32 | the encoder |
 //! | reconstruction G(z) | `wae.reconstruction`: FixedSizeList of UInt8 | encoder and decoder |
 //! | reconstruction cost c(x, G(z)) | `wae.cost`: Float32 | encoder and decoder |
+//!
+//! A further output is a variant of [`Output`] with its field, its values in [`Columns`], and a method of [`Pass`].
 
 use std::sync::Arc;
 

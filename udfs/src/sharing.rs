@@ -28,7 +28,11 @@
 //! they are registered. `wae_pass` is volatile, since DataFusion moves filters below a projection whose expressions are
 //! not, and copies the expressions into them. Where it joins a projection with the one above, the rule, which runs last
 //! in each round of the optimiser, takes the pass out again. The second rule, of physical plans, makes a [`WaePassExec`]
-//! of the projection.
+//! of the projection; without it the projection computes the same, but a filter may move below, and nothing is counted.
+//!
+//! A logical plan can be sent to another node, with these functions registered there: decoded by name, a pass reads its
+//! model by name, as all functions over models do. A [`WaePassExec`] has no encoding, so that a session whose physical
+//! plans are sent (Ballista's scheduler) has to leave the rule `wae_passes` out of its physical rules.
 
 mod below;
 mod call;
