@@ -81,13 +81,16 @@ mod function;
 mod image_decode;
 mod image_encode;
 mod image_sharpness;
+mod kernel;
 mod latent_aggregate;
 mod models;
 mod options;
+mod pass;
 mod ranking;
 mod read_images;
 mod reference;
 mod rows;
+mod sharing;
 mod table_function;
 mod train;
 mod vectors;
@@ -100,6 +103,7 @@ mod wae_mmd;
 mod wae_mmd_p_value;
 mod wae_models;
 mod wae_p_value;
+mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
 mod wae_sample;
@@ -112,11 +116,13 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
 pub use crate::reference::sql_reference;
+pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
-/// Registers everything with a context: the options `wae.*`, the scalar, aggregate and table functions, and the planner that gives
-/// table functions named arguments.
+/// Registers everything with a context: the options `wae.*`, the scalar, aggregate and table functions, the planner that
+/// gives table functions named arguments, and the optimiser's rules by which functions of one image share one pass through
+/// the network ([`WaePassExec`]). Statements that were prepared before are forgotten.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
 /// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the
@@ -147,6 +153,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in TABLE_FUNCTIONS {
         ctx.register_udtf(function.name, Arc::new(Positional(function)));
     }
+    sharing::register(ctx);
     ctx.register_relation_planner(Arc::new(WaeRelationPlanner))
 }
 
@@ -191,6 +198,7 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_p_value::wae_p_value_udf(options),
         wae_is_outlier::wae_is_outlier_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
+        wae_pass::wae_pass_udf(options),
         image_decode::image_decode_udf(),
         image_encode::image_encode_udf(),
         image_sharpness::image_sharpness_udf(),

@@ -9,9 +9,10 @@ use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
 use crate::error::row_error;
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
+use crate::pass::Outputs;
 use crate::wae_p_value::{SCORE_ARGUMENT, calibration, check_score, p_values};
 
 /// The false-alarm rate when none is given.
@@ -21,7 +22,7 @@ const ALPHA: usize = 1;
 
 /// The function under a session's options.
 pub(crate) fn wae_is_outlier_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeIsOutlier>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeIsOutlier>(options.clone()))
 }
 
 #[derive(Debug)]
@@ -48,6 +49,10 @@ impl ModelKernel for WaeIsOutlier {
             *alpha = DataType::Float64;
         }
         types
+    }
+
+    fn outputs(_: &Texts<'_>) -> Outputs {
+        Outputs::COST
     }
 
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {

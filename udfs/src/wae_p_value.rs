@@ -14,17 +14,17 @@ use datafusion::logical_expr::{Documentation, ScalarUDF};
 use wae_core::calibrate::{HeldOut, Score};
 
 use crate::args::{Batch, PlannedArgs};
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
-use crate::wae_reconstruction_cost::reconstruction_costs;
+use crate::pass::Outputs;
 
 /// The description of the argument that names a score.
 pub(crate) const SCORE_ARGUMENT: &str = "The score: 'cost', the reconstruction cost (the default).";
 
 /// The function under a session's options.
 pub(crate) fn wae_p_value_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaePValue>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaePValue>(options.clone()))
 }
 
 #[derive(Debug)]
@@ -36,6 +36,10 @@ impl ModelKernel for WaePValue {
 
     fn documentation() -> &'static Documentation {
         &DOCUMENTATION
+    }
+
+    fn outputs(_: &Texts<'_>) -> Outputs {
+        Outputs::COST
     }
 
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
@@ -56,8 +60,7 @@ impl ModelKernel for WaePValue {
 /// The p-value of each row's image.
 pub(crate) fn p_values(batch: &Batch<'_>) -> Result<Vec<Option<f64>>> {
     let calibration = calibration(batch.function(), batch.model()?)?;
-    let (costs, valid) = reconstruction_costs(batch)?;
-    Ok(costs.iter().zip(valid.iter()).map(|(cost, valid)| valid.then(|| calibration.p_value(*cost))).collect())
+    Ok(batch.pass()?.costs()?.iter().map(|cost| cost.map(|cost| calibration.p_value(cost))).collect())
 }
 
 /// The model's calibration; a model trained without held-out rows has none.
