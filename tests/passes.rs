@@ -245,6 +245,11 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
     "SELECT C FROM (SELECT * FROM t WHERE C > 1 ORDER BY id LIMIT 90) WHERE wae_p_value(I) < 0.9",
     1500
 )]
+#[case::every_score(
+    "SELECT wae_detect(I), wae_anomaly_map(I), wae_latent_distance(I), wae_anomaly_score(I) FROM t
+     WHERE wae_is_outlier(I, 0.1, 'm', 'anomaly_score') OR wae_p_value(I, 'm', 'latent_distance') < 0.1 OR C > 20",
+    1500
+)]
 #[case::group_of_expressions(
     "SELECT label % 2, round(C), count(*), max(wae_encode(I)[1]) FROM t GROUP BY label % 2, round(C) HAVING min(wae_p_value(I)) < 0.5",
     1500

@@ -47,7 +47,11 @@
 //! | `wae_decode(latent [, model])` | the image of a code |
 //! | `wae_reconstruct(image [, model])` | the image, encoded and decoded |
 //! | `wae_reconstruction_cost(image [, model])` | how far that is from the image |
-//! | `wae_p_value(image [, model [, score]])` | how unusual that is |
+//! | `wae_latent_distance(image [, model])` | how far the code is from the training codes |
+//! | `wae_anomaly_score(image [, model])` | how unlike its reconstruction the image is, from 0 to 1 |
+//! | `wae_anomaly_map(image [, model])` | where |
+//! | `wae_p_value(image [, model [, score]])` | how unusual a score is |
+//! | `wae_detect(image [, model])` | all of these at once |
 //! | `wae_is_outlier(image [, alpha [, model [, score]]])` | whether it is too unusual |
 //! | `image_decode(bytes [, height, width, channels])` | an image tensor |
 //! | `wae_interpolate(a, b, steps [, model])` | the images between two codes |
@@ -90,15 +94,20 @@ mod ranking;
 mod read_images;
 mod reference;
 mod rows;
+mod scores;
 mod sharing;
 mod table_function;
 mod train;
 mod vectors;
+mod wae_anomaly_map;
+mod wae_anomaly_score;
 mod wae_decode;
+mod wae_detect;
 mod wae_encode;
 mod wae_history;
 mod wae_interpolate;
 mod wae_is_outlier;
+mod wae_latent_distance;
 mod wae_mmd;
 mod wae_mmd_p_value;
 mod wae_models;
@@ -195,8 +204,12 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_decode::wae_decode_udf(options),
         wae_reconstruct::wae_reconstruct_udf(options),
         wae_reconstruction_cost::wae_reconstruction_cost_udf(options),
+        wae_latent_distance::wae_latent_distance_udf(options),
+        wae_anomaly_score::wae_anomaly_score_udf(options),
         wae_p_value::wae_p_value_udf(options),
         wae_is_outlier::wae_is_outlier_udf(options),
+        wae_detect::wae_detect_udf(options),
+        wae_anomaly_map::wae_anomaly_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         wae_pass::wae_pass_udf(options),
         image_decode::image_decode_udf(),

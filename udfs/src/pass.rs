@@ -8,6 +8,8 @@
 //! | latent code z = E(x) | `wae.latent`: FixedSizeList of Float32 | the encoder |
 //! | reconstruction G(z) | `wae.reconstruction`: FixedSizeList of UInt8 | encoder and decoder |
 //! | reconstruction cost c(x, G(z)) | `wae.cost`: Float32 | encoder and decoder |
+//! | structural cost, whatever c is | `wae.anomaly`: Float32 | encoder and decoder |
+//! | what each pixel adds to the cost | `wae.map`: FixedSizeList of Float32 | encoder and decoder |
 //!
 //! A further output is a variant of [`Output`] with its field, its values in [`Columns`], and a method of [`Pass`].
 
@@ -22,6 +24,7 @@ use wae_core::Wae;
 use crate::args::Batch;
 use crate::columns::{buffer, fixed_size_list, to_bytes};
 use crate::models::LoadedModel;
+use crate::wae_anomaly_map::map_field;
 use crate::wae_decode::decoded_field;
 use crate::wae_encode::code_field;
 
@@ -34,16 +37,20 @@ enum Output {
     Latent,
     Reconstruction,
     Cost,
+    Anomaly,
+    Map,
 }
 
 impl Output {
-    const ALL: [Self; 3] = [Self::Latent, Self::Reconstruction, Self::Cost];
+    const ALL: [Self; 5] = [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Map];
 
     fn name(self) -> &'static str {
         match self {
             Self::Latent => "latent",
             Self::Reconstruction => "reconstruction",
             Self::Cost => "cost",
+            Self::Anomaly => "anomaly",
+            Self::Map => "map",
         }
     }
 
@@ -53,7 +60,8 @@ impl Output {
         match self {
             Self::Latent => code_field(&name, model),
             Self::Reconstruction => decoded_field(&name, model),
-            Self::Cost => Field::new(name, DataType::Float32, true),
+            Self::Cost | Self::Anomaly => Field::new(name, DataType::Float32, true),
+            Self::Map => map_field(&name, model),
         }
     }
 }
@@ -71,6 +79,10 @@ impl Outputs {
     pub(crate) const RECONSTRUCTION: Self = Self::of(Output::Reconstruction);
     /// The reconstruction cost.
     pub(crate) const COST: Self = Self::of(Output::Cost);
+    /// The structural cost, from which the anomaly score is made.
+    pub(crate) const ANOMALY: Self = Self::of(Output::Anomaly);
+    /// What each pixel adds to the reconstruction cost.
+    pub(crate) const MAP: Self = Self::of(Output::Map);
 
     const fn of(output: Output) -> Self {
         Self(1 << output as u8)
@@ -155,6 +167,16 @@ impl<'a> Pass<'a> {
         Ok(self.column(Output::Cost)?.as_primitive::<Float32Type>().clone())
     }
 
+    /// The structural costs, (N,).
+    pub(crate) fn anomalies(&self) -> Result<Float32Array> {
+        Ok(self.column(Output::Anomaly)?.as_primitive::<Float32Type>().clone())
+    }
+
+    /// What each pixel adds to the reconstruction cost, (N, H, W).
+    pub(crate) fn map(&self) -> Result<ArrayRef> {
+        self.column(Output::Map)
+    }
+
     /// The struct as a column.
     pub(crate) fn into_array(self) -> ArrayRef {
         Arc::new(self.outputs)
@@ -179,16 +201,20 @@ struct Columns {
     latent: Vec<f32>,
     reconstruction: Vec<u8>,
     cost: Vec<f32>,
+    anomaly: Vec<f32>,
+    map: Vec<f32>,
 }
 
 impl Columns {
     fn try_new(function: &str, rows: usize, outputs: Outputs, wae: &Wae) -> Result<Self> {
-        let config = wae.config();
+        let (config, image) = (wae.config(), wae.config().image());
         let width = |output: Output, width: usize| if outputs.contains(output) { width } else { 0 };
         Ok(Self {
             latent: buffer(function, rows, width(Output::Latent, config.latent_dim()))?,
-            reconstruction: buffer(function, rows, width(Output::Reconstruction, config.image().len()))?,
+            reconstruction: buffer(function, rows, width(Output::Reconstruction, image.len()))?,
             cost: buffer(function, rows, width(Output::Cost, 1))?,
+            anomaly: buffer(function, rows, width(Output::Anomaly, 1))?,
+            map: buffer(function, rows, width(Output::Map, image.height() * image.width()))?,
         })
     }
 
@@ -196,12 +222,19 @@ impl Columns {
     fn fill(&mut self, wae: &Wae, rows: &[usize], images: &[f32]) -> wae_core::Result<()> {
         let codes = wae.encode(images)?; // (N, Z)
         scatter(&mut self.latent, rows, &codes);
-        if self.reconstruction.is_empty() && self.cost.is_empty() {
+        let of_pairs = [&self.cost, &self.anomaly, &self.map];
+        if self.reconstruction.is_empty() && of_pairs.into_iter().all(Vec::is_empty) {
             return Ok(());
         }
         let reconstructions = wae.decode(&codes)?; // (N, H, W, C)
         if !self.cost.is_empty() {
             scatter(&mut self.cost, rows, &wae.costs(images, &reconstructions)?);
+        }
+        if !self.anomaly.is_empty() {
+            scatter(&mut self.anomaly, rows, &wae.anomalies(images, &reconstructions)?);
+        }
+        if !self.map.is_empty() {
+            scatter(&mut self.map, rows, &wae.anomaly_maps(images, &reconstructions)?);
         }
         if !self.reconstruction.is_empty() {
             scatter(&mut self.reconstruction, rows, &to_bytes(&reconstructions));
@@ -209,29 +242,28 @@ impl Columns {
         Ok(())
     }
 
-    fn finish(self, outputs: Outputs, model: &LoadedModel, valid: NullBuffer) -> Result<StructArray> {
+    fn finish(mut self, outputs: Outputs, model: &LoadedModel, valid: NullBuffer) -> Result<StructArray> {
         let fields: Fields = outputs.iter().map(|output| output.field(Some(model))).collect();
-        let Self { latent, reconstruction, cost } = self;
-        let (mut latent, mut reconstruction, mut cost) = (Some(latent), Some(reconstruction), Some(cost));
         let columns = outputs.iter().zip(&fields).map(|(output, field)| {
-            let nulls = valid.clone();
+            let (nulls, numbers) = (valid.clone(), |values: &mut Vec<f32>| Float32Array::from(std::mem::take(values)));
             match output {
-                Output::Latent => {
-                    let values = Float32Array::from(latent.take().unwrap_or_default());
-                    fixed_size_list(field, Arc::new(values), nulls)
-                }
+                Output::Latent => fixed_size_list(field, Arc::new(numbers(&mut self.latent)), nulls),
                 Output::Reconstruction => {
-                    let values = UInt8Array::from(reconstruction.take().unwrap_or_default());
+                    let values = UInt8Array::from(std::mem::take(&mut self.reconstruction));
                     fixed_size_list(field, Arc::new(values), nulls)
                 }
-                Output::Cost => {
-                    Ok(Arc::new(Float32Array::new(cost.take().unwrap_or_default().into(), Some(nulls))) as ArrayRef)
-                }
+                Output::Cost => scores(&mut self.cost, nulls),
+                Output::Anomaly => scores(&mut self.anomaly, nulls),
+                Output::Map => fixed_size_list(field, Arc::new(numbers(&mut self.map)), nulls),
             }
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         Ok(StructArray::try_new(fields, columns, Some(valid))?)
     }
+}
+
+fn scores(values: &mut Vec<f32>, nulls: NullBuffer) -> Result<ArrayRef> {
+    Ok(Arc::new(Float32Array::new(std::mem::take(values).into(), Some(nulls))))
 }
 
 /// Puts values of rows, equally many each, in their rows' places.

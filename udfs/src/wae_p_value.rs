@@ -9,18 +9,18 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Float64Array};
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
-use wae_core::calibrate::{HeldOut, Score};
 
 use crate::args::{Batch, PlannedArgs};
 use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::pass::Outputs;
+use crate::scores::{self, SCORE_ARGUMENT};
 
-/// The description of the argument that names a score.
-pub(crate) const SCORE_ARGUMENT: &str = "The score: 'cost', the reconstruction cost (the default).";
+/// The position of `score`.
+const SCORE: usize = 2;
 
 /// The function under a session's options.
 pub(crate) fn wae_p_value_udf(options: &WaeOptions) -> ScalarUDF {
@@ -38,14 +38,13 @@ impl ModelKernel for WaePValue {
         &DOCUMENTATION
     }
 
-    fn outputs(_: &Texts<'_>) -> Outputs {
-        Outputs::COST
+    fn outputs(texts: &Texts<'_>) -> Outputs {
+        scores::outputs_of_text(texts(SCORE).as_deref())
     }
 
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         args.check_image(model)?;
-        check_score(Self::NAME, args.text(2)?)?;
-        calibration(Self::NAME, model).map(|_| ())
+        scores::held_out(Self::NAME, model, scores::parse(Self::NAME, args.text(SCORE)?)?).map(|_| ())
     }
 
     fn field(_: Option<&LoadedModel>) -> Result<Field> {
@@ -53,33 +52,17 @@ impl ModelKernel for WaePValue {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        Ok(Arc::new(Float64Array::from_iter(p_values(batch)?)))
+        Ok(Arc::new(Float64Array::from_iter(p_values(batch, SCORE)?)))
     }
 }
 
-/// The p-value of each row's image.
-pub(crate) fn p_values(batch: &Batch<'_>) -> Result<Vec<Option<f64>>> {
-    let calibration = calibration(batch.function(), batch.model()?)?;
-    Ok(batch.pass()?.costs()?.iter().map(|cost| cost.map(|cost| calibration.p_value(cost))).collect())
-}
-
-/// The model's calibration; a model trained without held-out rows has none.
-pub(crate) fn calibration<'a>(function: &str, model: &'a LoadedModel) -> Result<&'a HeldOut> {
-    match model.wae().calibration().and_then(|calibration| calibration.scores(Score::Cost)) {
-        Some(scores) => Ok(scores),
-        None => plan_err!(
-            "{function}: model '{}' has no calibration, expected one trained with holdout above 0",
-            model.name()
-        ),
-    }
-}
-
-/// Refuses a score that is not known.
-pub(crate) fn check_score(function: &str, score: Option<&str>) -> Result<()> {
-    match score {
-        None | Some("cost") => Ok(()),
-        Some(other) => plan_err!("{function}: score must be 'cost', got '{other}'"),
-    }
+/// The p-value of each row's image, by the score that an argument names.
+pub(crate) fn p_values(batch: &Batch<'_>, score: usize) -> Result<Vec<Option<f64>>> {
+    let (function, model) = (batch.function(), batch.model()?);
+    let score = scores::of_batch(batch, score)?;
+    let held_out = scores::held_out(function, model, score)?;
+    let ranked = scores::ranked(&batch.pass()?, model, score)?;
+    Ok(ranked.iter().map(|score| score.map(|score| held_out.p_value(score))).collect())
 }
 
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
@@ -94,5 +77,6 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     .with_argument("model", MODEL_ARGUMENT)
     .with_argument("score", SCORE_ARGUMENT)
     .with_related_udf("wae_is_outlier")
+    .with_related_udf("wae_calibrate")
     .build()
 });
