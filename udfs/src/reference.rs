@@ -20,7 +20,7 @@ use crate::{all_aggregates, all_functions};
 pub fn sql_reference() -> String {
     let mut text = "### Scalar functions\n".to_owned();
     for function in all_functions() {
-        if let Some(documentation) = function.documentation() {
+        if let Some(documentation) = function.documentation().filter(|d| d.doc_section.include) {
             text += &function_entry(documentation);
         }
     }

@@ -7,9 +7,10 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion_wae::WaeOptions;
 use sha2::{Digest, Sha256};
+use wae_core::calibrate::{HeldOut, Score};
 use wae_core::config::Cost;
 use wae_core::image::Limits;
-use wae_core::{Calibration, Config, ModelFile};
+use wae_core::{Config, ModelFile};
 
 use super::chart::{count, short};
 use super::curves::{Column, History};
@@ -39,8 +40,8 @@ impl Model {
     }
 
     /// The held-out costs; none for a model trained without held-out rows.
-    pub(super) fn calibration(&self) -> Option<&Calibration> {
-        self.file.calibration()
+    pub(super) fn held_out(&self) -> Option<&HeldOut> {
+        self.file.calibration()?.scores(Score::Cost)
     }
 
     /// What a cost of it is the sum of.
@@ -52,11 +53,6 @@ impl Model {
             Cost::Structural => "squared differences and half the structural dissimilarity, summed, pixels in [0, 1]",
         }
     }
-}
-
-/// The cost that is not exceeded by any row with a p-value above alpha: a cost is an outlier's exactly if it is above.
-pub(super) fn threshold(calibration: &Calibration, alpha: f64) -> Option<f32> {
-    calibration.costs().iter().rev().copied().find(|cost| calibration.p_value(*cost) > alpha)
 }
 
 /// The epochs of the model's training. The first query of a report: it says which models there are, if this is none.
@@ -99,7 +95,7 @@ pub(super) async fn facts(session: &Session<'_>, model: &Model) -> Result<Vec<(&
         ("Cost", model.config().cost().name().to_owned()),
         ("Prior", format!("{:?}, scale {}", prior.kind, prior.scale).to_lowercase()),
         ("Rows trained on", whole("rows")?),
-        ("Held-out rows", model.calibration().map_or("none".to_owned(), |c| count(c.len()))),
+        ("Held-out rows", model.held_out().map_or("none".to_owned(), |c| count(c.len()))),
         ("Epochs", whole("epochs")?),
         ("Parameters", whole("parameters")?),
         ("Bytes", whole("bytes")?),
@@ -115,22 +111,4 @@ fn text(batch: &RecordBatch, name: &str) -> Result<String> {
         return Ok("–".to_owned());
     }
     Ok(ArrayFormatter::try_new(column, &FormatOptions::default())?.value(0).try_to_string()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nine held-out costs 1..9: p(9) = 2/10, p(8) = 3/10, and p = 1/10 above 9.
-    #[test]
-    fn the_threshold_is_where_p_reaches_alpha() {
-        let calibration = Calibration::try_new((1..=9).map(|i| i as f32).collect()).unwrap();
-        for (alpha, expected) in [(0.1, 9.0), (0.19, 9.0), (0.2, 8.0), (0.3, 7.0), (0.95, 1.0)] {
-            let threshold = threshold(&calibration, alpha).unwrap();
-            assert_eq!(threshold, expected, "{alpha}");
-            assert!(calibration.p_value(threshold) > alpha && calibration.p_value(threshold + 0.5) <= alpha);
-        }
-        let ties = Calibration::try_new(vec![1.0, 2.0, 2.0, 2.0]).unwrap();
-        assert_eq!(threshold(&ties, 0.5), Some(2.0));
-    }
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::datasource::MemTable;
 use maud::{Markup, html};
 use wae_core::image::{Pixels, encode, resize};
 use wae_core::{Image, ImageColumn, ImageShape};
 
-use super::anomaly_map::{coloured, largest, legend, squared_differences};
+use super::anomaly_map::{coloured, largest, legend};
 use super::chart::number;
 use super::facts::{Model, numbers};
 use super::scan::Scan;
@@ -56,13 +56,14 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
     let batch = reconstruct(session, model, &field, images).await?;
     let originals = inputs(&batch, model)?;
     let reconstructions = decoded(&batch, "reconstruction", model)?;
-    let p_values = if model.calibration().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
-    let pairs = || originals.iter().zip(&reconstructions);
-    let maps: Vec<Vec<f32>> = pairs().map(|(x, y)| squared_differences(x, y)).collect();
+    let p_values = if model.held_out().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
+    let maps = maps(&batch)?;
     // One scale for all, so that maps compare.
     gallery.most = maps.iter().flatten().copied().fold(0.0, f32::max);
     let shape = model.config().image();
-    for (((image, reconstruction), map), (strange, p)) in pairs().zip(&maps).zip(scan.strangest.iter().zip(p_values)) {
+    for (((image, reconstruction), map), (strange, p)) in
+        originals.iter().zip(&reconstructions).zip(&maps).zip(scan.strangest.iter().zip(p_values))
+    {
         let coloured = coloured(map, shape.height(), shape.width(), gallery.most).map_err(engine_error)?;
         gallery.pictures.push(Picture {
             image: data_uri(image)?,
@@ -78,7 +79,7 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
     Ok(gallery)
 }
 
-/// The columns image, reconstruction and p, in the order given.
+/// The columns image, reconstruction, map and p, in the order given.
 async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images: ArrayRef) -> Result<RecordBatch> {
     let order: ArrayRef = Arc::new(Int64Array::from_iter_values(0..images.len() as i64));
     let fields = vec![Field::new("position", DataType::Int64, false), field.clone().with_name("image")];
@@ -86,12 +87,21 @@ async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images
     let rows = RecordBatch::try_new(Arc::clone(&schema), vec![order, images])?;
     let (table, name) = ("wae_report_strangest", session.literal());
     session.ctx.register_table(table, Arc::new(MemTable::try_new(schema, vec![vec![rows]])?))?;
-    let p = if model.calibration().is_some() { format!("wae_p_value(image, {name})") } else { "NULL".to_owned() };
-    let sql =
-        format!("SELECT position, image, wae_reconstruct(image, {name}) AS reconstruction, {p} AS p FROM {table}");
+    let p = if model.held_out().is_some() { format!("wae_p_value(image, {name})") } else { "NULL".to_owned() };
+    let sql = format!(
+        "SELECT position, image, wae_reconstruct(image, {name}) AS reconstruction, wae_anomaly_map(image, {name}) AS map, {p} AS p
+         FROM {table}"
+    );
     let batch = session.batch(&format!("SELECT * FROM ({sql}) ORDER BY position")).await;
     session.ctx.deregister_table(table)?;
     batch
+}
+
+/// The anomaly maps, (H, W) each.
+fn maps(batch: &RecordBatch) -> Result<Vec<Vec<f32>>> {
+    let maps = batch.column_by_name("map").and_then(|column| column.as_fixed_size_list_opt());
+    let maps = maps.ok_or_else(|| exec_datafusion_err!("report: no column 'map'"))?;
+    Ok((0..maps.len()).map(|row| maps.value(row).as_primitive::<Float32Type>().values().to_vec()).collect())
 }
 
 /// Draws from the prior, as `data:` URIs.
@@ -157,7 +167,7 @@ impl Gallery {
         }
         html! {
             p.scale {
-                "Anomaly maps: squared difference of a pixel, summed over its channels, 0 "
+                "Anomaly maps: what a pixel adds to the cost, 0 "
                 img src=(self.legend) width="160" height="12" alt="from black over purple and orange to light yellow";
                 " " (number(f64::from(self.most)))
             }
@@ -171,7 +181,7 @@ impl Gallery {
 impl Picture {
     fn figure(&self, rank: usize) -> Markup {
         let (value, row, column) = self.largest;
-        let place = format!("largest difference {} at row {row}, column {column}", number(f64::from(value)));
+        let place = format!("largest value {} at row {row}, column {column}", number(f64::from(value)));
         html! {
             figure {
                 div.triple {
@@ -248,7 +258,7 @@ mod tests {
         };
         let html = picture.figure(2).into_string();
         assert!(html.contains("alt=\"Image 2, &lt;script&gt;&quot;'&amp;\""), "{html}");
-        assert!(html.contains("largest difference 0.5000 at row 3, column 14") && !html.contains("<script"), "{html}");
+        assert!(html.contains("largest value 0.5000 at row 3, column 14") && !html.contains("<script"), "{html}");
         assert!(html.contains("cost 12.35") || html.contains("cost 12.34"), "{html}");
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(ctx: &SessionContext, arguments: &Arguments) -> Result<(
     let session = Session { ctx, model: &arguments.model };
     let history = facts::history(&session).await?;
     let model = Model::read(&session)?;
-    let level = model.calibration().map(|_| arguments.alpha);
+    let level = model.held_out().map(|_| arguments.alpha);
     let scan = scan::scan(&session, arguments, level).await?;
     let gallery = gallery::strangest(&session, &model, &scan).await?;
     let samples = gallery::samples(&session, &model).await?;

@@ -2,10 +2,11 @@
 
 use datafusion::common::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use wae_core::calibrate::HeldOut;
 
 use super::chart::{count, short};
 use super::curves::History;
-use super::facts::{Model, threshold};
+use super::facts::Model;
 use super::gallery::{Gallery, SAMPLES, SEED, SIDE, sample_list};
 use super::histogram::Histogram;
 use super::scan::{POINTS, STRANGEST, Scan};
@@ -115,16 +116,16 @@ impl Page<'_> {
     }
 
     fn outliers(&self) -> Markup {
-        let calibration = self.model.calibration();
+        let held_out = self.model.held_out();
         let histogram = Histogram {
-            held_out: calibration.map(wae_core::Calibration::costs),
+            held_out: held_out.map(HeldOut::values),
             rows: &self.scan.costs,
-            threshold: calibration.and_then(|c| threshold(c, self.arguments.alpha)),
+            threshold: held_out.and_then(|held_out| held_out.threshold(self.arguments.alpha)),
             alpha: self.arguments.alpha,
             unit: self.model.cost_unit(),
         };
         html! {
-            @if let Some(calibration) = calibration { (self.guarantee(calibration.len())) }
+            @if let Some(held_out) = held_out { (self.guarantee(held_out.len())) }
             (histogram.figure())
         }
     }
