@@ -44,6 +44,14 @@ impl Model {
         self.file.calibration()?.scores(Score::Cost)
     }
 
+    /// What a pixel of an anomaly map is.
+    pub(super) fn map_unit(&self) -> &'static str {
+        match self.config().cost() {
+            Cost::L2 => "what a pixel adds to the square of the cost",
+            Cost::Squared | Cost::L1 | Cost::Structural => "what a pixel adds to the cost",
+        }
+    }
+
     /// What a cost of it is the sum of.
     pub(super) fn cost_unit(&self) -> &'static str {
         match self.config().cost() {

@@ -45,13 +45,19 @@ pub(super) struct Gallery {
     pictures: Vec<Picture>,
     /// The value that the maps' last colour stands for.
     most: f32,
+    /// What that value is.
+    unit: &'static str,
     legend: String,
 }
 
 /// Reconstructs the strangest images of a scan.
 pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan) -> Result<Gallery> {
-    let mut gallery =
-        Gallery { pictures: Vec::new(), most: 0.0, legend: data_uri(&legend(64).map_err(engine_error)?)? };
+    let mut gallery = Gallery {
+        pictures: Vec::new(),
+        most: 0.0,
+        unit: model.map_unit(),
+        legend: data_uri(&legend(64).map_err(engine_error)?)?,
+    };
     let Some((field, images)) = scan.images()? else { return Ok(gallery) };
     let batch = reconstruct(session, model, &field, images).await?;
     let originals = inputs(&batch, model)?;
@@ -167,9 +173,9 @@ impl Gallery {
         }
         html! {
             p.scale {
-                "Anomaly maps: what a pixel adds to the cost, 0 "
+                "Anomaly maps: " (self.unit) ", from 0 "
                 img src=(self.legend) width="160" height="12" alt="from black over purple and orange to light yellow";
-                " " (number(f64::from(self.most)))
+                " to " (number(f64::from(self.most)))
             }
             ol.gallery {
                 @for (i, picture) in self.pictures.iter().enumerate() { li { (picture.figure(i + 1)) } }

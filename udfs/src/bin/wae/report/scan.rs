@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn order_and_batches_change_nothing() {
         // 5,000 rows with costs 0..=99, so that there are ties; every hundredth has no image.
-        let cost = |row: i64| (row % 100 != 7).then(|| (row % 100) as f32);
+        let cost = |row: i64| (row % 100 != 7).then_some((row % 100) as f32);
         let rows: Vec<i64> = (0..5000).collect();
         let backwards: Vec<i64> = rows.iter().rev().copied().collect();
         let one = scan_of(&[batch(&rows, cost)]);
