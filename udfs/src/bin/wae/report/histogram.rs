@@ -97,7 +97,7 @@ impl Histogram<'_> {
             width: 760.0,
             height: 330.0,
             x: Axis { title: format!("reconstruction cost: {}", self.unit), domain: (0.0, upper), ticks: 9 },
-            y: Axis { title: "share of rows, %".to_owned(), domain: (0.0, highest * 1.05), ticks: 5 },
+            y: Axis { title: "share of rows, %".to_owned(), domain: (0.0, highest * 1.1), ticks: 5 },
         };
         let content = html! {
             @if let Some(grey) = &grey { path.held-out d=(outline(&frame, upper, grey)) {} }
