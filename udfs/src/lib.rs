@@ -62,6 +62,10 @@
 //! | `wae_mmd_p_value(latent [, model])` | whether they could be draws from it |
 //! | `frechet_distance(x, y)` | how far two samples of vectors are apart |
 //!
+//! | window function | gives |
+//! |---|---|
+//! | `wae_fdr(p) OVER ()` | p-values adjusted for the number of rows tested |
+//!
 //! | table function | rows |
 //! |---|---|
 //! | `wae_train(source, model => '...', options...)` | one an epoch |
@@ -93,6 +97,7 @@ mod train;
 mod vectors;
 mod wae_decode;
 mod wae_encode;
+mod wae_fdr;
 mod wae_history;
 mod wae_interpolate;
 mod wae_is_outlier;
@@ -107,7 +112,7 @@ mod wae_sample;
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
@@ -115,8 +120,8 @@ pub use crate::reference::sql_reference;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
-/// Registers everything with a context: the options `wae.*`, the scalar, aggregate and table functions, and the planner that gives
-/// table functions named arguments.
+/// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, and the planner
+/// that gives table functions named arguments.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
 /// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the
@@ -144,6 +149,9 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in all_aggregates() {
         ctx.register_udaf(function);
     }
+    for function in all_window_functions() {
+        ctx.register_udwf(function);
+    }
     for function in TABLE_FUNCTIONS {
         ctx.register_udtf(function.name, Arc::new(Positional(function)));
     }
@@ -164,6 +172,11 @@ pub fn all_aggregates() -> Vec<AggregateUDF> {
         wae_mmd_p_value::wae_mmd_p_value_udaf(),
         frechet_distance::frechet_distance_udaf(),
     ]
+}
+
+/// The window functions.
+pub fn all_window_functions() -> Vec<WindowUDF> {
+    vec![wae_fdr::wae_fdr_udwf()]
 }
 
 /// A context with everything registered, in which a file can be named in FROM by its path.
