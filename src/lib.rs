@@ -71,6 +71,7 @@ pub mod kernels;
 pub mod model;
 pub mod objective;
 mod ops;
+mod recalibrate;
 pub mod train;
 
 pub use crate::calibrate::Calibration;
@@ -81,4 +82,5 @@ pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
 pub use crate::model::{Precision, Wae};
+pub use crate::recalibrate::recalibrate;
 pub use crate::train::{EpochReport, Trainer};

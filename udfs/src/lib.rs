@@ -69,6 +69,7 @@
 //! | table function | rows |
 //! |---|---|
 //! | `wae_train(source, model => '...', options...)` | one an epoch |
+//! | `wae_calibrate(source [, model])` | one: p-values from new normal rows, without training |
 //! | `wae_history([model])` | the same, of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
@@ -84,6 +85,7 @@ mod frechet_distance;
 mod function;
 mod image_decode;
 mod image_encode;
+mod image_reader;
 mod image_sharpness;
 mod latent_aggregate;
 mod models;
@@ -92,9 +94,11 @@ mod ranking;
 mod read_images;
 mod reference;
 mod rows;
+mod source;
 mod table_function;
 mod train;
 mod vectors;
+mod wae_calibrate;
 mod wae_decode;
 mod wae_encode;
 mod wae_fdr;
@@ -108,6 +112,7 @@ mod wae_p_value;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
 mod wae_sample;
+mod worker;
 
 use std::sync::Arc;
 

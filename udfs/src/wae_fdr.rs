@@ -63,8 +63,8 @@ impl WindowUDFImpl for WaeFdr {
         Ok(Box::new(Adjustment))
     }
 
-    /// DataFusion evaluates a function of the whole partition without looking at these: what would change the rows that are
-    /// counted, and does not, is refused.
+    /// DataFusion evaluates a function of the whole partition without looking at a frame or DISTINCT: what would change the rows
+    /// that are counted, and does not, is refused here, where it can be seen.
     fn simplify(&self) -> Option<WindowFunctionSimplification> {
         Some(Box::new(|window: WindowFunction, _| {
             check_window(&window.params)?;
@@ -85,12 +85,9 @@ impl WindowUDFImpl for WaeFdr {
 /// Refuses what would adjust for a part of the partition only. The frame that ORDER BY implies is let pass: whoever orders the
 /// window means no frame.
 fn check_window(window: &WindowFunctionParams) -> Result<()> {
-    if window.distinct || window.filter.is_some() {
-        let clause = if window.distinct { "DISTINCT" } else { "FILTER" };
-        return plan_err!(
-            "{NAME}: {clause} is not supported, expected a subquery, or NULL for rows that are not tested, as in \
-             {NAME}(CASE WHEN ... THEN p END) OVER ()"
-        );
+    // FILTER is refused by DataFusion itself.
+    if window.distinct {
+        return plan_err!("{NAME}: DISTINCT is not supported, expected a subquery with SELECT DISTINCT");
     }
     let frame = &window.window_frame;
     let implied = !window.order_by.is_empty() && matches!(frame.end_bound, WindowFrameBound::CurrentRow);

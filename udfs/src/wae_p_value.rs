@@ -65,7 +65,7 @@ pub(crate) fn calibration<'a>(function: &str, model: &'a LoadedModel) -> Result<
     match model.wae().calibration() {
         Some(calibration) => Ok(calibration),
         None => plan_err!(
-            "{function}: model '{}' has no calibration, expected one trained with holdout above 0",
+            "{function}: model '{}' has no calibration, expected one trained with holdout above 0, or wae_calibrate",
             model.name()
         ),
     }
