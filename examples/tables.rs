@@ -2,8 +2,8 @@
 //! well one class is told from the rest, beside two baselines.
 //!
 //! ```sh
-//! python fixtures/make.py full /tmp/full                       # downloads both data sets
-//! cargo run --example tables -- --data /tmp/full --seeds 3     # hours: start it, stop it, start it again
+//! python fixtures/make.py full target/data                     # downloads both data sets
+//! cargo run --example tables -- --seeds 3                      # hours: start it, stop it, start it again
 //! ```
 //!
 //! Each finished cell is a line of the results file (`benches/tables.jsonl`), with everything that identifies it. A cell
@@ -38,9 +38,8 @@ use self::results::Results;
 /// How every model of table (a) is trained, but for the objective, the epochs and the seed.
 const OBJECTIVES: &str = "network => '32,64,128', latent_dim => 8";
 
-/// How every model of table (b) is trained, for every class of both data sets, but for the objective, the epochs and the
-/// seed.
-const ONE_CLASS: &str = "network => '32,64,128', latent_dim => 32, holdout => 0";
+/// How every model of table (b) is trained, for every class of both data sets, but for the objective and the seed.
+const ONE_CLASS: &str = "network => '32,64,128', latent_dim => 8, epochs => 12, batch_size => 25";
 
 /// The feature space of table (a)'s Fréchet distance: the codes of this model, trained on the training rows.
 const FEATURES: &str =
@@ -59,12 +58,12 @@ pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Parser)]
 pub struct Options {
     /// The folder that `fixtures/make.py full` wrote.
-    #[arg(long, value_name = "DIR", default_value = "/tmp/full")]
+    #[arg(long, value_name = "DIR", default_value = "target/data")]
     pub data: PathBuf,
     /// Trainings of each model, with the seeds 0, 1, ...
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seeds: u64,
-    /// Epochs of each training.
+    /// Epochs of each training of table (a).
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub epochs: u64,
     /// Which table.

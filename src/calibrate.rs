@@ -9,37 +9,85 @@
 //! # Source
 //! Bates, Candès, Lei, Romano and Sesia, Testing for outliers with conformal p-values, arXiv 2104.08279, equation 2.
 
-use crate::error::{Error, Result};
+mod latent;
 
-/// The held-out rows' scores, sorted.
+use crate::checkpoint::ModelFile;
+use crate::error::{Error, Result};
+use crate::model::Wae;
+
+pub use self::latent::LatentStatistics;
+
+/// What a row is scored by: higher is stranger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Score {
+    /// The reconstruction cost, whichever the model was trained with.
+    #[default]
+    Cost,
+    /// The Mahalanobis distance of the code from the training codes.
+    LatentDistance,
+    /// The structural cost of the reconstruction, Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
+    AnomalyScore,
+}
+
+impl Score {
+    /// Every score under its name, as SQL's `score` takes it.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("cost", Self::Cost), ("latent_distance", Self::LatentDistance), ("anomaly_score", Self::AnomalyScore)];
+
+    /// The score's name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, score)| *score == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// The held-out rows' scores, of as many kinds as were computed for them.
 ///
 /// # Example
 /// ```
-/// use wae_core::Calibration;
+/// use wae_core::calibrate::{Calibration, Score};
 ///
 /// let calibration = Calibration::try_new(vec![3.0, 1.0, 2.0]).unwrap();
-/// assert_eq!(calibration.p_value(2.0), 0.75); // two of three are at least as large
-/// assert_eq!(calibration.p_value(9.0), calibration.smallest_p());
+/// let costs = calibration.scores(Score::Cost).unwrap();
+/// assert_eq!(costs.p_value(2.0), 0.75); // two of three are at least as large
+/// assert_eq!(costs.p_value(9.0), costs.smallest_p());
+/// assert!(calibration.scores(Score::AnomalyScore).is_none());
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
-    costs: Vec<f32>,
+    costs: HeldOut,
+    latent_distances: Option<HeldOut>,
+    anomalies: Option<HeldOut>,
 }
 
 impl Calibration {
-    /// Sorts the reconstruction costs of held-out rows.
+    /// A calibration of reconstruction costs alone.
     ///
     /// # Errors
     /// [`Error::Data`] if there are none, or one is not finite.
-    pub fn try_new(mut costs: Vec<f32>) -> Result<Self> {
-        if costs.is_empty() {
-            return Err(Error::Data("calibration needs at least one held-out row, got 0".to_owned()));
+    pub fn try_new(costs: Vec<f32>) -> Result<Self> {
+        Ok(Self { costs: HeldOut::try_new(costs)?, latent_distances: None, anomalies: None })
+    }
+
+    /// The same with the scores of another kind, of the same rows.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if they are not as many as the costs, or one is not finite.
+    pub fn with_scores(mut self, score: Score, scores: Vec<f32>) -> Result<Self> {
+        if scores.len() != self.len() {
+            return Err(Error::Data(format!(
+                "calibration has {} costs and {} values of {}",
+                self.len(),
+                scores.len(),
+                score.name()
+            )));
         }
-        if let Some(cost) = costs.iter().find(|c| !c.is_finite()) {
-            return Err(Error::Data(format!("calibration needs finite costs, got {cost}")));
+        let scores = HeldOut::try_new(scores)?;
+        match score {
+            Score::Cost => self.costs = scores,
+            Score::LatentDistance => self.latent_distances = Some(scores),
+            Score::AnomalyScore => self.anomalies = Some(scores),
         }
-        costs.sort_by(f32::total_cmp);
-        Ok(Self { costs })
+        Ok(self)
     }
 
     /// The number of held-out rows, n.
@@ -48,20 +96,103 @@ impl Calibration {
         self.costs.len()
     }
 
-    /// The sorted costs.
-    pub fn costs(&self) -> &[f32] {
-        &self.costs
+    /// The scores of one kind; a file of an older version has costs alone.
+    pub fn scores(&self, score: Score) -> Option<&HeldOut> {
+        match score {
+            Score::Cost => Some(&self.costs),
+            Score::LatentDistance => self.latent_distances.as_ref(),
+            Score::AnomalyScore => self.anomalies.as_ref(),
+        }
     }
 
-    /// The p-value of a cost, in [1/(n + 1), 1]. A cost that is not a number is as strange as can be.
-    pub fn p_value(&self, cost: f32) -> f64 {
-        let below = if cost.is_nan() { self.costs.len() } else { self.costs.partition_point(|c| *c < cost) };
-        (1 + self.costs.len() - below) as f64 / (1 + self.costs.len()) as f64
+    /// Every kind there is.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Score, &HeldOut)> {
+        Score::ALL.into_iter().filter_map(|(_, score)| Some((score, self.scores(score)?)))
+    }
+}
+
+/// A model with the scores of other held-out rows in the place of its own: rows like those that it will be asked about,
+/// which it was not trained on. Without any row it is left as it is.
+///
+/// # Shapes
+/// `batches` give images, (N, H, W, C), preprocessed as the model does, values in [0, 1]. No more than one is kept.
+///
+/// # Errors
+/// Those of a batch, and [`Error::Data`] if a score is not finite.
+pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<Vec<f32>>>) -> Result<ModelFile> {
+    let wae = Wae::try_new(file)?;
+    let (mut costs, mut anomalies, mut distances) = (Vec::new(), Vec::new(), Vec::new());
+    for images in batches {
+        let images = images?;
+        let codes = wae.encode(&images)?; // (N, Z)
+        let reconstructions = wae.decode(&codes)?; // (N, H, W, C)
+        costs.extend(wae.costs(&images, &reconstructions)?);
+        anomalies.extend(wae.anomalies(&images, &reconstructions)?);
+        distances.extend(file.latent().map(|latent| latent.distances(&codes)).unwrap_or_default());
+    }
+    if costs.is_empty() {
+        return Ok(file.clone());
+    }
+    let calibration = Calibration::try_new(costs)?.with_scores(Score::AnomalyScore, anomalies)?;
+    let calibration = match file.latent() {
+        Some(_) => calibration.with_scores(Score::LatentDistance, distances)?,
+        None => calibration,
+    };
+    Ok(file.clone().with_calibration(calibration))
+}
+
+/// Scores of held-out rows, sorted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldOut(Vec<f32>);
+
+impl HeldOut {
+    fn try_new(mut scores: Vec<f32>) -> Result<Self> {
+        if scores.is_empty() {
+            return Err(Error::Data("calibration needs at least one held-out row, got 0".to_owned()));
+        }
+        if let Some(score) = scores.iter().find(|s| !s.is_finite()) {
+            return Err(Error::Data(format!("calibration needs finite scores, got {score}")));
+        }
+        scores.sort_by(f32::total_cmp);
+        Ok(Self(scores))
+    }
+
+    /// The number of held-out rows, n.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The scores in ascending order.
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// The p-value of a score, in [1/(n + 1), 1]. One that is not a number is as strange as can be.
+    pub fn p_value(&self, score: f32) -> f64 {
+        let below = if score.is_nan() { self.len() } else { self.0.partition_point(|s| *s < score) };
+        (1 + self.len() - below) as f64 / (1 + self.len()) as f64
     }
 
     /// The smallest p-value that n rows can give, 1/(n + 1).
     pub fn smallest_p(&self) -> f64 {
-        1.0 / (1 + self.costs.len()) as f64
+        1.0 / (1 + self.len()) as f64
+    }
+
+    /// The score above which, and only above which, a p-value is at most α: the ⌊α(n + 1)⌋-th largest. `None` where no
+    /// p-value can be.
+    pub fn threshold(&self, alpha: f64) -> Option<f32> {
+        // As p itself is taken, so that the two agree where α(n + 1) is a whole number up to rounding.
+        let reached = |k: &usize| (1 + k) as f64 / (1 + self.len()) as f64 <= alpha;
+        let at_least_as_large = (0..self.len()).take_while(reached).count();
+        self.len().checked_sub(at_least_as_large).filter(|i| *i < self.len()).map(|i| self.0[i])
+    }
+
+    /// A score brought to [0, 1): `s/(s + t)`, where t is the threshold at α = 0.01, so that ½ is where an outlier begins.
+    /// Of fewer than 99 rows, which have no such threshold, t is the largest score.
+    pub fn scaled(&self, score: f32) -> f32 {
+        let threshold = self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0).max(f32::MIN_POSITIVE);
+        score / (score + threshold)
     }
 }
 
@@ -71,6 +202,10 @@ mod tests {
 
     use super::*;
 
+    fn held_out(scores: Vec<f32>) -> HeldOut {
+        HeldOut::try_new(scores).unwrap()
+    }
+
     #[rstest]
     #[case::below_all(0.5, 1.0)]
     #[case::equal_to_the_smallest(1.0, 1.0)]
@@ -79,15 +214,16 @@ mod tests {
     #[case::above_all(4.5, 0.2)]
     #[case::not_a_number(f32::NAN, 0.2)]
     fn p_values_by_hand(#[case] cost: f32, #[case] p: f64) {
-        let calibration = Calibration::try_new(vec![4.0, 1.0, 2.0, 2.0]).unwrap();
         // Four rows: (1 + #{≥ cost}) / 5, where 2.0 is met by 2.0, 2.0 and 4.0.
-        assert_eq!(calibration.p_value(cost), p);
+        assert_eq!(held_out(vec![4.0, 1.0, 2.0, 2.0]).p_value(cost), p);
     }
 
     #[test]
     fn refuses_what_cannot_be_ranked() {
         assert!(Calibration::try_new(vec![]).is_err());
         assert!(Calibration::try_new(vec![1.0, f32::NAN]).is_err());
+        let error = Calibration::try_new(vec![1.0]).unwrap().with_scores(Score::AnomalyScore, vec![1.0, 2.0]);
+        assert_eq!(error.unwrap_err().to_string(), "calibration has 1 costs and 2 values of anomaly_score");
     }
 
     /// Exchangeable scores: over all ranks of a new row among n, P(p ≤ α) is ⌊α(n + 1)⌋/(n + 1).
@@ -98,9 +234,73 @@ mod tests {
             let mut alarms = 0;
             for new in 0..=n {
                 let others = (0..=n).filter(|i| *i != new).map(|i| i as f32).collect();
-                alarms += usize::from(Calibration::try_new(others).unwrap().p_value(new as f32) <= alpha);
+                alarms += usize::from(held_out(others).p_value(new as f32) <= alpha);
             }
             assert_eq!(alarms, (alpha * (n + 1) as f64) as usize);
         }
+    }
+
+    /// p ≤ α above the threshold and only there, for rates that p-values reach exactly and others.
+    #[rstest]
+    #[case(0.01)]
+    #[case(0.013)]
+    #[case(0.05)]
+    #[case(0.5)]
+    #[case(0.999)]
+    fn a_threshold_is_where_p_reaches_alpha(#[case] alpha: f64) {
+        let scores = held_out((0..99).map(|i| (i / 2) as f32).collect());
+        let threshold = scores.threshold(alpha).unwrap();
+        for score in (-1..52).map(|i| i as f32) {
+            assert_eq!(scores.p_value(score) <= alpha, score > threshold, "{score}, threshold {threshold}");
+        }
+        assert_eq!(scores.threshold(0.009), None, "99 rows cannot give a p-value below 0.01");
+    }
+
+    #[test]
+    fn half_is_the_threshold() {
+        let scores = held_out((1..=99).map(|i| i as f32).collect());
+        assert_eq!(scores.threshold(0.01), Some(99.0));
+        assert_eq!((scores.scaled(99.0), scores.scaled(0.0)), (0.5, 0.0));
+        assert_eq!(held_out(vec![1.0, 3.0]).scaled(9.0), 0.75);
+        assert_eq!(held_out(vec![0.0]).scaled(1.0), 1.0);
+    }
+
+    const GOLDEN: &[u8] = include_bytes!("../fixtures/golden/golden.model.safetensors");
+
+    /// Seven images, each brighter than the one before it.
+    fn images(file: &ModelFile) -> Vec<f32> {
+        let len = file.config().image().len();
+        (0..7 * len).map(|i| (i / len) as f32 / 8.0 + (i % 13) as f32 / 120.0).collect()
+    }
+
+    #[test]
+    fn recalibration_keeps_the_scores_and_changes_nothing_else() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        let (images, len) = (images(&file), file.config().image().len());
+        let new = recalibrate(&file, images.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
+        let wae = Wae::try_new(&file).unwrap();
+        let reconstructions = wae.decode(&wae.encode(&images).unwrap()).unwrap();
+        let (mut costs, mut anomalies) =
+            (wae.costs(&images, &reconstructions).unwrap(), wae.anomalies(&images, &reconstructions).unwrap());
+        costs.sort_by(f32::total_cmp);
+        anomalies.sort_by(f32::total_cmp);
+        let calibration = new.calibration().unwrap();
+        assert_eq!(calibration.scores(Score::Cost).unwrap().values(), costs);
+        assert_eq!(calibration.scores(Score::AnomalyScore).unwrap().values(), anomalies);
+        assert_eq!((new.config(), new.tensors()), (file.config(), file.tensors()));
+        // It reads back, and a second calibration replaces the first.
+        let read = ModelFile::from_bytes(&new.to_bytes().unwrap()).unwrap();
+        assert_eq!(read, new);
+        let one = recalibrate(&read, [Ok(images[..len].to_vec())].into_iter()).unwrap();
+        assert_eq!(one.calibration().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn recalibration_passes_errors_on() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        assert_eq!(recalibrate(&file, std::iter::empty()).unwrap(), file);
+        let batches = [Ok(images(&file)), Err(Error::Cancelled)];
+        assert!(matches!(recalibrate(&file, batches.into_iter()), Err(Error::Cancelled)));
+        assert!(matches!(recalibrate(&file, [Ok(vec![0.0])].into_iter()), Err(Error::Data(_))));
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, LatentStatistics, Score};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, LayerSpec, parameters};
@@ -22,8 +22,14 @@ use crate::train::EpochReport;
 
 /// The format that this crate reads and writes.
 pub const FORMAT: &str = "wae/1";
-/// The name of the sorted held-out costs.
-const COSTS: &str = "calibration.costs";
+/// The sorted scores of held-out rows, (n,) each; the costs are there if any are.
+const SCORES: [(Score, &str); 3] = [
+    (Score::Cost, "calibration.costs"),
+    (Score::LatentDistance, "calibration.latent_distances"),
+    (Score::AnomalyScore, "calibration.anomaly_scores"),
+];
+/// Mean and precision of the training codes, (Z,) and (Z, Z), or (Z,) for wide codes.
+const LATENT: [&str; 2] = ["calibration.latent_mean", "calibration.latent_precision"];
 /// The largest file that is read: what the bounds of a configuration allow, with calibration and header.
 const MAX_BYTES: u64 = 3 << 30;
 
@@ -64,19 +70,30 @@ pub struct ModelFile {
     config: Config,
     tensors: Tensors,
     history: Vec<EpochReport>,
+    latent: Option<LatentStatistics>,
     calibration: Option<Calibration>,
     training: Option<TrainingInfo>,
 }
 
 impl ModelFile {
-    pub(crate) fn new(
-        config: Config,
-        tensors: Tensors,
-        history: Vec<EpochReport>,
-        calibration: Option<Calibration>,
-        training: Option<TrainingInfo>,
-    ) -> Self {
-        Self { config, tensors, history, calibration, training }
+    /// A model that nothing is known of but its weights.
+    pub(crate) fn new(config: Config, tensors: Tensors) -> Self {
+        Self { config, tensors, history: Vec::new(), latent: None, calibration: None, training: None }
+    }
+
+    pub(crate) fn with_training(mut self, history: Vec<EpochReport>, training: TrainingInfo) -> Self {
+        (self.history, self.training) = (history, Some(training));
+        self
+    }
+
+    pub(crate) fn with_latent(mut self, latent: LatentStatistics) -> Self {
+        self.latent = Some(latent);
+        self
+    }
+
+    pub(crate) fn with_calibration(mut self, calibration: Calibration) -> Self {
+        self.calibration = Some(calibration);
+        self
     }
 
     /// Reads a model from untrusted bytes.
@@ -108,12 +125,9 @@ impl ModelFile {
             }
             tensors.insert(name, TensorData { shape, values });
         }
-        let calibration = match file.tensor(COSTS) {
-            Ok(view) => Some(Calibration::try_new(values(COSTS, &view)?).map_err(|e| Error::Model(e.to_string()))?),
-            Err(_) => None,
-        };
         let history = json(metadata, "history")?.unwrap_or_default();
-        Ok(Self { config, tensors, history, calibration, training: json(metadata, "training")? })
+        let (latent, calibration) = (read_latent(&file, config.latent_dim())?, read_calibration(&file)?);
+        Ok(Self { config, tensors, history, latent, calibration, training: json(metadata, "training")? })
     }
 
     /// Reads a model file.
@@ -146,9 +160,7 @@ impl ModelFile {
         if let Some(training) = &self.training {
             metadata.insert("training".to_owned(), text(serde_json::to_string(training))?);
         }
-        let calibration = self.calibration.iter().map(|c| (COSTS, vec![c.len()], c.costs()));
-        let tensors = self.tensors.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), t.values.as_slice()));
-        let tensors: Vec<_> = tensors.chain(calibration).collect();
+        let tensors: Vec<_> = self.all_tensors().collect();
         // Written here and not by the crate, which orders the metadata at random: a model's bytes are its identity.
         let mut header = BTreeMap::from([("__metadata__", serde_json::json!(metadata))]);
         let mut end = 0;
@@ -184,6 +196,19 @@ impl ModelFile {
         sync_folder(folder).map_err(at)
     }
 
+    /// Name, shape and values of every tensor of the file, in its order.
+    fn all_tensors(&self) -> impl Iterator<Item = (&str, Vec<usize>, &[f32])> {
+        let network = self.tensors.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), t.values.as_slice()));
+        let name = |score| SCORES.iter().find(|(s, _)| *s == score).map_or("", |(_, name)| name);
+        let scores = self.calibration.iter().flat_map(Calibration::all);
+        let scores = scores.map(move |(score, held_out)| (name(score), vec![held_out.len()], held_out.values()));
+        let latent = self.latent.iter().flat_map(|latent| {
+            let (mean, precision) = (latent.mean(), latent.precision());
+            [(LATENT[0], vec![mean.len()], mean), (LATENT[1], precision_shape(mean.len()), precision)]
+        });
+        network.chain(scores).chain(latent)
+    }
+
     /// The model's configuration.
     pub fn config(&self) -> &Config {
         &self.config
@@ -197,6 +222,11 @@ impl ModelFile {
     /// The held-out rows' scores, if there are any.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
+    }
+
+    /// Where the training codes lie; a file of an older version does not say.
+    pub fn latent(&self) -> Option<&LatentStatistics> {
+        self.latent.as_ref()
     }
 
     /// How the model came to be, if this crate trained it.
@@ -221,6 +251,41 @@ fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key:
     metadata.get(key).map(parse).transpose()
 }
 
+/// (Z, Z), or (Z,) for codes whose precision is diagonal.
+fn precision_shape(dim: usize) -> Vec<usize> {
+    if LatentStatistics::precision_len(dim) == dim { vec![dim] } else { vec![dim, dim] }
+}
+
+fn read_latent(file: &SafeTensors<'_>, dim: usize) -> Result<Option<LatentStatistics>> {
+    let [mean, precision] = LATENT.map(|name| file.tensor(name).map(|view| (name, view)));
+    let (mean, precision) = match (mean, precision) {
+        (Ok(mean), Ok(precision)) => (mean, precision),
+        (Err(_), Err(_)) => return Ok(None),
+        _ => return Err(Error::Model(format!("expected both of {} or neither", LATENT.join(" and ")))),
+    };
+    for ((name, view), expected) in [(&mean, vec![dim]), (&precision, precision_shape(dim))] {
+        if view.shape() != expected {
+            return Err(Error::Model(format!("tensor '{name}' has shape {:?}, expected {expected:?}", view.shape())));
+        }
+    }
+    LatentStatistics::try_new(values(mean.0, &mean.1)?, values(precision.0, &precision.1)?).map(Some)
+}
+
+fn read_calibration(file: &SafeTensors<'_>) -> Result<Option<Calibration>> {
+    let mut calibration: Option<Calibration> = None;
+    let unfit = |e: Error| Error::Model(e.to_string());
+    for (score, name) in SCORES {
+        let Ok(view) = file.tensor(name) else { continue };
+        let scores = values(name, &view)?;
+        calibration = Some(match (calibration, score) {
+            (None, Score::Cost) => Calibration::try_new(scores).map_err(unfit)?,
+            (None, _) => return Err(Error::Model(format!("tensor '{name}' without '{}'", SCORES[0].1))),
+            (Some(calibration), _) => calibration.with_scores(score, scores).map_err(unfit)?,
+        });
+    }
+    Ok(calibration)
+}
+
 fn check_names_and_shapes(file: &SafeTensors<'_>, expected: &BTreeMap<String, Vec<usize>>) -> Result<()> {
     let mut tensors: Vec<_> = file.iter().collect();
     tensors.sort_by_key(|(name, _)| *name); // so that of several faults the same one is named each time
@@ -233,7 +298,8 @@ fn check_names_and_shapes(file: &SafeTensors<'_>, expected: &BTreeMap<String, Ve
             Some(shape) => {
                 return Err(Error::Model(format!("tensor '{name}' has shape {:?}, expected {shape:?}", view.shape())));
             }
-            None if name == COSTS && view.shape().len() == 1 => {}
+            None if SCORES.iter().any(|(_, known)| *known == name) && view.shape().len() == 1 => {}
+            None if LATENT.contains(&name) => {}
             None => return Err(Error::Model(format!("unknown tensor '{name}' of shape {:?}", view.shape()))),
         }
     }

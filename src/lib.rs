@@ -71,7 +71,6 @@ pub mod kernels;
 pub mod model;
 pub mod objective;
 mod ops;
-mod recalibrate;
 pub mod train;
 
 pub use crate::calibrate::Calibration;
@@ -82,5 +81,4 @@ pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
 pub use crate::model::{Precision, Wae};
-pub use crate::recalibrate::recalibrate;
 pub use crate::train::{EpochReport, Trainer};

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::Calibration;
+use crate::calibrate::{LatentStatistics, recalibrate};
 use crate::checkpoint::{ModelFile, TrainingInfo};
 use crate::config::{Config, Objective, TrainOptions};
 use crate::dataset::Dataset;
@@ -29,7 +29,9 @@ const SINKHORN_ROWS: usize = 250;
 const PRETRAINING: (usize, f64) = (200, 0.1);
 /// Values of the images of a step of pre-training: 1,000 of 28×28, 256 of 64×64×3, as the authors take.
 const PRETRAINING_VALUES: std::ops::RangeInclusive<usize> = 784_000..=3_145_728;
-/// Held-out images decoded at a time.
+/// Training rows whose codes' mean and covariance are kept: as many as say where a wide code lies.
+const STATISTICS_ROWS: usize = 10_000;
+/// Images scored at a time.
 const EVALUATED: usize = 256;
 
 /// What an epoch came to: a row of `wae_train`.
@@ -248,9 +250,7 @@ impl Trainer {
                 "tensor '{name}' is not finite after training: try a smaller learning_rate"
             )));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &tensors, None, Precision::F32)?;
-        let costs = self.held_out_costs(&wae)?;
-        let calibration = if costs.is_empty() { None } else { Some(Calibration::try_new(costs)?) };
+        let wae = Wae::from_tensors(self.config.clone(), &tensors, Precision::F32)?;
         let training = TrainingInfo {
             rows: self.dataset.training_rows() as u64,
             held_out: self.dataset.held_out_rows() as u64,
@@ -261,7 +261,14 @@ impl Trainer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             options: self.options.used(),
         };
-        Ok(ModelFile::new(self.config.clone(), tensors, self.history.clone(), calibration, Some(training)))
+        let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
+        let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
+        for rows in rows.chunks(EVALUATED) {
+            codes.extend(wae.encode(&self.dataset.training(rows))?);
+        }
+        let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
+        let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
+        recalibrate(&file.with_latent(latent), self.held_out())
     }
 
     /// Training rows as a tensor, (N, H, W, C).
@@ -275,8 +282,12 @@ impl Trainer {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, None, Precision::F32)?;
-        let costs = self.held_out_costs(&wae)?;
+        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, Precision::F32)?;
+        let mut costs = Vec::new();
+        for images in self.held_out() {
+            let images = images?;
+            costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
+        }
         let mean = costs.iter().map(|c| f64::from(*c)).sum::<f64>() / costs.len() as f64;
         let limit = match self.config.objective() {
             Objective::Sinkhorn { .. } => SINKHORN_ROWS,
@@ -291,15 +302,11 @@ impl Trainer {
         Ok((Some(mean), self.step.evaluate(&mut self.network, head, &draws)?))
     }
 
-    /// Costs of the held-out rows, (N,).
-    fn held_out_costs(&self, wae: &Wae) -> Result<Vec<f32>> {
-        let mut costs = Vec::new();
+    /// The held-out images, some at a time, (N, H, W, C).
+    fn held_out(&self) -> impl Iterator<Item = Result<Vec<f32>>> {
         let rows = self.dataset.held_out_rows();
-        for start in (0..rows).step_by(EVALUATED) {
-            let images = self.dataset.held_out(start..(start + EVALUATED).min(rows));
-            costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
-        }
-        Ok(costs)
+        let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));
+        batches.map(|rows| Ok(self.dataset.held_out(rows)))
     }
 
     fn diverged(&self, epoch: usize, step: u64, values: Values, rate: f64) -> Error {

@@ -30,7 +30,7 @@ async fn a_rerun_computes_only_what_is_missing() {
     assert_eq!(cells.len(), 3);
     for cell in &cells {
         let auroc = cell["values"]["auroc"].as_f64().unwrap();
-        // Trousers are easy to tell; a network that saw seven batches need not know it yet.
+        // Trousers are easy to tell; a network that saw few batches need not know it yet.
         let least = if cell["method"] == "mmd" { 0.0 } else { 0.9 };
         assert!(auroc > least && auroc <= 1.0, "{cell}");
         assert!(first.markdown.contains(&format!("{auroc:.3}")), "{}", first.markdown);
@@ -44,6 +44,6 @@ async fn a_rerun_computes_only_what_is_missing() {
     assert_eq!(run(&options).await.unwrap().computed, 1);
     assert_eq!(run(&options).await.unwrap().computed, 0);
 
-    // Another number of epochs is another cell; the baselines have none.
-    assert_eq!(run(&Options { epochs: 2, ..options }).await.unwrap().computed, 1);
+    // Another seed is another cell; the baselines have none.
+    assert_eq!(run(&Options { seeds: 2, ..options }).await.unwrap().computed, 1);
 }

@@ -73,7 +73,10 @@ fn every_truncation_is_an_error() {
 #[test]
 fn written_files_read_back_whole() {
     let mut file = ModelFile::from_bytes(GOLDEN).unwrap();
-    file.calibration = Some(Calibration::try_new(vec![2.0, 1.0]).unwrap());
+    let calibration = Calibration::try_new(vec![2.0, 1.0]).unwrap();
+    file.calibration = Some(calibration.with_scores(Score::AnomalyScore, vec![3.0, 4.0]).unwrap());
+    let codes: Vec<f32> = (0..5 * file.config.latent_dim()).map(|i| (i * i % 7) as f32).collect();
+    file.latent = Some(LatentStatistics::of_codes(&codes, file.config.latent_dim()).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     file.write(&path).unwrap();
@@ -88,4 +91,35 @@ fn a_folder_that_is_not_there_is_an_error() {
     let file = ModelFile::from_bytes(GOLDEN).unwrap();
     assert!(matches!(file.write("no/such/folder/model.safetensors"), Err(Error::Io { .. })));
     assert!(matches!(ModelFile::read("no/such/file"), Err(Error::Io { .. })));
+}
+
+/// What is said of codes and held-out rows is checked as weights are.
+#[test]
+fn statistics_that_do_not_fit_are_refused() {
+    let with = |tensors: &[(&str, usize)]| {
+        let mut file = ModelFile::from_bytes(GOLDEN).unwrap();
+        for (name, len) in tensors {
+            let data = TensorData { shape: vec![*len], values: vec![1.0; *len] };
+            file.tensors.insert((*name).to_owned(), data);
+        }
+        ModelFile::from_bytes(&file.to_bytes().unwrap()).unwrap_err().to_string()
+    };
+    let mean = "calibration.latent_mean";
+    assert!(with(&[(mean, 4)]).contains("expected both of calibration.latent_mean and calibration.latent_precision"));
+    assert_eq!(
+        with(&[(mean, 3), ("calibration.latent_precision", 9)]),
+        "tensor 'calibration.latent_mean' has shape [3], expected [4]"
+    );
+    assert_eq!(
+        with(&[(mean, 4), ("calibration.latent_precision", 16)]),
+        "tensor 'calibration.latent_precision' has shape [16], expected [4, 4]"
+    );
+    assert_eq!(
+        with(&[("calibration.anomaly_scores", 2)]),
+        "tensor 'calibration.anomaly_scores' without 'calibration.costs'"
+    );
+    assert_eq!(
+        with(&[("calibration.costs", 3), ("calibration.anomaly_scores", 2)]),
+        "calibration has 3 costs and 2 values of anomaly_score"
+    );
 }

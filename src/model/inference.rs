@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail, head_width, largest_activation};
 use super::code::CodeMap;
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, LatentStatistics};
 use crate::checkpoint::{ModelFile, Tensors};
-use crate::config::Config;
+use crate::config::{Config, Cost};
 use crate::error::{Error, Result};
 use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights, has_bf16};
 use crate::objective::cost::CostFunction;
@@ -47,6 +47,7 @@ pub struct Wae {
     decoder: Vec<Layer>,
     codes: CodeMap,
     cost: CostFunction,
+    latent: Option<LatentStatistics>,
     calibration: Option<Calibration>,
 }
 
@@ -91,15 +92,11 @@ impl Wae {
             log::warn!("this processor has no AVX512_BF16: precision bf16 computes in f32");
         }
         let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
-        Self::from_tensors(file.config().clone(), file.tensors(), file.calibration().cloned(), precision)
+        let wae = Self::from_tensors(file.config().clone(), file.tensors(), precision)?;
+        Ok(Self { latent: file.latent().cloned(), calibration: file.calibration().cloned(), ..wae })
     }
 
-    pub(crate) fn from_tensors(
-        config: Config,
-        tensors: &Tensors,
-        calibration: Option<Calibration>,
-        precision: Precision,
-    ) -> Result<Self> {
+    pub(crate) fn from_tensors(config: Config, tensors: &Tensors, precision: Precision) -> Result<Self> {
         let architecture = Architecture::new(&config);
         let layers = |specs: &[LayerSpec]| {
             specs
@@ -113,13 +110,19 @@ impl Wae {
             codes: CodeMap::of(&config),
             cost: CostFunction::of(&config),
             config,
-            calibration,
+            latent: None,
+            calibration: None,
         })
     }
 
     /// The model's configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whether the file says where the training codes lie.
+    pub fn has_latent_statistics(&self) -> bool {
+        self.latent.is_some()
     }
 
     /// The scores of the held-out rows, if the model has any.
@@ -154,8 +157,7 @@ impl Wae {
         apply(&self.decoder, self.images_a_pass(), codes, self.config.latent_dim(), self.config.image().len())
     }
 
-    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels
-    /// and channels of (x − y)².
+    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N,).
@@ -163,6 +165,52 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the two differ in length or are no whole number of images.
     pub fn costs(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
+        self.of_pairs(images, reconstructions, |x, y| self.cost.value(x, y) as f32)
+    }
+
+    /// How unlike its reconstruction each image is, [`Score::AnomalyScore`](crate::calibrate::Score) before it is scaled: the
+    /// structural cost Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
+    ///
+    /// # Shapes
+    /// (N, H, W, C) twice → (N,).
+    ///
+    /// # Errors
+    /// Those of [`Self::costs`].
+    pub fn anomalies(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
+        let structural = CostFunction::new(Cost::Structural, self.config.image());
+        self.of_pairs(images, reconstructions, |x, y| structural.value(x, y) as f32)
+    }
+
+    /// What each pixel adds to the reconstruction cost, summed over channels; of l2, to its square.
+    ///
+    /// # Shapes
+    /// (N, H, W, C) twice → (N, H, W).
+    ///
+    /// # Errors
+    /// Those of [`Self::costs`].
+    pub fn anomaly_maps(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
+        let channels = self.config.image().channels();
+        let map = |x: &[f32], y: &[f32]| -> Vec<f32> {
+            self.cost.terms(x, y).chunks_exact(channels).map(|terms| terms.iter().sum()).collect()
+        };
+        Ok(self.of_pairs(images, reconstructions, map)?.concat())
+    }
+
+    /// How far each code is from the training codes, if the file says where they lie.
+    ///
+    /// # Shapes
+    /// (N, Z) → (N,).
+    pub fn latent_distances(&self, codes: &[f32]) -> Option<Vec<f32>> {
+        self.latent.as_ref().map(|latent| latent.distances(codes))
+    }
+
+    /// A value of each image and its reconstruction.
+    fn of_pairs<T: Send>(
+        &self,
+        images: &[f32],
+        reconstructions: &[f32],
+        value: impl Fn(&[f32], &[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
         let len = self.config.image().len();
         if images.len() != reconstructions.len() || !images.len().is_multiple_of(len) {
             return Err(Error::Data(format!(
@@ -171,8 +219,8 @@ impl Wae {
                 reconstructions.len()
             )));
         }
-        let cost = |(x, y): (&[f32], &[f32])| self.cost.value(x, y) as f32;
-        Ok(images.par_chunks(len).zip(reconstructions.par_chunks(len)).map(cost).collect())
+        let pairs = images.par_chunks(len).zip(reconstructions.par_chunks(len));
+        Ok(pairs.map(|(x, y)| value(x, y)).collect())
     }
 
     /// Images that pass through the layers together.

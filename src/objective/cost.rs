@@ -34,9 +34,13 @@ pub(crate) struct CostFunction {
 }
 
 impl CostFunction {
+    pub(crate) fn new(kind: Cost, shape: ImageShape) -> Self {
+        Self { kind, shape }
+    }
+
     /// The cost of a model's configuration.
     pub(crate) fn of(config: &Config) -> Self {
-        Self { kind: config.cost(), shape: config.image() }
+        Self::new(config.cost(), config.image())
     }
 
     /// The cost of one image, summed in f64.
@@ -118,7 +122,7 @@ mod tests {
     #[case(Cost::L2, 1.25_f64.sqrt())]
     #[case(Cost::L1, 1.5)]
     fn a_sum_over_pixels(#[case] cost: Cost, #[case] expected: f64) {
-        let got = CostFunction { kind: cost, shape: SHAPE }.value(&[1.0, 0.0, 0.5], &[0.0, 0.0, 0.0]);
+        let got = CostFunction::new(cost, SHAPE).value(&[1.0, 0.0, 0.5], &[0.0, 0.0, 0.0]);
         assert!((got - expected).abs() < 1e-8, "{got}");
     }
 
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn structural_adds_half_the_dissimilarity() {
         let (x, y) = ([1.0, 0.0, 0.5], [0.0; 3]);
-        let structural = CostFunction { kind: Cost::Structural, shape: SHAPE };
+        let structural = CostFunction::new(Cost::Structural, SHAPE);
         let mut dissimilarity = [0.0; 3];
         ssim::add_dissimilarity(SHAPE, &x, &y, 1.0, &mut dissimilarity);
         let expected = 1.25 + 0.5 * dissimilarity.iter().sum::<f32>();
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_mean_over_the_batch() {
-        let squared = CostFunction { kind: Cost::Squared, shape: ImageShape::new(1, 2, 1) };
+        let squared = CostFunction::new(Cost::Squared, ImageShape::new(1, 2, 1));
         assert_eq!(squared.mean(&[1.0, 0.0, 0.5, 0.5], &[0.0; 4], 2), (0.75, vec![-1.0, 0.0, -0.5, -0.5]));
     }
 
@@ -148,7 +152,7 @@ mod tests {
     #[case(Cost::Structural)]
     fn the_gradient_agrees_with_finite_differences(#[case] cost: Cost) {
         let shape = ImageShape::new(9, 6, 2);
-        let function = CostFunction { kind: cost, shape };
+        let function = CostFunction::new(cost, shape);
         let pixels = |seed| {
             sample(Prior::default(), 2, shape.len(), seed).iter().map(|v| (v / 4.0 + 0.5).clamp(0.0, 1.0)).collect()
         };

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, FieldRef};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use rayon::prelude::*;
 use wae_core::image::ImageType;
 use wae_core::{ImageColumn, ImageShape, Wae};
 
-use crate::columns::{buffer, image_type};
+use crate::columns::{constant, image_type};
 use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
 use crate::image_reader::ImageReader;
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
+use crate::pass::{Outputs, Pass};
 
 /// The arguments of a call as planning sees them: fields, and the values of literals.
 pub(crate) struct PlannedArgs<'a> {
@@ -59,10 +60,10 @@ impl<'a> PlannedArgs<'a> {
         }
     }
 
-    /// Checks that the first argument is an image; an untyped NULL is one.
+    /// Checks that the first argument is an image; an untyped NULL is one, and a pass comes from one.
     pub(crate) fn image_type(&self) -> Result<Option<ImageType>> {
         match self.field(0) {
-            Some(field) if !field.data_type().is_null() => match image_type(field) {
+            Some(field) if !field.data_type().is_null() && !Pass::is(field.data_type()) => match image_type(field) {
                 Ok(image_type) => Ok(Some(image_type)),
                 Err(message) => plan_err!("{}: {message}", self.function),
             },
@@ -84,22 +85,23 @@ impl<'a> PlannedArgs<'a> {
 }
 
 /// The arguments of a call on one batch. Where all are literals, it is one row, whatever the batch's number of rows.
+#[derive(Clone)]
 pub(crate) struct Batch<'a> {
     function: &'a str,
     args: &'a ScalarFunctionArgs,
     options: WaeOptions,
-    model: Option<&'a LoadedModel>,
+    model: Option<(&'a LoadedModel, Outputs)>,
     rows: usize,
     scalar: bool,
 }
 
 impl<'a> Batch<'a> {
-    /// The batch of a call, with the model that it uses, if the function takes one.
+    /// The batch of a call, with the model that it uses and what of a pass it takes, if the function takes a model.
     pub(crate) fn new(
         function: &'a str,
         args: &'a ScalarFunctionArgs,
         options: WaeOptions,
-        model: Option<&'a LoadedModel>,
+        model: Option<(&'a LoadedModel, Outputs)>,
     ) -> Self {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
@@ -109,6 +111,14 @@ impl<'a> Batch<'a> {
     /// The function's name, for messages.
     pub(crate) fn function(&self) -> &'a str {
         self.function
+    }
+
+    /// The same arguments, with another function's name in messages.
+    pub(crate) fn on_behalf_of<'b>(&self, function: &'b str) -> Batch<'b>
+    where
+        'a: 'b,
+    {
+        Batch { function, ..self.clone() }
     }
 
     /// Number of rows.
@@ -128,7 +138,17 @@ impl<'a> Batch<'a> {
 
     /// The model of the call.
     pub(crate) fn model(&self) -> Result<&'a LoadedModel> {
-        self.model.ok_or_else(|| exec_datafusion_err!("{}: no model", self.function))
+        self.model.map(|(model, _)| model).ok_or_else(|| exec_datafusion_err!("{}: no model", self.function))
+    }
+
+    /// The outputs of a pass of the first argument's images through the network that the function is made from: those
+    /// that the optimiser's rule had computed below, or computed now.
+    pub(crate) fn pass(&self) -> Result<Pass<'a>> {
+        let outputs = self.model.map_or(Outputs::NONE, |(_, outputs)| outputs);
+        match self.array(0)? {
+            Some(array) if Pass::is(array.data_type()) => Pass::try_from_array(self.function, &array),
+            _ => Pass::compute(self, outputs),
+        }
     }
 
     /// An argument's values, one a row; `None` if it is left out.
@@ -172,22 +192,18 @@ impl<'a> Batch<'a> {
         new_null_array(self.return_field().data_type(), self.rows)
     }
 
-    /// Runs a model over the images of the first argument, `wae.batch_size` rows at a time.
+    /// Reads the images of the first argument, `wae.batch_size` rows at a time, and tells which rows have one.
     ///
-    /// `forward` takes (N, H, W, C) in [0, 1] and gives `width` values a row. NULL rows, and unreadable ones under
-    /// `wae.on_error = null`, are not computed and are NULL in the result.
-    pub(crate) fn map_images<T: Clone + Default>(
+    /// `compute` takes rows and their pixels, (N, H, W, C) in [0, 1]. NULL rows, and unreadable ones under
+    /// `wae.on_error = null`, are left out.
+    pub(crate) fn for_images(
         &self,
-        width: usize,
-        forward: impl Fn(&Wae, &[f32]) -> wae_core::Result<Vec<T>>,
-    ) -> Result<(Vec<T>, NullBuffer)> {
+        mut compute: impl FnMut(&Wae, &[usize], &[f32]) -> wae_core::Result<()>,
+    ) -> Result<NullBuffer> {
         let model = self.model()?;
-        let mut values = buffer(self.function, self.rows, width)?;
         let mut valid = vec![false; self.rows];
         let mut unreadable = Unreadable::default();
-        let Some(column) = self.images(Some(model.wae().config().image()))? else {
-            return Ok((values, valid.into()));
-        };
+        let Some(column) = self.images(Some(model.wae().config().image()))? else { return Ok(valid.into()) };
         let (function, config) = (self.function, model.wae().config());
         let reader = ImageReader { function, model: model.name(), config, options: &self.options };
         let present: Vec<usize> = (0..column.len()).filter(|row| !column.is_null(*row)).collect();
@@ -196,14 +212,11 @@ impl<'a> Batch<'a> {
             if rows.is_empty() {
                 continue;
             }
-            let computed = forward(model.wae(), &pixels).map_err(|e| exec_error(self.function, &e))?;
-            for (row, result) in rows.iter().zip(computed.chunks_exact(width)) {
-                values[row * width..(row + 1) * width].clone_from_slice(result);
-                valid[*row] = true;
-            }
+            compute(model.wae(), &rows, &pixels).map_err(|e| exec_error(self.function, &e))?;
+            rows.iter().for_each(|row| valid[*row] = true);
         }
         unreadable.warn(self.function, present.len(), Some(model.name()));
-        Ok((values, valid.into()))
+        Ok(valid.into())
     }
 
     /// Computes each row's image by itself, in parallel. NULL rows, and those that cannot be read under
@@ -230,18 +243,4 @@ impl<'a> Batch<'a> {
         unreadable.warn(self.function, images, None);
         Ok(values)
     }
-}
-
-/// The one value of an argument that came as an array, as the C interface passes literals.
-pub(crate) fn constant(function: &str, parameter: &str, array: &ArrayRef) -> Result<ScalarValue> {
-    if array.is_empty() {
-        return ScalarValue::try_from(array.data_type());
-    }
-    let first = ScalarValue::try_from_array(array, 0)?;
-    for row in 1..array.len() {
-        if ScalarValue::try_from_array(array, row)? != first {
-            return exec_err!("{function}: {parameter} must be the same in all rows");
-        }
-    }
-    Ok(first)
 }

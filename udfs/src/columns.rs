@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, ScalarValue, exec_err};
 use wae_core::ImageShape;
 use wae_core::image::{ImageType, tensor_field};
 
@@ -70,6 +70,20 @@ pub(crate) fn fixed_size_list(field: &Field, values: ArrayRef, nulls: NullBuffer
 pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
     // The cast saturates, so that rounding errors beyond the range stay in it.
     values.iter().map(|v| (v * 255.0).round() as u8).collect()
+}
+
+/// The one value of an argument that came as an array, as the C interface passes literals.
+pub(crate) fn constant(function: &str, parameter: &str, array: &ArrayRef) -> Result<ScalarValue> {
+    if array.is_empty() {
+        return ScalarValue::try_from(array.data_type());
+    }
+    let first = ScalarValue::try_from_array(array, 0)?;
+    for row in 1..array.len() {
+        if ScalarValue::try_from_array(array, row)? != first {
+            return exec_err!("{function}: {parameter} must be the same in all rows");
+        }
+    }
+    Ok(first)
 }
 
 #[cfg(test)]

@@ -5,81 +5,75 @@
 //! holds the model itself (`ModelFunction::pinned`), so that every row is computed by one file, even if it is replaced
 //! or removed while the query runs. A call that was never simplified, such as one that another node decoded by name,
 //! reads the model when it is invoked, and fails if the result's type is no longer the planned one.
+//!
+//! # What a function takes of the network
+//! A function of an image says in [`ModelKernel::outputs`] what of a pass it is made from, and makes its result from
+//! [`Batch::pass`], which computes just that. Where the image is a pass already, as the optimiser's rule has it
+//! (`crate::sharing`), the outputs are taken from there, and no network runs.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, DocSection, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TypeSignature, Volatility,
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TypeSignature, Volatility,
 };
 
 use crate::args::{Batch, PlannedArgs};
+use crate::kernel::Kernel;
+pub(crate) use crate::kernel::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelKernel, SECTION, Texts};
 use crate::models::{self, LoadedModel};
 use crate::options::WaeOptions;
-
-/// The section of the SQL reference that the plugin's functions stand in.
-pub(crate) const SECTION: DocSection =
-    DocSection { include: true, label: "Wasserstein auto-encoder functions", description: None };
-
-/// The description of the argument that holds an image.
-pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested \
-     lists, of the height, width and channels that the model takes; of any size where it was trained with `size`.";
-
-/// The description of the argument that names a model.
-pub(crate) const MODEL_ARGUMENT: &str =
-    "The model's name: a string literal or a prepared parameter. Left out, it is the session's `wae.model`.";
-
-/// One function over a model: its names, its type rule and its computation.
-pub(crate) trait ModelKernel: Debug + Send + Sync + 'static {
-    /// The SQL name.
-    const NAME: &'static str;
-    /// The parameters in order; those after the first may be left out.
-    const PARAMETERS: &'static [&'static str];
-
-    /// The reference page.
-    fn documentation() -> &'static Documentation;
-
-    /// Which of a call's arguments names the model; they may be fewer. `is_text` tells whether one is a string.
-    fn model_position(_arguments: usize, _is_text: impl Fn(usize) -> bool) -> usize {
-        1
-    }
-
-    /// The types that arguments are cast to; most functions take them as they are.
-    fn coerce(types: &[DataType]) -> Vec<DataType> {
-        types.to_vec()
-    }
-
-    /// Checks the arguments against the model, at planning.
-    fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()>;
-
-    /// The result's field; without a model, which is so while a prepared parameter has no value yet, a stand-in.
-    fn field(model: Option<&LoadedModel>) -> Result<Field>;
-
-    /// Computes a batch: one value a row.
-    fn run(batch: &Batch<'_>) -> Result<ArrayRef>;
-}
+use crate::pass::Outputs;
 
 /// A [`ModelKernel`] as DataFusion calls it.
-pub(crate) struct ModelFunction<K> {
+#[derive(Clone)]
+pub(crate) struct ModelFunction {
     signature: Signature,
     options: WaeOptions,
     pinned: Option<Arc<LoadedModel>>,
-    kernel: PhantomData<K>,
+    kernel: Kernel,
 }
 
-impl<K: ModelKernel> ModelFunction<K> {
+impl ModelFunction {
     /// The function under the options of a session; DataFusion refreshes them at each `SET`.
-    pub(crate) fn new(options: WaeOptions) -> Self {
-        Self { signature: signature(K::PARAMETERS), options, pinned: None, kernel: PhantomData }
+    pub(crate) fn new<K: ModelKernel>(options: WaeOptions) -> Self {
+        let signature = Signature { volatility: K::VOLATILITY, ..signature(K::PARAMETERS) };
+        Self { signature, options, pinned: None, kernel: Kernel::of::<K>() }
+    }
+
+    /// The same function, computed by one version of a model.
+    pub(crate) fn pin(mut self, options: WaeOptions, model: Arc<LoadedModel>) -> Self {
+        (self.options, self.pinned) = (options, Some(model));
+        self
+    }
+
+    /// The version of the model that the function holds, if planning got so far.
+    pub(crate) fn pinned(&self) -> Option<&Arc<LoadedModel>> {
+        self.pinned.as_ref()
+    }
+
+    /// The options that it was planned under.
+    pub(crate) fn options(&self) -> &WaeOptions {
+        &self.options
+    }
+
+    /// What of a pass a call needs; nothing if it takes no image.
+    pub(crate) fn outputs(&self, args: &[Expr]) -> Outputs {
+        (self.kernel.outputs)(&|i| match args.get(i) {
+            Some(Expr::Literal(value, _)) => text(value),
+            _ => None,
+        })
+    }
+
+    fn model_position(&self, fields: &[FieldRef]) -> usize {
+        (self.kernel.model_position)(fields.len(), &|i| fields[i].data_type().is_string())
     }
 
     /// The model of a call, or `None` for a prepared parameter that has no value yet.
@@ -87,43 +81,49 @@ impl<K: ModelKernel> ModelFunction<K> {
         if let Some(model) = &self.pinned {
             return Ok(Some(Arc::clone(model)));
         }
-        let position = model_position::<K>(args.arg_fields);
+        let position = self.model_position(args.arg_fields);
         let name = match (args.arg_fields.get(position), args.scalar_arguments.get(position).copied().flatten()) {
-            (None, _) => default_model(K::NAME, &self.options)?,
-            (Some(_), Some(value)) => literal_model(K::NAME, value)?,
+            (None, _) => default_model(self.kernel.name, &self.options)?,
+            (Some(_), Some(value)) => literal_model(self.kernel.name, value)?,
             (Some(field), None) if is_placeholder(field) => return Ok(None),
             (Some(field), None) => {
                 return plan_err!(
                     "{}: model must be a string literal or a prepared parameter, got an expression of type {}",
-                    K::NAME,
+                    self.kernel.name,
                     field.data_type()
                 );
             }
         };
-        models::load(K::NAME, name, &self.options).map(Some)
+        models::load(self.kernel.name, name, &self.options).map(Some)
     }
 
     /// The model of a call that is not pinned: by its argument's value.
     fn invoked_model(&self, args: &ScalarFunctionArgs, options: &WaeOptions) -> Result<Arc<LoadedModel>> {
-        let model = match args.args.get(model_position::<K>(&args.arg_fields)) {
-            None => models::load(K::NAME, default_model(K::NAME, options)?, options)?,
-            Some(ColumnarValue::Scalar(value)) => models::load(K::NAME, literal_model(K::NAME, value)?, options)?,
+        let model = match args.args.get(self.model_position(&args.arg_fields)) {
+            None => models::load(self.kernel.name, default_model(self.kernel.name, options)?, options)?,
+            Some(ColumnarValue::Scalar(value)) => {
+                models::load(self.kernel.name, literal_model(self.kernel.name, value)?, options)?
+            }
             // Functions called through the C interface get every argument as an array.
             Some(ColumnarValue::Array(array)) => {
-                let value = crate::args::constant(K::NAME, "model", array)?;
-                models::load(K::NAME, literal_model(K::NAME, &value)?, options)?
+                let value = crate::columns::constant(self.kernel.name, "model", array)?;
+                models::load(self.kernel.name, literal_model(self.kernel.name, &value)?, options)?
             }
         };
-        if K::field(Some(&model))?.data_type() != args.return_field.data_type() {
-            return exec_err!("{}: model '{}' was replaced by another while the query ran", K::NAME, model.name());
+        if (self.kernel.field)(Some(&model), &invoked_texts(args))?.data_type() != args.return_field.data_type() {
+            return exec_err!(
+                "{}: model '{}' was replaced by another while the query ran",
+                self.kernel.name,
+                model.name()
+            );
         }
         Ok(model)
     }
 }
 
-impl<K: ModelKernel> ScalarUDFImpl for ModelFunction<K> {
+impl ScalarUDFImpl for ModelFunction {
     fn name(&self) -> &str {
-        K::NAME
+        self.kernel.name
     }
 
     fn signature(&self) -> &Signature {
@@ -131,38 +131,39 @@ impl<K: ModelKernel> ScalarUDFImpl for ModelFunction<K> {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        plan_err!("{}: the result's type depends on the model", K::NAME)
+        plan_err!("{}: the result's type depends on the model", self.kernel.name)
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        Ok(K::coerce(types))
+        Ok((self.kernel.coerce)(types))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let planned = PlannedArgs::try_new(K::NAME, K::PARAMETERS, &args)?;
+        let planned = PlannedArgs::try_new(self.kernel.name, self.kernel.parameters, &args)?;
         let model = self.planned_model(&args)?;
         if let Some(model) = &model {
-            K::check(&planned, model)?;
+            (self.kernel.check)(&planned, model)?;
         }
-        K::field(model.as_deref()).map(Arc::new)
+        let literals = args.scalar_arguments;
+        let texts = |i: usize| literals.get(i).copied().flatten().and_then(text);
+        (self.kernel.field)(model.as_deref(), &texts).map(Arc::new)
     }
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
-        Some(ScalarUDF::from(Self::new(WaeOptions::of(config))))
+        Some(ScalarUDF::from(Self { options: WaeOptions::of(config), pinned: None, ..self.clone() }))
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let options = WaeOptions::of(info.config_options());
         let is_text = |i: usize| matches!(&args[i], Expr::Literal(value, _) if value.data_type().is_string());
-        let name = match args.get(K::model_position(args.len(), is_text)) {
+        let name = match args.get((self.kernel.model_position)(args.len(), &is_text)) {
             _ if self.pinned.is_some() => return Ok(ExprSimplifyResult::Original(args)),
-            None => default_model(K::NAME, &options)?,
-            Some(Expr::Literal(value, _)) => literal_model(K::NAME, value)?,
+            None => default_model(self.kernel.name, &options)?,
+            Some(Expr::Literal(value, _)) => literal_model(self.kernel.name, value)?,
             Some(_) => return Ok(ExprSimplifyResult::Original(args)),
         };
-        let pinned = Some(models::load(K::NAME, name, &options)?);
-        let function = Self { signature: self.signature.clone(), options, pinned, kernel: PhantomData };
-        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), args);
+        let model = models::load(self.kernel.name, name, &options)?;
+        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(self.clone().pin(options, model))), args);
         Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)))
     }
 
@@ -172,41 +173,54 @@ impl<K: ModelKernel> ScalarUDFImpl for ModelFunction<K> {
             Some(model) => Arc::clone(model),
             None => self.invoked_model(&args, &options)?,
         };
-        let batch = Batch::new(K::NAME, &args, options, Some(&model));
-        batch.finish(K::run(&batch)?)
+        let outputs = (self.kernel.outputs)(&invoked_texts(&args));
+        let batch = Batch::new(self.kernel.name, &args, options, Some((model.as_ref(), outputs)));
+        batch.finish((self.kernel.run)(&batch)?)
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        Some(K::documentation())
+        Some((self.kernel.documentation)())
     }
 }
 
-impl<K: ModelKernel> Debug for ModelFunction<K> {
+impl Debug for ModelFunction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let pinned = self.pinned.as_ref().map(|m| (m.name(), m.sha256()));
-        f.debug_struct(K::NAME).field("options", &self.options).field("pinned", &pinned).finish()
+        f.debug_struct(self.kernel.name).field("options", &self.options).field("pinned", &pinned).finish()
     }
 }
 
-impl<K: ModelKernel> PartialEq for ModelFunction<K> {
+impl PartialEq for ModelFunction {
     fn eq(&self, other: &Self) -> bool {
         let version = |this: &Self| this.pinned.as_ref().map(|m| m.sha256().to_owned());
-        self.options == other.options && version(self) == version(other)
+        self.kernel.name == other.kernel.name && self.options == other.options && version(self) == version(other)
     }
 }
 
-impl<K: ModelKernel> Eq for ModelFunction<K> {}
+impl Eq for ModelFunction {}
 
-impl<K: ModelKernel> Hash for ModelFunction<K> {
+impl Hash for ModelFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        K::NAME.hash(state);
+        self.kernel.name.hash(state);
         self.options.hash(state);
         self.pinned.as_ref().map(|m| m.sha256()).hash(state);
     }
 }
 
-fn model_position<K: ModelKernel>(fields: &[FieldRef]) -> usize {
-    K::model_position(fields.len(), |i| fields[i].data_type().is_string())
+/// The texts of a call's arguments, which the C interface passes as arrays.
+fn invoked_texts(args: &ScalarFunctionArgs) -> impl Fn(usize) -> Option<String> {
+    |i| match args.args.get(i)? {
+        ColumnarValue::Scalar(value) => text(value),
+        ColumnarValue::Array(array) if array.data_type().is_string() && !array.is_empty() => {
+            ScalarValue::try_from_array(array, 0).ok().as_ref().and_then(text)
+        }
+        ColumnarValue::Array(_) => None,
+    }
+}
+
+/// The text of a value that is one.
+fn text(value: &ScalarValue) -> Option<String> {
+    value.try_as_str().flatten().map(str::to_owned)
 }
 
 /// A signature whose types the function checks itself, with names for its arguments.

@@ -47,7 +47,11 @@
 //! | `wae_decode(latent [, model])` | the image of a code |
 //! | `wae_reconstruct(image [, model])` | the image, encoded and decoded |
 //! | `wae_reconstruction_cost(image [, model])` | how far that is from the image |
-//! | `wae_p_value(image [, model [, score]])` | how unusual that is |
+//! | `wae_latent_distance(image [, model])` | how far the code is from the training codes |
+//! | `wae_anomaly_score(image [, model])` | how unlike its reconstruction the image is, from 0 to 1 |
+//! | `wae_anomaly_map(image [, model])` | where |
+//! | `wae_p_value(image [, model [, score]])` | how unusual a score is |
+//! | `wae_detect(image [, model])` | all of these at once |
 //! | `wae_is_outlier(image [, alpha [, model [, score]]])` | whether it is too unusual |
 //! | `image_decode(bytes [, height, width, channels])` | an image tensor |
 //! | `wae_interpolate(a, b, steps [, model])` | the images between two codes |
@@ -87,28 +91,37 @@ mod image_decode;
 mod image_encode;
 mod image_reader;
 mod image_sharpness;
+mod kernel;
 mod latent_aggregate;
 mod models;
 mod options;
+mod pass;
 mod ranking;
 mod read_images;
 mod reference;
 mod rows;
+mod scores;
+mod sharing;
 mod source;
 mod table_function;
 mod train;
 mod vectors;
+mod wae_anomaly_map;
+mod wae_anomaly_score;
 mod wae_calibrate;
 mod wae_decode;
+mod wae_detect;
 mod wae_encode;
 mod wae_fdr;
 mod wae_history;
 mod wae_interpolate;
 mod wae_is_outlier;
+mod wae_latent_distance;
 mod wae_mmd;
 mod wae_mmd_p_value;
 mod wae_models;
 mod wae_p_value;
+mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
 mod wae_sample;
@@ -122,11 +135,13 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
 pub use crate::reference::sql_reference;
+pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
-/// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, and the planner
-/// that gives table functions named arguments.
+/// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the planner
+/// that gives table functions named arguments, and the optimiser's rules by which functions of one image share one pass
+/// through the network ([`WaePassExec`]). Statements that were prepared before are forgotten.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
 /// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the
@@ -160,6 +175,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in TABLE_FUNCTIONS {
         ctx.register_udtf(function.name, Arc::new(Positional(function)));
     }
+    sharing::register(ctx);
     ctx.register_relation_planner(Arc::new(WaeRelationPlanner))
 }
 
@@ -206,9 +222,14 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_decode::wae_decode_udf(options),
         wae_reconstruct::wae_reconstruct_udf(options),
         wae_reconstruction_cost::wae_reconstruction_cost_udf(options),
+        wae_latent_distance::wae_latent_distance_udf(options),
+        wae_anomaly_score::wae_anomaly_score_udf(options),
         wae_p_value::wae_p_value_udf(options),
         wae_is_outlier::wae_is_outlier_udf(options),
+        wae_detect::wae_detect_udf(options),
+        wae_anomaly_map::wae_anomaly_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
+        wae_pass::wae_pass_udf(options),
         image_decode::image_decode_udf(),
         image_encode::image_encode_udf(),
         image_sharpness::image_sharpness_udf(),

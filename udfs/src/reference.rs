@@ -19,7 +19,10 @@ use crate::{all_aggregates, all_functions, all_window_functions};
 /// ```
 pub fn sql_reference() -> String {
     let mut text = "### Scalar functions\n".to_owned();
-    all_functions().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
+    let included = |page: &&Documentation| page.doc_section.include;
+    let scalars = all_functions();
+    let scalars = scalars.iter().filter_map(|f| f.documentation());
+    scalars.filter(included).for_each(|page| text += &function_entry(page));
     text += "\n### Aggregates\n";
     all_aggregates().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
     text += "\n### Window functions\n";

@@ -16,7 +16,7 @@ use crate::options::WaeOptions;
 
 /// The function under a session's options.
 pub(crate) fn wae_decode_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeDecode>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeDecode>(options.clone()))
 }
 
 /// y = G(z): (Z,) -> (H, W, C).

@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, Float32Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
-use crate::columns::fixed_size_list;
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
+use crate::pass::Outputs;
 
 /// The function under a session's options.
 pub(crate) fn wae_encode_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeEncode>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeEncode>(options.clone()))
 }
 
 /// z = E(x): (H, W, C) -> (Z,).
@@ -30,6 +30,10 @@ impl ModelKernel for WaeEncode {
         &DOCUMENTATION
     }
 
+    fn outputs(_: &Texts<'_>) -> Outputs {
+        Outputs::LATENT
+    }
+
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         args.check_image(model)
     }
@@ -39,9 +43,7 @@ impl ModelKernel for WaeEncode {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        let width = batch.model()?.wae().config().latent_dim();
-        let (codes, valid) = batch.map_images(width, |wae, images| wae.encode(images))?; // (N, Z)
-        fixed_size_list(batch.return_field(), Arc::new(Float32Array::from(codes)), valid)
+        batch.pass()?.latent()
     }
 }
 

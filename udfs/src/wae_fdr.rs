@@ -152,7 +152,7 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use wae_core::Calibration;
+    use wae_core::calibrate::{Calibration, Score};
 
     use super::*;
 
@@ -238,6 +238,7 @@ mod tests {
         for _ in 0..TABLES {
             let calibration: Vec<f32> = (0..calibration_rows).map(|_| random.draw() as f32).collect();
             let calibration = Calibration::try_new(calibration).unwrap();
+            let calibration = calibration.scores(Score::Cost).unwrap();
             // Of the strange rows three in four score above every normal one, and the others among the highest tenth.
             let strange = |row: usize| row < 20;
             let score = |row, u: f64| if strange(row) { 0.9 + 0.4 * u } else { u };

@@ -26,7 +26,7 @@ const STEPS: std::ops::RangeInclusive<i64> = 2..=1000;
 
 /// The function under a session's options.
 pub(crate) fn wae_interpolate_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeInterpolate>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeInterpolate>(options.clone()))
 }
 
 /// (Z,), (Z,) -> (steps, H, W, C).

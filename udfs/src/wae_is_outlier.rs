@@ -9,19 +9,22 @@ use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
 use crate::error::row_error;
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
-use crate::wae_p_value::{SCORE_ARGUMENT, calibration, check_score, p_values};
+use crate::pass::Outputs;
+use crate::scores::{self, SCORE_ARGUMENT};
+use crate::wae_p_value::p_values;
 
 /// The false-alarm rate when none is given.
-const DEFAULT_ALPHA: f64 = 0.01;
-/// The position of `alpha`.
+pub(crate) const DEFAULT_ALPHA: f64 = 0.01;
+/// The positions of `alpha` and `score`.
 const ALPHA: usize = 1;
+const SCORE: usize = 3;
 
 /// The function under a session's options.
 pub(crate) fn wae_is_outlier_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeIsOutlier>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeIsOutlier>(options.clone()))
 }
 
 #[derive(Debug)]
@@ -50,10 +53,14 @@ impl ModelKernel for WaeIsOutlier {
         types
     }
 
+    fn outputs(texts: &Texts<'_>) -> Outputs {
+        scores::outputs_of_text(texts(SCORE).as_deref())
+    }
+
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         args.check_image(model)?;
-        check_score(Self::NAME, args.text(3)?)?;
-        let rows = calibration(Self::NAME, model)?.len();
+        let score = scores::parse(Self::NAME, args.text(SCORE)?)?;
+        let rows = scores::held_out(Self::NAME, model, score)?.len();
         let check_literal =
             |alpha: f64| check_alpha(alpha, rows, model).or_else(|message| plan_err!("{}: {message}", Self::NAME));
         match (args.field(ALPHA).map(Field::data_type), args.literal(ALPHA)) {
@@ -77,7 +84,7 @@ impl ModelKernel for WaeIsOutlier {
         let model = batch.model()?;
         // A string is the model.
         let alphas = batch.array(ALPHA)?.filter(|alphas| !alphas.data_type().is_string());
-        let rows = calibration(Self::NAME, model)?.len();
+        let rows = scores::held_out(Self::NAME, model, scores::of_batch(batch, SCORE)?)?.len();
         let alphas = alphas.as_ref().map(AsArray::as_primitive::<Float64Type>);
         if let Some(alphas) = alphas {
             for (row, alpha) in alphas.iter().enumerate() {
@@ -86,7 +93,7 @@ impl ModelKernel for WaeIsOutlier {
                 }
             }
         }
-        let outliers = p_values(batch)?.into_iter().enumerate().map(|(row, p)| {
+        let outliers = p_values(batch, SCORE)?.into_iter().enumerate().map(|(row, p)| {
             let alpha = match alphas {
                 Some(alphas) => alphas.is_valid(row).then(|| alphas.value(row)),
                 None => Some(DEFAULT_ALPHA),
@@ -98,7 +105,7 @@ impl ModelKernel for WaeIsOutlier {
 }
 
 /// Refuses what is no rate, and a rate that no p-value can reach: the smallest is 1 / (n + 1).
-fn check_alpha(alpha: f64, rows: usize, model: &LoadedModel) -> Result<(), String> {
+pub(crate) fn check_alpha(alpha: f64, rows: usize, model: &LoadedModel) -> Result<(), String> {
     if !(alpha > 0.0 && alpha < 1.0) {
         return Err(format!("alpha must be between 0 and 1, both excluded, got {alpha}"));
     }

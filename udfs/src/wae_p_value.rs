@@ -9,22 +9,22 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Float64Array};
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
-use wae_core::Calibration;
 
 use crate::args::{Batch, PlannedArgs};
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
-use crate::wae_reconstruction_cost::reconstruction_costs;
+use crate::pass::Outputs;
+use crate::scores::{self, SCORE_ARGUMENT};
 
-/// The description of the argument that names a score.
-pub(crate) const SCORE_ARGUMENT: &str = "The score: 'cost', the reconstruction cost (the default).";
+/// The position of `score`.
+const SCORE: usize = 2;
 
 /// The function under a session's options.
 pub(crate) fn wae_p_value_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaePValue>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaePValue>(options.clone()))
 }
 
 #[derive(Debug)]
@@ -38,10 +38,13 @@ impl ModelKernel for WaePValue {
         &DOCUMENTATION
     }
 
+    fn outputs(texts: &Texts<'_>) -> Outputs {
+        scores::outputs_of_text(texts(SCORE).as_deref())
+    }
+
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         args.check_image(model)?;
-        check_score(Self::NAME, args.text(2)?)?;
-        calibration(Self::NAME, model).map(|_| ())
+        scores::held_out(Self::NAME, model, scores::parse(Self::NAME, args.text(SCORE)?)?).map(|_| ())
     }
 
     fn field(_: Option<&LoadedModel>) -> Result<Field> {
@@ -49,34 +52,17 @@ impl ModelKernel for WaePValue {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        Ok(Arc::new(Float64Array::from_iter(p_values(batch)?)))
+        Ok(Arc::new(Float64Array::from_iter(p_values(batch, SCORE)?)))
     }
 }
 
-/// The p-value of each row's image.
-pub(crate) fn p_values(batch: &Batch<'_>) -> Result<Vec<Option<f64>>> {
-    let calibration = calibration(batch.function(), batch.model()?)?;
-    let (costs, valid) = reconstruction_costs(batch)?;
-    Ok(costs.iter().zip(valid.iter()).map(|(cost, valid)| valid.then(|| calibration.p_value(*cost))).collect())
-}
-
-/// The model's calibration; a model trained without held-out rows has none.
-pub(crate) fn calibration<'a>(function: &str, model: &'a LoadedModel) -> Result<&'a Calibration> {
-    match model.wae().calibration() {
-        Some(calibration) => Ok(calibration),
-        None => plan_err!(
-            "{function}: model '{}' has no calibration, expected one trained with holdout above 0, or wae_calibrate",
-            model.name()
-        ),
-    }
-}
-
-/// Refuses a score that is not known.
-pub(crate) fn check_score(function: &str, score: Option<&str>) -> Result<()> {
-    match score {
-        None | Some("cost") => Ok(()),
-        Some(other) => plan_err!("{function}: score must be 'cost', got '{other}'"),
-    }
+/// The p-value of each row's image, by the score that an argument names.
+pub(crate) fn p_values(batch: &Batch<'_>, score: usize) -> Result<Vec<Option<f64>>> {
+    let (function, model) = (batch.function(), batch.model()?);
+    let score = scores::of_batch(batch, score)?;
+    let held_out = scores::held_out(function, model, score)?;
+    let ranked = scores::ranked(&batch.pass()?, model, score)?;
+    Ok(ranked.iter().map(|score| score.map(|score| held_out.p_value(score))).collect())
 }
 
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
@@ -91,5 +77,6 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     .with_argument("model", MODEL_ARGUMENT)
     .with_argument("score", SCORE_ARGUMENT)
     .with_related_udf("wae_is_outlier")
+    .with_related_udf("wae_calibrate")
     .build()
 });

@@ -1,22 +1,22 @@
 //! `wae_reconstruct(image [, model])`: what the model makes of an image, G(E(x)).
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use arrow::array::{ArrayRef, UInt8Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
-use crate::columns::{fixed_size_list, to_bytes};
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
+use crate::pass::Outputs;
 use crate::wae_decode::decoded_field;
 
 /// The function under a session's options.
 pub(crate) fn wae_reconstruct_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeReconstruct>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeReconstruct>(options.clone()))
 }
 
 /// y = G(E(x)): (H, W, C) -> (H, W, C).
@@ -31,6 +31,10 @@ impl ModelKernel for WaeReconstruct {
         &DOCUMENTATION
     }
 
+    fn outputs(_: &Texts<'_>) -> Outputs {
+        Outputs::RECONSTRUCTION
+    }
+
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         args.check_image(model)
     }
@@ -40,12 +44,7 @@ impl ModelKernel for WaeReconstruct {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        let width = batch.model()?.wae().config().image().len();
-        let (pixels, valid) = batch.map_images(width, |wae, images| {
-            let codes = wae.encode(images)?; // (N, Z)
-            Ok(to_bytes(&wae.decode(&codes)?)) // (N, H, W, C)
-        })?;
-        fixed_size_list(batch.return_field(), Arc::new(UInt8Array::from(pixels)), valid)
+        batch.pass()?.reconstruction()
     }
 }
 

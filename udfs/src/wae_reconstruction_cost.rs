@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, Float32Array};
-use arrow::buffer::NullBuffer;
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use crate::args::{Batch, PlannedArgs};
-use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION};
+use crate::function::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelFunction, ModelKernel, SECTION, Texts};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
+use crate::pass::Outputs;
 
 /// The function under a session's options.
 pub(crate) fn wae_reconstruction_cost_udf(options: &WaeOptions) -> ScalarUDF {
-    ScalarUDF::from(ModelFunction::<WaeReconstructionCost>::new(options.clone()))
+    ScalarUDF::from(ModelFunction::new::<WaeReconstructionCost>(options.clone()))
 }
 
 /// c(x, G(E(x))): (H, W, C) -> a number of at least 0.
@@ -30,6 +30,10 @@ impl ModelKernel for WaeReconstructionCost {
         &DOCUMENTATION
     }
 
+    fn outputs(_: &Texts<'_>) -> Outputs {
+        Outputs::COST
+    }
+
     fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
         args.check_image(model)
     }
@@ -39,17 +43,8 @@ impl ModelKernel for WaeReconstructionCost {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        let (costs, valid) = reconstruction_costs(batch)?;
-        Ok(Arc::new(Float32Array::new(costs.into(), Some(valid))))
+        Ok(Arc::new(batch.pass()?.costs()?))
     }
-}
-
-/// The cost of each row's image.
-pub(crate) fn reconstruction_costs(batch: &Batch<'_>) -> Result<(Vec<f32>, NullBuffer)> {
-    batch.map_images(1, |wae, images| {
-        let codes = wae.encode(images)?; // (N, Z)
-        wae.costs(images, &wae.decode(&codes)?) // (N,)
-    })
 }
 
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {

@@ -13,7 +13,8 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::{Error, ImageColumn, ModelFile, recalibrate};
+use wae_core::calibrate::recalibrate;
+use wae_core::{Error, ImageColumn, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
 use crate::error::Unreadable;

@@ -1,0 +1,444 @@
+//! One pass through the network a row: how many images each shape of query runs through it, and that the rows are those
+//! of a context without the optimiser's rule.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect, displayable};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_wae::WaePassExec;
+use rstest::rstest;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
+const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
+const RULE: &str = "wae_share_passes";
+
+/// Two models, `m` of the session and `n`, and a file of the 1,500 clothes with an `id` from 0 and a `label` of 150 each.
+static DATA: LazyLock<TempDir> = LazyLock::new(|| {
+    let dir = TempDir::new().unwrap();
+    // A thread of its own, since a test's thread runs a runtime already.
+    let prepared = std::thread::scope(|scope| scope.spawn(|| runtime().block_on(prepare(dir.path()))).join());
+    prepared.unwrap();
+    dir
+});
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+async fn prepare(dir: &Path) {
+    let ctx = datafusion_wae::session_context().unwrap();
+    let path = dir.display();
+    let mut statements = vec![
+        format!("SET wae.model_dir = '{path}'"),
+        format!("COPY (SELECT row_number() OVER () - 1 AS id, label, image FROM '{TEST}') TO '{path}/clothes.parquet'"),
+    ];
+    for (name, latent_dim) in [("m", 8), ("n", 3)] {
+        statements.push(format!(
+            "SELECT * FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 600), model => '{name}', epochs => 1,
+                 network => '8,16', holdout => 0.2, latent_dim => {latent_dim})"
+        ));
+    }
+    for sql in statements {
+        run(&ctx, &sql).await;
+    }
+}
+
+/// A context that tests share, with one or two partitions, with the rule or without.
+async fn shared(partitions: usize, rule: bool) -> &'static SessionContext {
+    static CONTEXTS: [OnceCell<SessionContext>; 4] = [const { OnceCell::const_new() }; 4];
+    let make = async || {
+        let ctx = context(partitions).await;
+        assert!(rule || ctx.remove_optimizer_rule(RULE));
+        ctx
+    };
+    CONTEXTS[(partitions - 1) * 2 + usize::from(rule)].get_or_init(make).await
+}
+
+/// A context with the tables `t`, in memory, and `p`, the file itself.
+async fn context(partitions: usize) -> SessionContext {
+    let config = SessionConfig::new().with_batch_size(100).with_target_partitions(partitions);
+    let ctx = SessionContext::new_with_config(config);
+    datafusion_wae::register_all(&ctx).unwrap();
+    let path = DATA.path().display().to_string();
+    ctx.register_parquet("p", format!("{path}/clothes.parquet"), Default::default()).await.unwrap();
+    for sql in [
+        &format!("SET wae.model_dir = '{path}'"),
+        "SET wae.model = 'm'",
+        "SET datafusion.execution.parquet.pushdown_filters = true",
+        "CREATE TABLE t AS SELECT * FROM p ORDER BY id",
+        "PREPARE prepared AS SELECT wae_encode(image, $1) FROM t WHERE wae_is_outlier(image, 0.1, $1)",
+        "CREATE VIEW v AS SELECT id, label, image AS picture, wae_reconstruction_cost(image) AS cost FROM t",
+    ] {
+        run(&ctx, sql).await;
+    }
+    ctx
+}
+
+/// Runs a query; gives the images that went through the network, and the plan.
+async fn scored(ctx: &SessionContext, sql: &str) -> (usize, Vec<RecordBatch>, String) {
+    let frame = ctx.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let plan = frame.create_physical_plan().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let rows = collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    let mut scored = 0;
+    plan.apply(|node| {
+        if let Some(pass) = node.downcast_ref::<WaePassExec>() {
+            scored += pass.rows_scored();
+        } else {
+            assert_no_pass(node.as_ref(), &text);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .unwrap();
+    (scored, rows, text)
+}
+
+/// Outside of [`WaePassExec`], functions of an image take a column of passes.
+fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
+    let check = |expr: &Arc<dyn PhysicalExpr>| {
+        expr.apply(|expr| {
+            if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>()
+                && call.name().starts_with("wae_")
+                && call.name() != "wae_decode"
+            {
+                let of_pass =
+                    call.args()[0].downcast_ref::<Column>().is_some_and(|c| c.name().starts_with("__wae_pass_"));
+                assert!(of_pass, "{call}\n{plan}");
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    };
+    node.apply_expressions(&mut |expr| check(expr)).unwrap();
+}
+
+/// The images that each query must run through the network. `C` stands for the cost, `I` for the image.
+#[rstest]
+#[case::select("SELECT C FROM t", 1500)]
+#[case::all_functions(
+    "SELECT wae_encode(I), wae_reconstruct(I), C, wae_p_value(I), wae_is_outlier(I, 0.05), wae_is_outlier(I, 0.1) FROM t",
+    1500
+)]
+#[case::select_where("SELECT C FROM t WHERE C > 30", 1500)]
+#[case::functions_across_nodes("SELECT wae_encode(I) FROM t WHERE wae_is_outlier(I, 0.1)", 1500)]
+#[case::order_by("SELECT id FROM t ORDER BY C", 1500)]
+#[case::order_by_limit("SELECT id, C AS c FROM t ORDER BY c DESC LIMIT 10", 1500)]
+#[case::order_by_limit_hidden("SELECT id, wae_encode(I) FROM t ORDER BY C DESC LIMIT 10", 1500)]
+#[case::where_order_by_limit("SELECT id, C FROM t WHERE C > 20 ORDER BY C LIMIT 10", 1500)]
+#[case::where_order_by_limit_of_a_file("SELECT id, C FROM p WHERE C > 20 AND label < 5 ORDER BY C LIMIT 10", 750)]
+#[case::subquery("SELECT * FROM (SELECT id, C AS c, I FROM t) WHERE c > 20 ORDER BY wae_p_value(I), id LIMIT 5", 1500)]
+#[case::view("SELECT id, cost, wae_encode(picture) FROM v WHERE cost > 20 AND wae_p_value(picture) < 0.5", 1500)]
+#[case::cheap_first("SELECT id FROM t WHERE id < 5 AND C > 1", 5)]
+#[case::cheap_last("SELECT id, wae_p_value(I) FROM t WHERE C > 1 AND id < 5", 5)]
+#[case::cheap_first_of_a_file("SELECT C FROM p WHERE C > 1 AND id < 5", 5)]
+#[case::or_decided("SELECT id FROM t WHERE id < 1400 OR C > 1", 100)]
+#[case::or_and_select("SELECT C FROM t WHERE id < 1400 OR C > 1", 1500)]
+#[case::or_and_narrow_select("SELECT CASE WHEN id < 50 THEN C END FROM t WHERE id < 1400 OR C > 1", 150)]
+#[case::case_arm("SELECT CASE WHEN id < 10 THEN C ELSE 0 END FROM t", 10)]
+#[case::case_arms("SELECT CASE WHEN id < 10 THEN C WHEN id < 30 THEN wae_p_value(I) ELSE 0 END FROM t", 30)]
+#[case::case_condition("SELECT CASE WHEN C > 20 THEN wae_p_value(I) ELSE 0 END FROM t", 1500)]
+#[case::case_unreachable("SELECT CASE WHEN id >= 0 THEN 1 ELSE C END FROM t", 0)]
+#[case::case_arms_apart(
+    "SELECT CASE WHEN id < 10 THEN C END, CASE WHEN id BETWEEN 5 AND 19 THEN wae_encode(I) END FROM t",
+    20
+)]
+#[case::coalesce("SELECT coalesce(nullif(id, 7), C) FROM t", 1)]
+#[case::aggregate("SELECT avg(C) FROM t WHERE C > 20", 1500)]
+#[case::aggregate_filter(
+    "SELECT avg(C) FILTER (WHERE id < 10), max(wae_p_value(I)) FILTER (WHERE id BETWEEN 5 AND 14) FROM t",
+    15
+)]
+#[case::group_by("SELECT wae_is_outlier(I, 0.1), count(*), avg(C) FROM t GROUP BY wae_is_outlier(I, 0.1)", 1500)]
+#[case::having("SELECT label, avg(C) FROM t WHERE label < 4 GROUP BY label HAVING max(C) > 30 AND avg(C) > 1", 600)]
+#[case::having_of_the_group("SELECT I, C, count(*) FROM t WHERE id < 100 GROUP BY I HAVING C > 20", 100)]
+#[case::distinct("SELECT DISTINCT round(C) FROM t WHERE C > 20", 1500)]
+#[case::window("SELECT id, rank() OVER (ORDER BY C), avg(C) OVER (PARTITION BY label) FROM t WHERE C > 1", 1500)]
+#[case::two_models(
+    "SELECT C, wae_reconstruction_cost(I, 'n') FROM t WHERE C > 1 AND wae_reconstruction_cost(I, 'n') > 1",
+    3000
+)]
+#[case::model_by_name("SELECT wae_encode(I, 'm'), wae_encode(I) FROM t", 1500)]
+#[case::nested(
+    "SELECT wae_reconstruction_cost(wae_reconstruct(I)), wae_encode(wae_reconstruct(I)), C FROM t WHERE id < 50",
+    100
+)]
+#[case::expression(
+    "SELECT wae_encode(image_decode(I, 28, 28, 1)) FROM t WHERE wae_p_value(image_decode(I, 28, 28, 1)) < 0.5",
+    1500
+)]
+#[case::field(
+    "SELECT wae_encode(I['bytes']) FROM t WHERE wae_p_value(I['bytes']) < 0.5 ORDER BY wae_reconstruction_cost(I['bytes']), id LIMIT 3",
+    1500
+)]
+#[case::join_after_a_filter(
+    "SELECT a.id, wae_encode(a.I) FROM t a JOIN t b ON a.id = b.label WHERE wae_p_value(a.I) > 0.001 AND a.id < 5",
+    5
+)]
+#[case::join_sides_apart(
+    "SELECT count(*) FROM t a JOIN t b ON a.id = b.id WHERE wae_p_value(a.I) > 0.001 AND wae_p_value(b.I) > 0.001 AND a.id < 5",
+    10
+)]
+#[case::join_of_all_pairs(
+    "SELECT count(*) FROM t a JOIN t b ON wae_reconstruction_cost(a.I) < wae_reconstruction_cost(b.I) WHERE a.id < 10 AND b.id < 20",
+    30
+)]
+#[case::outer_join(
+    "SELECT b.id, wae_p_value(b.I) FROM t a LEFT JOIN (SELECT * FROM t WHERE C > 1 AND id < 5) b ON a.id = b.id",
+    5
+)]
+#[case::union("SELECT wae_encode(I) FROM (SELECT I FROM t UNION ALL SELECT I FROM p) WHERE C > 10", 3000)]
+#[case::unions_branches("SELECT C FROM t WHERE id < 3 UNION ALL SELECT C FROM p WHERE id < 4 AND C > 1", 7)]
+#[case::scalar_subquery("SELECT count(*) FROM t WHERE C > (SELECT avg(C) FROM t)", 3000)]
+#[case::in_subquery("SELECT C FROM t WHERE id IN (SELECT id FROM p WHERE C > 1 AND id < 5) AND id < 7", 10)]
+#[case::alpha_of_a_column("SELECT wae_is_outlier(I, 0.1 + label / 100.0), C FROM t", 1500)]
+#[case::alpha_of_a_score("SELECT wae_is_outlier(I, 0.5 + wae_p_value(I) / 10) FROM t", 1500)]
+#[case::null_images(
+    "SELECT wae_encode(picture), wae_p_value(picture) FROM (SELECT CASE WHEN id < 9 THEN I['bytes'] END AS picture FROM t)",
+    9
+)]
+#[case::prepared("EXECUTE prepared('m')", 1500)]
+#[case::correlated(
+    "SELECT id, C FROM t a WHERE EXISTS (SELECT 1 FROM p b WHERE b.id = a.id AND wae_p_value(b.I) < 2 AND b.id < 5) AND id < 9",
+    10
+)]
+#[case::cte_twice(
+    "WITH c AS (SELECT id, C AS c, I FROM t WHERE id < 10) SELECT a.id, b.c, wae_encode(a.I) FROM c a JOIN c b ON a.id = b.id WHERE a.c > 1",
+    20
+)]
+#[case::using("SELECT C FROM t JOIN (SELECT id FROM p WHERE id < 5) AS few USING (id)", 5)]
+#[case::semi_join("SELECT C FROM t WHERE C > 1 AND id IN (SELECT label FROM p)", 1500)]
+#[case::full_join(
+    "SELECT wae_p_value(a.I), wae_p_value(b.I) FROM (SELECT * FROM t WHERE C > 1 AND id < 9) a FULL JOIN (SELECT * FROM t WHERE C > 1 AND id > 5 AND id < 20) b ON a.id = b.id",
+    23
+)]
+#[case::unnested("SELECT unnest(wae_encode(I)) FROM t WHERE C > 20", 1500)]
+#[case::unions_functions(
+    "SELECT wae_reconstruct(I) FROM (SELECT I FROM t WHERE C > 10 UNION ALL SELECT I FROM p WHERE wae_encode(I)[1] > 0)",
+    3000
+)]
+#[case::union_where_one_side_has_none(
+    "SELECT C FROM (SELECT I FROM t WHERE C > 0 AND id < 50 UNION ALL SELECT I FROM p WHERE id < 20)",
+    120
+)]
+#[case::union_of_a_join(
+    "SELECT wae_encode(I) FROM (SELECT a.I FROM (SELECT * FROM t WHERE id < 3) a JOIN (SELECT * FROM t WHERE id < 2) b ON wae_reconstruction_cost(a.I) < 1e9 + wae_reconstruction_cost(b.I) UNION ALL SELECT I FROM t WHERE id < 4 AND wae_p_value(I) < 2)",
+    9
+)]
+#[case::union_distinct(
+    "SELECT round(C) FROM t WHERE C > 20 UNION SELECT round(C) FROM t WHERE wae_p_value(I) < 0.1",
+    3000
+)]
+#[case::order_of_a_file("SELECT id FROM p ORDER BY C, id LIMIT 3", 1500)]
+#[case::order_by_case("SELECT id FROM t ORDER BY CASE WHEN id < 10 THEN C END, id LIMIT 5", 10)]
+#[case::filter_above_a_limit(
+    "SELECT C FROM (SELECT * FROM t WHERE C > 1 ORDER BY id LIMIT 90) WHERE wae_p_value(I) < 0.9",
+    1500
+)]
+#[case::every_score(
+    "SELECT wae_detect(I), wae_anomaly_map(I), wae_latent_distance(I), wae_anomaly_score(I) FROM t
+     WHERE wae_is_outlier(I, 0.1, 'm', 'anomaly_score') OR wae_p_value(I, 'm', 'latent_distance') < 0.1 OR C > 20",
+    1500
+)]
+#[case::group_of_expressions(
+    "SELECT label % 2, round(C), count(*), max(wae_encode(I)[1]) FROM t GROUP BY label % 2, round(C) HAVING min(wae_p_value(I)) < 0.5",
+    1500
+)]
+#[case::count_distinct("SELECT count(DISTINCT round(C)), sum(C) FROM t", 1500)]
+#[case::explain("EXPLAIN SELECT C FROM t WHERE C > 1", 0)]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] rows: usize) {
+    let sql = cost_and_image(sql);
+    for partitions in [1, 2] {
+        let (count, _, plan) = scored(shared(partitions, true).await, &sql).await;
+        assert_eq!(count, rows, "{sql}\n{plan}");
+        same_rows(partitions, &sql).await;
+    }
+}
+
+/// Where the rule leaves calls as they are, and what it must not change.
+#[rstest]
+#[case::rollup("SELECT label, avg(C) FROM t WHERE C > 20 GROUP BY ROLLUP (label)")]
+#[case::rollup_of_a_score(
+    "SELECT wae_is_outlier(I, 0.1), count(*) FROM t GROUP BY ROLLUP (wae_is_outlier(I, 0.1), label)"
+)]
+#[case::distinct_on("SELECT DISTINCT ON (label) label, C FROM t WHERE C > 20 ORDER BY label, C")]
+#[case::join_on_equal_scores(
+    "SELECT a.id FROM t a JOIN p b ON round(wae_reconstruction_cost(a.I)) = round(wae_reconstruction_cost(b.I)) WHERE a.id < 50"
+)]
+#[case::join_filter(
+    "SELECT a.id FROM t a LEFT JOIN p b ON a.label = b.label AND wae_p_value(a.I) < wae_p_value(b.I) WHERE a.id < 20 AND b.id < 20"
+)]
+#[case::outer_join_of_what_is_not_null(
+    "SELECT wae_p_value(coalesce(b.I, a.I)) FROM t a LEFT JOIN (SELECT * FROM t WHERE wae_p_value(I) < 0.5) b ON a.id = b.id"
+)]
+#[case::literals("SELECT wae_encode(NULL), wae_p_value(NULL) IS NULL FROM t LIMIT 3")]
+#[case::decoded("SELECT wae_reconstruction_cost(wae_decode(wae_encode(I))) FROM t WHERE wae_encode(I)[1] > 0")]
+#[case::intersect("SELECT round(C) FROM t WHERE C > 20 INTERSECT SELECT round(C) FROM p WHERE wae_p_value(I) < 0.3")]
+#[case::values("SELECT wae_encode(column1) FROM (VALUES (NULL), (NULL)) WHERE wae_p_value(column1) IS NULL")]
+#[case::volatile("SELECT count(*) > 0 FROM t WHERE random() < 2 AND wae_p_value(I) < 0.5 OR random() > 2")]
+#[case::lateral_rows(
+    "SELECT a.id, s.p FROM (SELECT * FROM t WHERE id < 3) a, LATERAL (SELECT wae_p_value(b.I) AS p FROM p b WHERE b.id = a.id AND wae_p_value(b.I) < 2) s"
+)]
+#[case::recursive(
+    "WITH RECURSIVE r AS (SELECT 0 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n, wae_p_value(I) FROM r JOIN t ON r.n = t.id WHERE wae_p_value(I) < 1"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn other_queries_give_the_same_rows(#[case] sql: &str) {
+    let sql = cost_and_image(sql);
+    for partitions in [1, 2] {
+        same_rows(partitions, &sql).await;
+    }
+}
+
+/// A query that stops early has run few images too many: `wae.batch_size` rows a partition, or a batch of the source.
+#[rstest]
+#[case::limit("SELECT C FROM t LIMIT 10", 10)]
+#[case::limit_of_a_file("SELECT C FROM p LIMIT 10", 10)]
+#[case::limit_after_a_filter("SELECT C, wae_encode(I) FROM p WHERE C > 1 LIMIT 10", 40)]
+#[case::limit_of_a_subquery(
+    "SELECT wae_encode(I) FROM (SELECT I FROM t WHERE C > 1 LIMIT 10) WHERE wae_p_value(I) < 2",
+    40
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_stops_early(#[case] sql: &str, #[case] most: usize) {
+    let sql = cost_and_image(sql);
+    let ctx = context(1).await;
+    run(&ctx, "SET wae.batch_size = 20").await;
+    let (count, _, plan) = scored(&ctx, &sql).await;
+    assert!((10..=most).contains(&count), "{count}\n{plan}");
+}
+
+/// Another node gets a plan by the names of its functions, optimised already, and may not have the rules.
+#[rstest]
+#[case::without_the_rules(false)]
+#[case::with_the_rules(true)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_decoded_by_name_gives_the_same_rows(#[case] rules: bool) {
+    let ctx = context(2).await;
+    for sql in [
+        "SELECT wae_encode(I), C FROM t WHERE id < 900 AND wae_is_outlier(I, 0.2) ORDER BY C DESC LIMIT 20",
+        "SELECT CASE WHEN id < 10 THEN wae_p_value(I) END FROM t WHERE id < 30",
+        "SELECT wae_reconstruct(I) FROM t WHERE wae_reconstruction_cost(I, 'n') > 20",
+    ] {
+        let sql = cost_and_image(sql);
+        let state = ctx.state();
+        let plan = state.optimize(ctx.sql(&sql).await.unwrap().logical_plan()).unwrap();
+        assert!(plan.display_indent().to_string().contains("wae_pass("), "{}", plan.display_indent());
+        let functions = state.scalar_functions().clone();
+        let decoded = plan.transform_up_with_subqueries(|node| {
+            node.map_expressions(|expr| {
+                expr.transform_up(|expr| match expr {
+                    Expr::ScalarFunction(call) => {
+                        let call = ScalarFunction::new_udf(Arc::clone(&functions[call.name()]), call.args);
+                        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+                    }
+                    other => Ok(Transformed::no(other)),
+                })
+            })
+        });
+        let mut other = SessionStateBuilder::new_from_existing(state.clone());
+        if !rules {
+            let physical = state.physical_optimizers().iter().filter(|rule| rule.name() != "wae_passes").cloned();
+            other = other.with_optimizer_rules(vec![]).with_physical_optimizer_rules(physical.collect());
+        }
+        let other = other.build();
+        let plan = other.create_physical_plan(&decoded.unwrap().data).await.unwrap();
+        let rows = collect(plan, other.task_ctx()).await.unwrap();
+        assert!(cells(&rows) == cells(&run(&ctx, &sql).await), "{sql}");
+    }
+}
+
+/// The rules are there once, and need no second round of the optimiser.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_are_registered_once() {
+    let ctx = context(1).await;
+    let id = ctx.state().session_id().to_owned();
+    datafusion_wae::register_all(&ctx).unwrap();
+    let state = ctx.state();
+    assert_eq!(state.session_id(), id);
+    assert_eq!(state.optimizers().iter().filter(|rule| rule.name() == RULE).count(), 1);
+    assert_eq!(state.physical_optimizers().iter().filter(|rule| rule.name() == "wae_passes").count(), 1);
+    run(&ctx, "SET datafusion.optimizer.max_passes = 1").await;
+    let sql = cost_and_image("SELECT wae_encode(I) FROM t WHERE id < 50 AND C > 20 ORDER BY C LIMIT 3");
+    assert_eq!(scored(&ctx, &sql).await.0, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_query_of_a_plan_counts_anew() {
+    let ctx = context(1).await;
+    let frame = ctx.sql(&cost_and_image("SELECT C FROM t WHERE C > 1 AND id < 7")).await.unwrap();
+    for _ in 0..2 {
+        let plan = frame.clone().explain(false, true).unwrap().collect().await.unwrap();
+        assert!(cells(&plan).concat().contains("rows_scored=7"), "{:?}", cells(&plan));
+    }
+}
+
+async fn run(ctx: &SessionContext, sql: &str) -> Vec<RecordBatch> {
+    ctx.sql(sql).await.unwrap().collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+fn cost_and_image(sql: &str) -> String {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut words = String::new();
+    let mut word = String::new();
+    for c in sql.chars().chain([' ']) {
+        if is_name(c) {
+            word.push(c);
+            continue;
+        }
+        words += match word.as_str() {
+            "C" => "wae_reconstruction_cost(image)",
+            "I" => "image",
+            other => other,
+        };
+        word.clear();
+        words.push(c);
+    }
+    words
+}
+
+/// Compares a query's names, types and rows with those of a context without the rule.
+async fn same_rows(partitions: usize, sql: &str) {
+    let without = run(shared(partitions, false).await, sql).await;
+    let with = run(shared(partitions, true).await, sql).await;
+    if sql.starts_with("EXPLAIN") {
+        return;
+    }
+    let schema = |batches: &[RecordBatch]| batches.first().map(|b| b.schema());
+    if let (Some(a), Some(b)) = (schema(&with), schema(&without)) {
+        let fields = |s: &datafusion::arrow::datatypes::Schema| {
+            s.fields()
+                .iter()
+                .map(|f| (f.name().clone(), f.data_type().clone(), f.metadata().clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(fields(&a), fields(&b), "{sql}");
+    }
+    assert!(cells(&with) == cells(&without), "{sql}");
+}
+
+/// The rows as sorted text: only sorted queries have an order, and ties have none.
+fn cells(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> =
+            batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
+        rows.extend(
+            (0..batch.num_rows()).map(|r| columns.iter().map(|c| c.value(r).to_string() + "|").collect::<String>()),
+        );
+    }
+    rows.sort();
+    rows
+}
