@@ -160,11 +160,11 @@ mod tests {
         adjusted(&Float64Array::from(p.to_vec())).unwrap().iter().collect()
     }
 
-    /// Dyadic numbers, so that each product is exact.
+    /// Numbers whose products with the ratio are exact, or the nearest to a third.
     #[rstest]
     #[case::alone(&[0.25], &[0.25])]
     #[case::by_rank(&[0.125, 0.25, 0.75, 1.0], &[0.5, 0.5, 1.0, 1.0])]
-    #[case::the_minimum_runs_from_the_largest(&[0.25, 0.25, 0.25, 0.5], &[0.33333333333333331, 0.33333333333333331, 0.33333333333333331, 0.5])]
+    #[case::the_minimum_runs_from_the_largest(&[0.25, 0.25, 0.25, 0.5], &[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.5])]
     #[case::no_more_than_one(&[0.75, 1.0], &[1.0, 1.0])]
     #[case::zero(&[0.0, 0.5], &[0.0, 0.5])]
     #[case::minus_zero(&[-0.0, 0.0], &[0.0, 0.0])]
