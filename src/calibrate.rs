@@ -145,6 +145,21 @@ pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<Vec<f3
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeldOut(Vec<f32>);
 
+/// What [`HeldOut::scale`] divides by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale(f32);
+
+impl Scale {
+    /// A score brought to [0, 1): `s/(s + t)`, ½ where the score is t. Higher is stranger.
+    pub fn of(self, score: f32) -> f32 {
+        // Rounding can leave a score of nothing just below 0.
+        let score = if score < 0.0 { 0.0 } else { score };
+        let scaled = score / (score + self.0);
+        // The quotient of a score just above t may round to ½, which would contradict its p-value.
+        if score > self.0 { scaled.max(0.5_f32.next_up()) } else { scaled }
+    }
+}
+
 impl HeldOut {
     fn try_new(mut scores: Vec<f32>) -> Result<Self> {
         if scores.is_empty() {
@@ -188,11 +203,10 @@ impl HeldOut {
         self.len().checked_sub(at_least_as_large).filter(|i| *i < self.len()).map(|i| self.0[i])
     }
 
-    /// A score brought to [0, 1): `s/(s + t)`, where t is the threshold at α = 0.01, so that ½ is where an outlier begins.
-    /// Of fewer than 99 rows, which have no such threshold, t is the largest score.
-    pub fn scaled(&self, score: f32) -> f32 {
-        let threshold = self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0).max(f32::MIN_POSITIVE);
-        score / (score + threshold)
+    /// The scale whose t is the threshold at α = 0.01, so that ½ is where an outlier begins. Of fewer than 99 rows, which have
+    /// no such threshold, t is the largest score.
+    pub fn scale(&self) -> Scale {
+        Scale(self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0).max(f32::MIN_POSITIVE))
     }
 }
 
@@ -260,9 +274,10 @@ mod tests {
     fn half_is_the_threshold() {
         let scores = held_out((1..=99).map(|i| i as f32).collect());
         assert_eq!(scores.threshold(0.01), Some(99.0));
-        assert_eq!((scores.scaled(99.0), scores.scaled(0.0)), (0.5, 0.0));
-        assert_eq!(held_out(vec![1.0, 3.0]).scaled(9.0), 0.75);
-        assert_eq!(held_out(vec![0.0]).scaled(1.0), 1.0);
+        assert_eq!((scores.scale().of(99.0), scores.scale().of(-1e-9)), (0.5, 0.0));
+        assert_eq!(held_out(vec![1.0, 3.0]).scale().of(9.0), 0.75);
+        assert_eq!(held_out(vec![0.0]).scale().of(1.0), 1.0);
+        assert!(scores.scale().of(99_f32.next_up()) > 0.5);
     }
 
     const GOLDEN: &[u8] = include_bytes!("../fixtures/golden/golden.model.safetensors");

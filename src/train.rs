@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::{LatentStatistics, recalibrate};
 use crate::checkpoint::{ModelFile, TrainingInfo};
-use crate::config::{Config, Objective, TrainOptions};
+use crate::config::{Config, Objective, Prior, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{CodeMap, Network, Precision, Wae};
@@ -39,7 +39,7 @@ const EVALUATED: usize = 256;
 pub struct EpochReport {
     /// The epoch, from 1.
     pub epoch: usize,
-    /// Cost + λ·divergence, mean over the epoch's steps.
+    /// Cost + λ·divergence, and a Gaussian encoder's penalty, mean over the epoch's steps.
     pub loss: f64,
     /// The cost an image, mean over the epoch's steps.
     pub reconstruction_cost: f64,
@@ -223,11 +223,12 @@ impl Trainer {
             let (chosen, _) = rows.partial_shuffle(&mut generator, sample);
             let images = self.batch(chosen)?;
             let head = self.network.encode(&images)?;
-            let draws = Draws { posterior: vec![0.0; chosen.len() * dim], ..Draws::default() };
-            let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &draws.posterior);
             let prior = prior::sample_with(self.config.prior(), chosen.len(), dim, &mut generator);
+            // Codes as in training, whose noise is part of their covariance; a deterministic encoder does not read it.
+            let noise = prior::sample_with(Prior::default(), chosen.len(), dim, &mut generator);
+            let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &noise);
             let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
-            let gradient = codes.backward(&sampled, &draws.posterior, by_code, None);
+            let gradient = codes.backward(&sampled, &noise, by_code, None);
             self.network.encode_backward(ops::tensor(gradient, head.dims())?)?;
             self.network.step(self.options.learning_rate)?;
             if loss < enough {

@@ -115,8 +115,8 @@ impl LatentStatistics {
                 let row = |p: &[f32]| p.iter().zip(&centred).map(|(p, c)| f64::from(*p) * c).sum::<f64>();
                 self.precision.chunks_exact(dim).zip(&centred).map(|(p, c)| c * row(p)).sum()
             };
-            // In 32 bits, a precision may be indefinite by its rounding.
-            squared.max(0.0).sqrt() as f32
+            // In 32 bits, a precision may be indefinite by its rounding; what is not a number stays so.
+            if squared < 0.0 { 0.0 } else { squared.sqrt() as f32 }
         };
         codes.chunks_exact(dim).map(distance).collect()
     }
@@ -153,6 +153,22 @@ mod tests {
         let statistics = LatentStatistics::of_codes(&[1.0, -1.0], 1).unwrap();
         assert_eq!((statistics.mean(), statistics.precision()), (&[0.0][..], &[0.5][..]));
         assert_eq!(statistics.distances(&[0.0, 2.0, -4.0]), [0.0, 2_f32.sqrt(), 8_f32.sqrt()]);
+    }
+
+    /// Four codes on two diagonals, one twice as long: C = [[5/6, 1/2], [1/2, 5/6]], s = 2/6, so that the shrunk covariance is
+    /// [[5/6, 1/3], [1/3, 5/6]], whose inverse is [[5/6, −1/3], [−1/3, 5/6]]·36/21.
+    #[test]
+    fn correlated_codes_by_hand() {
+        let codes = [1.0, 1.0, -1.0, -1.0, 0.5, -0.5, -0.5, 0.5];
+        let statistics = LatentStatistics::of_codes(&codes, 2).unwrap();
+        let (own, cross) = (5.0 / 6.0 * 36.0 / 21.0, -36.0 / 63.0);
+        for (got, expected) in statistics.precision().iter().zip([own, cross, cross, own]) {
+            assert!((got - expected).abs() < 1e-5, "{got}, expected {expected}");
+        }
+        let distances = statistics.distances(&[1.0, 1.0, 1.0, -1.0, f32::NAN, 0.0]);
+        assert!((distances[0] - (2.0 * (own + cross)).sqrt()).abs() < 1e-5, "{distances:?}");
+        assert!((distances[1] - (2.0 * (own - cross)).sqrt()).abs() < 1e-5, "{distances:?}");
+        assert!(distances[2].is_nan());
     }
 
     /// Of a normal sample, the squared distance is χ² with d degrees of freedom: mean d.

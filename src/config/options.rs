@@ -50,6 +50,9 @@ pub const OPTION_NAMES: [&str; 27] = [
     "size",
 ];
 
+/// The largest batch of `sinkhorn`, which keeps tables of all pairs: three of 128 MB.
+const SINKHORN_BATCH: usize = 4096;
+
 /// Options that say nothing unless the objective is one of these.
 const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [
     ("scales", &[ObjectiveChoice::Mmd]),
@@ -113,7 +116,8 @@ pub enum Initialisation {
     /// PyTorch's default: U(−1/√fan_in, 1/√fan_in), biases too.
     #[default]
     PyTorch,
-    /// The authors', under the presets: N(0, 0.0099999²), truncated at two deviations for convolutions, biases 0.
+    /// The authors', under the presets: N(0, 0.0099999²), truncated at two deviations for the encoder's convolutions,
+    /// biases 0.
     Normal,
 }
 
@@ -226,7 +230,7 @@ impl TrainOptions {
     /// let options = TrainOptions::try_from_options([("epochs", json!(3)), ("network", json!("32,64"))]).unwrap();
     /// assert_eq!(options.epochs, 3);
     /// let error = TrainOptions::try_from_options([("epoch", json!(3))]).unwrap_err();
-    /// assert!(error.to_string().starts_with("unknown option 'epoch', expected one of batch_size, "));
+    /// assert!(error.to_string().starts_with("unknown option 'epoch', expected one of adversary_learning_rate, "));
     /// ```
     pub fn try_from_options<K: AsRef<str>>(options: impl IntoIterator<Item = (K, Value)>) -> Result<Self> {
         let options: Vec<(K, Value)> = options.into_iter().collect();
@@ -248,7 +252,16 @@ impl TrainOptions {
         all.iter().try_for_each(|given| this.set(given))?;
         let (size, crop) = (find("size").map(Given::sides).transpose()?, find("crop").map(Given::sides).transpose()?);
         if size.is_some() || crop.is_some() {
+            // What is left out beside a preset is the preset's.
+            let preset = this.preprocess.as_ref();
+            let (size, crop) = (size.or(preset.and_then(Preprocess::size)), crop.or(preset.and_then(Preprocess::crop)));
             this.preprocess = Some(Preprocess::try_new(crop, size)?);
+        }
+        // A preset's λ is in units of its own cost and kernel.
+        let other_unit =
+            |g: &Given<'_>| matches!(g.name, "cost" | "scales") || (g.name == "kernel" && !g.value.is_number());
+        if find("lambda").is_none() && all.iter().any(other_unit) {
+            this.lambda = None;
         }
         this.check_objective(&all)?;
         Ok(this)
@@ -269,12 +282,6 @@ impl TrainOptions {
             {
                 return refuse(given.name);
             }
-        }
-        if self.objective == ObjectiveChoice::Aae && self.cost != Cost::Squared {
-            return Err(Error::Config(format!(
-                "objective 'aae' is 'gan' with cost 'squared', got cost '{}'",
-                self.cost.name()
-            )));
         }
         Ok(())
     }
@@ -332,7 +339,7 @@ impl TrainOptions {
         Ok(())
     }
 
-    /// Checks what the parser checks, for options that were put together in code.
+    /// Checks the ranges that the parser checks, for options that were put together in code.
     ///
     /// # Errors
     /// [`Error::Config`], naming the first option out of range.
@@ -340,11 +347,11 @@ impl TrainOptions {
         let refuse = |name: &str, expected: &str, got: f64| {
             Err(Error::Config(format!("option '{name}' must be {expected}, got {got}")))
         };
-        if self.epochs == 0 {
-            return refuse("epochs", "at least 1", 0.0);
+        if !(1..=1_000_000).contains(&self.epochs) {
+            return refuse("epochs", "an integer between 1 and 1000000", self.epochs as f64);
         }
-        if self.batch_size < 2 {
-            return refuse("batch_size", "at least 2", self.batch_size as f64);
+        if !(2..=1 << 20).contains(&self.batch_size) {
+            return refuse("batch_size", "an integer between 2 and 1048576", self.batch_size as f64);
         }
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
             return refuse("learning_rate", "a number above 0 and at most 1", self.learning_rate);
@@ -384,6 +391,7 @@ impl TrainOptions {
             NetworkChoice::Widths(widths) => Network::mirrored(widths.clone(), kernel(4)),
         };
         let latent_dim = self.latent_dim.unwrap_or(if image.len() <= 32 * 32 { 8 } else { 64 });
+        self.check_together()?;
         let objective = self.objective_without_lambda();
         let lambda = self.lambda.unwrap_or_else(|| objective.auto_lambda(self.cost, image, self.prior));
         let vae = self.objective == ObjectiveChoice::Vae;
@@ -398,6 +406,20 @@ impl TrainOptions {
             objective: objective.with_lambda(lambda),
             preprocess: self.preprocess.clone(),
         })
+    }
+
+    /// Refuses what no configuration holds and yet does not go together.
+    fn check_together(&self) -> Result<()> {
+        if self.objective == ObjectiveChoice::Aae && self.cost != Cost::Squared {
+            let got = self.cost.name();
+            return Err(Error::Config(format!("objective 'aae' is 'gan' with cost 'squared', got cost '{got}'")));
+        }
+        if self.objective == ObjectiveChoice::Sinkhorn && self.batch_size > SINKHORN_BATCH {
+            let got = self.batch_size;
+            let message = format!("objective 'sinkhorn' takes a batch_size of at most {SINKHORN_BATCH}, got {got}");
+            return Err(Error::Config(message));
+        }
+        Ok(())
     }
 
     fn objective_without_lambda(&self) -> Objective {
@@ -480,11 +502,19 @@ mod tests {
     #[case::kernel(json!({"objective": "vae", "kernel": "rbf"}), "option 'kernel' does not go with objective 'vae'")]
     #[case::ae(json!({"objective": "ae", "lambda": 1}), "option 'lambda' does not go with objective 'ae'")]
     #[case::log_p(json!({"log_p": true}), "option 'log_p' does not go with objective 'mmd'")]
-    #[case::aae(json!({"objective": "aae", "cost": "l1"}), "objective 'aae' is 'gan' with cost 'squared', got cost 'l1'")]
     #[case::unknown(json!({"objective": "wgan"}), "option 'objective' must be 'mmd' or 'gan' or 'aae' or 'vae' or 'ae' or 'sliced' or 'sinkhorn', got \"wgan\"")]
     fn options_that_do_not_go_together(#[case] options: Value, #[case] message: &str) {
         let Value::Object(options) = options else { panic!("not an object") };
         assert_eq!(TrainOptions::try_from_options(options).unwrap_err().to_string(), message);
+    }
+
+    #[rstest]
+    #[case::aae(json!({"objective": "aae", "cost": "l1"}), "objective 'aae' is 'gan' with cost 'squared', got cost 'l1'")]
+    #[case::sinkhorn(json!({"objective": "sinkhorn", "batch_size": 5000}), "objective 'sinkhorn' takes a batch_size of at most 4096, got 5000")]
+    fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
+        let Value::Object(options) = options else { panic!("not an object") };
+        let options = TrainOptions::try_from_options(options).unwrap();
+        assert_eq!(options.config(ImageShape::new(28, 28, 1)).unwrap_err().to_string(), message);
     }
 
     #[test]
@@ -508,7 +538,9 @@ mod tests {
         let given = [("preset", json!(preset)), ("objective", json!(objective))];
         let options = TrainOptions::try_from_options(given).unwrap();
         assert_eq!((options.lambda, options.learning_rate), (Some(lambda), rate));
-        assert_eq!((options.noise, options.pretrain, options.initialisation), (0.01, true, Initialisation::Normal));
+        let (noise, log_p) = if preset == "paper-mnist" { (0.01, false) } else { (0.005, objective == "gan") };
+        assert_eq!((options.noise, options.log_p), (noise, log_p));
+        assert_eq!((options.pretrain, options.initialisation), (true, Initialisation::Normal));
     }
 
     /// What is given beside a preset holds, whichever comes first.
@@ -517,5 +549,10 @@ mod tests {
         let given = [("epochs", json!(2)), ("preset", json!("paper-mnist")), ("noise", json!(0))];
         let options = TrainOptions::try_from_options(given).unwrap();
         assert_eq!((options.epochs, options.noise, options.latent_dim), (2, 0.0, Some(8)));
+        // The other half of the preset's preprocessing stays, and λ follows the cost that is given.
+        let given = [("preset", json!("paper-celeba")), ("size", json!(32)), ("cost", json!("l1"))];
+        let options = TrainOptions::try_from_options(given).unwrap();
+        assert_eq!(options.preprocess, Some(Preprocess::try_new(Some((140, 140)), Some((32, 32))).unwrap()));
+        assert_eq!(options.lambda, None);
     }
 }

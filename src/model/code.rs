@@ -9,7 +9,7 @@
 //! brings a code to where the prior lives (`objective/prior.rs`).
 //!
 //! # Source
-//! The authors' `wae.py`, `__init__` (`e_is_random`).
+//! The authors' `wae.py`, `__init__`, with `e_noise` 'gaussian'; they take √(1e-8 + exp v).
 
 use super::architecture::head_width;
 use crate::config::{Config, EncoderKind, Prior};
@@ -51,6 +51,15 @@ impl CodeMap {
             head = head.chunks_exact(self.head).flat_map(|row| row[..self.dim].iter().copied()).collect();
         }
         prior::to_support(self.prior, self.dim, &mut head);
+        head
+    }
+
+    /// The head's output with its log-variances clipped, (n, head).
+    pub(crate) fn clipped(&self, mut head: Vec<f32>) -> Vec<f32> {
+        if self.encoder == EncoderKind::Gaussian {
+            let rows = head.chunks_exact_mut(self.head);
+            rows.flat_map(|row| &mut row[self.dim..]).for_each(|v| *v = v.clamp(-LOG_VARIANCE, LOG_VARIANCE));
+        }
         head
     }
 

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::architecture::{Architecture, LayerSpec, Role};
+use super::architecture::{Architecture, Direction, LayerSpec, Role};
 use super::layer::{self, Layer};
 use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};
@@ -42,7 +42,8 @@ impl Network {
                     (0..len).map(|_| generator.random_range(-bound..bound)).collect()
                 }
                 (Role::Weight, Initialisation::Normal) => {
-                    let limit = if spec.is_linear() { f64::INFINITY } else { 2.0 };
+                    let truncated = !spec.is_linear() && spec.direction == Direction::Down;
+                    let limit = if truncated { 2.0 } else { f64::INFINITY };
                     (0..len).map(|_| (INITIAL_DEVIATION * truncated_normal(limit, generator)) as f32).collect()
                 }
                 (Role::Gamma | Role::RunningVariance, _) => vec![1.0; len],
@@ -218,7 +219,7 @@ mod tests {
         assert!(tensors["encoder.0.norm.running_mean"].values.iter().all(|v| *v == 0.0));
     }
 
-    /// The authors' N(0, 0.0099999²): truncated for convolutions, whole for linear layers, no bias.
+    /// The authors' N(0, 0.0099999²): truncated for convolutions, whole for transposed ones and linear layers, no bias.
     #[test]
     fn initial_weights_of_the_presets() {
         let options = TrainOptions::try_from_options([("network", "64,64".into())]).unwrap();
@@ -232,8 +233,10 @@ mod tests {
         let (deviation, largest) = of("encoder.1.conv.weight");
         // A normal variable cut at two deviations keeps 0.8796 of its deviation.
         assert!((deviation / 0.0088 - 1.0).abs() < 0.01 && largest <= 0.02, "{deviation}, {largest}");
-        let (deviation, largest) = of("encoder.head.weight");
-        assert!((deviation / 0.01 - 1.0).abs() < 0.02 && largest > 0.03, "{deviation}, {largest}");
+        for name in ["encoder.head.weight", "decoder.0.conv.weight"] {
+            let (deviation, largest) = of(name);
+            assert!((deviation / 0.01 - 1.0).abs() < 0.02 && largest > 0.03, "{name}: {deviation}, {largest}");
+        }
         assert!(tensors["encoder.head.bias"].values.iter().all(|v| *v == 0.0));
     }
 }

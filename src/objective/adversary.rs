@@ -31,11 +31,10 @@ pub(crate) fn encoder_loss(q: &[f32]) -> (f64, Vec<f32>) {
 
 /// What the discriminator minimises, and its derivative by each logit: of the codes, (n,), then of the draws, (n,).
 pub(crate) fn discriminator_loss(q: &[f32], p: &[f32]) -> (f64, Vec<f32>) {
-    let (n, m) = (q.len() as f64, p.len() as f64);
+    let n = q.len() as f64;
     let of_codes = q.iter().map(|t| softplus_of_minus(-f64::from(*t))).sum::<f64>() / n;
     let (of_draws, by_draw) = encoder_loss(p);
     let by_code = q.iter().map(|t| (sigmoid(f64::from(*t)) / n) as f32);
-    debug_assert!(m > 0.0);
     (of_codes + of_draws, by_code.chain(by_draw).collect())
 }
 

@@ -1,8 +1,8 @@
 //! What the encoder is pre-trained on: the mean and covariance of its codes beside those of the prior.
 //!
-//! `‖mean(p) − mean(q)‖² + ‖cov(p) − cov(q)‖²`
+//! `mean_d (mean(p) − mean(q))_d² + mean_{d,e} (cov(p) − cov(q))_{d,e}²`
 //!
-//! Where: cov divides by n − 1, and its norm is the sum of squared entries.
+//! Where: means are over the d_z values of a code and the d_z² entries of a covariance, which divides by n − 1.
 //!
 //! # Source
 //! The authors' `wae.py`, `pretrain_loss`.
@@ -16,15 +16,16 @@ pub(crate) fn value_and_gradient(q: &[f32], p: &[f32], dim: usize) -> (f64, Vec<
     let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>();
     let (mean, covariance) =
         (difference(&of_codes.mean, &of_draws.mean), difference(&of_codes.covariance, &of_draws.covariance));
-    let value = mean.iter().chain(&covariance).map(|d| d * d).sum();
-    let n = (q.len() / dim) as f64;
+    let average = |differences: &[f64]| differences.iter().map(|d| d * d).sum::<f64>() / differences.len() as f64;
+    let value = average(&mean) + average(&covariance);
+    let (n, d_z) = ((q.len() / dim) as f64, dim as f64);
     let mut gradient = Vec::with_capacity(q.len());
     for row in q.chunks_exact(dim) {
         let centred: Vec<f64> = row.iter().zip(&of_codes.mean).map(|(q, m)| f64::from(*q) - m).collect();
         for d in 0..dim {
             // ∂cov_de/∂q_id = (q_ie − mean_e)/(n − 1), once in row d and once in column d.
             let by_covariance: f64 = centred.iter().zip(&covariance[d * dim..]).map(|(c, g)| c * g).sum();
-            gradient.push((2.0 * mean[d] / n + 4.0 * by_covariance / (n - 1.0)) as f32);
+            gradient.push((2.0 * mean[d] / (n * d_z) + 4.0 * by_covariance / ((n - 1.0) * d_z * d_z)) as f32);
         }
     }
     (value, gradient)
@@ -63,6 +64,8 @@ mod tests {
     #[test]
     fn by_hand() {
         assert_eq!(value_and_gradient(&[0.0, 2.0], &[2.0, 6.0], 1).0, 45.0);
+        // A second value that agrees: half of the squared mean, a quarter of the squared covariance.
+        assert_eq!(value_and_gradient(&[0.0, 0.0, 2.0, 0.0], &[2.0, 0.0, 6.0, 0.0], 2).0, 9.0 / 2.0 + 36.0 / 4.0);
         let q = sample(Prior::default(), 20, 3, 1);
         let (value, gradient) = value_and_gradient(&q, &q, 3);
         assert!(value == 0.0 && gradient.iter().all(|g| *g == 0.0));

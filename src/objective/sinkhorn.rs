@@ -55,7 +55,8 @@ impl Plan {
         let table = |a: &[f32], b: &[f32]| -> Vec<f64> {
             a.par_chunks_exact(dim).flat_map_iter(|a| b.chunks_exact(dim).map(move |b| cost(a, b))).collect()
         };
-        let (costs, transposed) = (table(a, b), table(b, a));
+        let costs = table(a, b);
+        let transposed: Vec<f64> = (0..m).flat_map(|j| costs.iter().skip(j).step_by(m).copied()).collect();
         let (mut f, mut g) = (vec![0.0; n], vec![0.0; m]);
         for _ in 0..ITERATIONS {
             let next_g = update(&transposed, &f);

@@ -21,7 +21,29 @@ const WINDOW: f32 = ((2 * REACH + 1) * (2 * REACH + 1)) as f32;
 const C1: f32 = 0.01 * 0.01;
 const C2: f32 = 0.03 * 0.03;
 
-/// The two means of a neighbourhood, and what SSIM's two factors are made of.
+/// Means over the window around each pixel, (H, W, C) each. SSIM takes the variances of both images together only.
+struct Means {
+    x: Vec<f32>,
+    y: Vec<f32>,
+    squares: Vec<f32>,
+    products: Vec<f32>,
+}
+
+impl Means {
+    fn new(window: &mut Window, x: &[f32], y: &[f32]) -> Self {
+        let pairs = || x.iter().zip(y);
+        let squares: Vec<f32> = pairs().map(|(x, y)| x * x + y * y).collect();
+        let products: Vec<f32> = pairs().map(|(x, y)| x * y).collect();
+        Self { x: window.mean(x), y: window.mean(y), squares: window.mean(&squares), products: window.mean(&products) }
+    }
+
+    fn pixels(&self) -> impl Iterator<Item = Statistics> {
+        let means = self.x.iter().zip(&self.y).zip(self.squares.iter().zip(&self.products));
+        means.map(|((x, y), (squares, products))| Statistics::new(*x, *y, *squares, *products))
+    }
+}
+
+/// SSIM's two factors, with their denominators.
 struct Statistics {
     mean_x: f32,
     mean_y: f32,
@@ -31,17 +53,35 @@ struct Statistics {
     structure: (f32, f32),
 }
 
+impl Statistics {
+    fn new(mean_x: f32, mean_y: f32, squares: f32, products: f32) -> Self {
+        let of_means = mean_x * mean_x + mean_y * mean_y;
+        // Rounding can leave a variance of nothing just below 0.
+        let (d1, d2) = (of_means + C1, (squares - of_means).max(0.0) + C2);
+        let (mean_product, covariance) = (mean_x * mean_y, products - mean_x * mean_y);
+        Self {
+            mean_x,
+            mean_y,
+            brightness: ((2.0 * mean_product + C1) / d1, d1),
+            structure: ((2.0 * covariance + C2) / d2, d2),
+        }
+    }
+}
+
 /// Adds `weight` · DSSIM to each value, (H, W, C).
 pub(crate) fn add_dissimilarity(shape: ImageShape, x: &[f32], y: &[f32], weight: f32, values: &mut [f32]) {
-    for (value, s) in values.iter_mut().zip(statistics(shape, x, y)) {
+    let means = Means::new(&mut Window::new(shape), x, y);
+    for (value, s) in values.iter_mut().zip(means.pixels()) {
         *value += weight * 0.5 * (1.0 - s.brightness.0 * s.structure.0);
     }
 }
 
 /// Adds `weight` times the gradient of Σ DSSIM by the reconstruction y, (H, W, C).
 pub(crate) fn add_gradient(shape: ImageShape, x: &[f32], y: &[f32], weight: f32, gradient: &mut [f32]) {
+    let mut window = Window::new(shape);
+    let means = Means::new(&mut window, x, y);
     let (mut by_mean, mut by_product, mut by_square) = (Vec::new(), Vec::new(), Vec::new());
-    for s in statistics(shape, x, y) {
+    for s in means.pixels() {
         let ((l, d1), (c, d2)) = (s.brightness, s.structure);
         // SSIM = l·c, where l depends on y's mean, and c on the means of xy and y² less products of means.
         let (by_covariance, by_variance) = (2.0 * l / d2, -l * c / d2);
@@ -51,51 +91,58 @@ pub(crate) fn add_gradient(shape: ImageShape, x: &[f32], y: &[f32], weight: f32,
         by_square.push(by_variance);
     }
     // A mean over a window is its own transpose.
-    let (by_mean, by_product, by_square) = (mean(shape, &by_mean), mean(shape, &by_product), mean(shape, &by_square));
+    let (by_mean, by_product, by_square) = (window.mean(&by_mean), window.mean(&by_product), window.mean(&by_square));
     for (i, gradient) in gradient.iter_mut().enumerate() {
         *gradient -= weight * 0.5 * (by_mean[i] + x[i] * by_product[i] + 2.0 * y[i] * by_square[i]);
     }
 }
 
-fn statistics(shape: ImageShape, x: &[f32], y: &[f32]) -> impl Iterator<Item = Statistics> {
-    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f32>>();
-    let (means_x, means_y) = (mean(shape, x), mean(shape, y));
-    let (xx, yy) = (mean(shape, &product(x, x)), mean(shape, &product(y, y)));
-    let xy = mean(shape, &product(x, y));
-    (0..x.len()).map(move |i| {
-        let (mean_x, mean_y) = (means_x[i], means_y[i]);
-        // Rounding can leave a variance of nothing just below 0.
-        let variances = (xx[i] - mean_x * mean_x).max(0.0) + (yy[i] - mean_y * mean_y).max(0.0);
-        let covariance = xy[i] - mean_x * mean_y;
-        let (d1, d2) = (mean_x * mean_x + mean_y * mean_y + C1, variances + C2);
-        Statistics {
-            mean_x,
-            mean_y,
-            brightness: ((2.0 * mean_x * mean_y + C1) / d1, d1),
-            structure: ((2.0 * covariance + C2) / d2, d2),
-        }
-    })
+/// Sums over windows, on an image with a border of zeros, where each tap is one pass over contiguous values.
+struct Window {
+    shape: ImageShape,
+    /// Values between a pixel and the one below.
+    stride: usize,
+    image: Vec<f32>,
+    threes: Vec<f32>,
+    sevens: Vec<f32>,
 }
 
-/// The mean over the window around each pixel, a side at a time: (H, W, C) → the same.
-fn mean(shape: ImageShape, values: &[f32]) -> Vec<f32> {
-    let row = shape.width() * shape.channels();
-    let mut tall = vec![0.0; values.len()];
-    for (y, sums) in tall.chunks_exact_mut(row).enumerate() {
-        for near in y.saturating_sub(REACH)..(y + REACH + 1).min(shape.height()) {
-            sums.iter_mut().zip(&values[near * row..]).for_each(|(s, v)| *s += v);
-        }
+impl Window {
+    fn new(shape: ImageShape) -> Self {
+        let stride = (shape.width() + 2 * REACH) * shape.channels();
+        let zeros = vec![0.0; stride * (shape.height() + 2 * REACH)];
+        Self { shape, stride, image: zeros.clone(), threes: zeros.clone(), sevens: zeros }
     }
-    let mut means = vec![0.0; values.len()];
-    for (tall, sums) in tall.chunks_exact(row).zip(means.chunks_exact_mut(row)) {
-        for (x, sums) in sums.chunks_exact_mut(shape.channels()).enumerate() {
-            for near in x.saturating_sub(REACH)..(x + REACH + 1).min(shape.width()) {
-                sums.iter_mut().zip(&tall[near * shape.channels()..]).for_each(|(s, v)| *s += v);
-            }
-            sums.iter_mut().for_each(|s| *s /= WINDOW);
+
+    /// The mean over the window around each pixel: (H, W, C) → the same.
+    fn mean(&mut self, values: &[f32]) -> Vec<f32> {
+        let (row, left) = (self.shape.width() * self.shape.channels(), REACH * self.shape.channels());
+        for (padded, row) in self.image.chunks_exact_mut(self.stride).skip(REACH).zip(values.chunks_exact(row)) {
+            padded[left..left + row.len()].copy_from_slice(row);
         }
+        sevens(&self.image, &mut self.threes, &mut self.sevens, self.stride);
+        // Sums lie at a window's first pixel: what is above and left of a pixel by its reach. The last rows of `sevens` were
+        // not written in this pass, and are not read below.
+        let columns = self.stride * self.shape.height();
+        let tall = &self.sevens[..columns];
+        let mut wide = vec![0.0; columns];
+        sevens(tall, &mut self.threes[..columns], &mut wide, self.shape.channels());
+        let mut means = Vec::with_capacity(values.len());
+        for sums in wide.chunks_exact(self.stride) {
+            means.extend(sums[..row].iter().map(|sum| sum / WINDOW));
+        }
+        means
     }
-    means
+}
+
+/// Sums of seven values that lie `step` apart, at the first of them, as far as there are seven: three, three and one.
+fn sevens(values: &[f32], threes: &mut [f32], sevens: &mut [f32], step: usize) {
+    let len = values.len().saturating_sub(2 * step);
+    let taps = values[..len].iter().zip(&values[step..]).zip(&values[2 * step..]);
+    threes.iter_mut().zip(taps).for_each(|(sum, ((a, b), c))| *sum = a + b + c);
+    let len = values.len().saturating_sub(6 * step);
+    let taps = threes[..len].iter().zip(&threes[3 * step..]).zip(&values[6 * step..]);
+    sevens.iter_mut().zip(taps).for_each(|(sum, ((a, b), c))| *sum = a + b + c);
 }
 
 #[cfg(test)]
@@ -132,5 +179,28 @@ mod tests {
         let (mean, c1, c2) = (1.0 / 49.0_f64, 1e-4, 9e-4);
         let ssim = c1 / (mean * mean + c1) * c2 / (mean - mean * mean + c2);
         assert!((f64::from(got) - (1.0 - ssim) / 2.0).abs() < 1e-5, "{got}, expected {}", (1.0 - ssim) / 2.0);
+    }
+
+    /// Every window's sum against its definition, borders, channels and narrow images included.
+    #[rstest::rstest]
+    #[case(9, 5, 2)]
+    #[case(1, 1, 1)]
+    #[case(3, 12, 3)]
+    fn means_are_those_of_windows(#[case] height: usize, #[case] width: usize, #[case] channels: usize) {
+        let shape = ImageShape::new(height, width, channels);
+        let values: Vec<f32> = (0..shape.len()).map(|i| (i * i % 13) as f32).collect();
+        let mut window = Window::new(shape);
+        window.mean(&vec![7.0; shape.len()]); // leaves nothing behind
+        let means = window.mean(&values);
+        for (i, mean) in means.iter().enumerate() {
+            let (y, x, c) = (i / channels / width, i / channels % width, i % channels);
+            let near = |a: usize, b: usize| a.abs_diff(b) <= REACH;
+            let all = (0..height).flat_map(|v| (0..width).map(move |u| (v, u)));
+            let sum: f32 = all
+                .filter(|(v, u)| near(*v, y) && near(*u, x))
+                .map(|(v, u)| values[(v * width + u) * channels + c])
+                .sum();
+            assert!((mean - sum / 49.0).abs() < 1e-5, "{i}: {mean}, expected {}", sum / 49.0);
+        }
     }
 }

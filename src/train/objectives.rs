@@ -144,6 +144,30 @@ fn each_side_of_gan_leaves_the_others_weights() {
     let changed = |name: &str| before[name] != after[name];
     assert!(changed("adversary.0.weight") && changed("adversary.out.bias"));
     assert!(!before.keys().any(|name| !name.starts_with("adversary") && changed(name)));
+
+    let (before, images) = (after, trainer.batch(&[0, 1, 2, 3]).unwrap());
+    trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
+    trainer.network.step(0.1).unwrap();
+    let after = trainer.network.tensors().unwrap();
+    let changed = |name: &str| before[name] != after[name];
+    assert!(changed("encoder.0.conv.weight") && changed("decoder.out.conv.bias"));
+    assert!(!before.keys().any(|name| name.starts_with("adversary") && changed(name)));
+}
+
+/// The image to rebuild is the clean one: its cost is that of what noisy input is decoded to.
+#[test]
+fn noise_is_the_encoders_alone() {
+    let mut trainer = trainer(&[("network", json!("4")), ("noise", json!(0.5))]);
+    let images = trainer.batch(&[0, 1, 2, 3]).unwrap();
+    let draws = trainer.step.draw(4, &mut Generators::new(0, 1));
+    let tensors = trainer.network.tensors().unwrap();
+    let (values, codes) = trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
+    let mut same = Network::from_tensors(trainer.config(), &tensors).unwrap();
+    let decoded = same.decode(&ops::tensor(codes.values, &[4, trainer.config().latent_dim()]).unwrap()).unwrap();
+    let cost = crate::objective::cost::CostFunction::of(trainer.config());
+    let of_clean =
+        ops::with_values(&images, |x| ops::with_values(&decoded, |y| cost.mean(x, y, 4).0)).unwrap().unwrap();
+    assert_eq!(values.cost, of_clean);
 }
 
 /// A discriminator that is trained tells codes from draws: its loss falls below that of a coin.

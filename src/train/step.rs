@@ -233,6 +233,7 @@ impl Step {
     pub(super) fn evaluate(&self, network: &mut Network, head: Vec<f32>, draws: &Draws) -> Result<Option<f64>> {
         let (dim, p) = (self.config.latent_dim(), draws.prior.as_slice());
         if let Objective::Vae { .. } = self.config.objective() {
+            let head = self.codes.clipped(head);
             return Ok(Some(kl::divergence(&head, dim, self.config.prior().scale).0));
         }
         let q = self.codes.deterministic(head);

@@ -80,6 +80,9 @@ fn no_latent_statistics(model: &LoadedModel) -> String {
 /// The held-out rows' scores; a model trained without held-out rows has none.
 pub(crate) fn held_out<'a>(function: &str, model: &'a LoadedModel, score: Score) -> Result<&'a HeldOut> {
     let name = model.name();
+    if score == Score::LatentDistance {
+        check_latent_statistics(function, model)?;
+    }
     match model.wae().calibration() {
         None => plan_err!(
             "{function}: model '{name}' has no calibration, expected one trained with holdout above 0, or calibrated \

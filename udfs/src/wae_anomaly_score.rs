@@ -50,9 +50,9 @@ impl ModelKernel for WaeAnomalyScore {
     }
 
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
-        let held_out = scores::held_out(Self::NAME, batch.model()?, Score::AnomalyScore)?;
+        let scale = scores::held_out(Self::NAME, batch.model()?, Score::AnomalyScore)?.scale();
         let anomalies = scores::ranked(&batch.pass()?, batch.model()?, Score::AnomalyScore)?;
-        let scaled: Float32Array = anomalies.unary::<_, Float32Type>(|anomaly| held_out.scaled(anomaly));
+        let scaled: Float32Array = anomalies.unary::<_, Float32Type>(|anomaly| scale.of(anomaly));
         Ok(Arc::new(scaled))
     }
 }
@@ -61,7 +61,8 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     Documentation::builder(
         SECTION,
         "How unlike its reconstruction an image is, by brightness and by pattern, whatever cost the model was trained with; a \
-         Float32 from 0 to 1, where 0.5 is the threshold of an outlier at alpha 0.01. Higher is stranger. Of the scores, it \
+         Float32 from 0 to 1, where 0.5 is the threshold of an outlier at alpha 0.01 (with fewer than 99 held-out rows, which \
+         have no such threshold, their highest). Higher is stranger. Of the scores, it \
          tells strange images best (see *Which score*).",
         "wae_anomaly_score(image [, model])",
     )

@@ -51,11 +51,11 @@ impl ModelKernel for WaeDetect {
     fn run(batch: &Batch<'_>) -> Result<ArrayRef> {
         let (model, pass) = (batch.model()?, batch.pass()?);
         let held_out = |score| scores::held_out(Self::NAME, model, score);
-        let (of_costs, of_anomalies) = (held_out(Score::Cost)?, held_out(Score::AnomalyScore)?);
+        let (of_costs, scale) = (held_out(Score::Cost)?, held_out(Score::AnomalyScore)?.scale());
         let costs = scores::ranked(&pass, model, Score::Cost)?;
         let distances = scores::ranked(&pass, model, Score::LatentDistance)?;
         let anomalies = scores::ranked(&pass, model, Score::AnomalyScore)?;
-        let anomalies: Float32Array = anomalies.unary::<_, Float32Type>(|anomaly| of_anomalies.scaled(anomaly));
+        let anomalies: Float32Array = anomalies.unary::<_, Float32Type>(|anomaly| scale.of(anomaly));
         let p_values: Float64Array = costs.unary(|cost| of_costs.p_value(cost));
         let outliers: BooleanArray = p_values.iter().map(|p| p.map(|p| p <= DEFAULT_ALPHA)).collect();
         let nulls = costs.nulls().cloned();

@@ -1,6 +1,10 @@
 //! The `wae` shell: SQL over images and models.
 //!
 //! `wae` reads statements from the terminal or a pipe, `wae -c SQL...` runs those given, `wae -f FILE` those in a file.
+//! `wae report` writes a page about a model and a table of images.
+
+#[path = "wae/report/mod.rs"]
+mod report;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -9,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::csv::WriterBuilder;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -40,7 +44,7 @@ const CELL: usize = 60;
 
 /// Wasserstein auto-encoders in SQL.
 #[derive(Debug, Parser)]
-#[command(name = "wae", version)]
+#[command(name = "wae", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Statements to run, then exit.
     #[arg(short = 'c', long = "command", value_name = "SQL", num_args = 1..)]
@@ -51,6 +55,16 @@ struct Arguments {
     /// How results are written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// What is more than one statement.
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// A task of its own.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Write a page about a model and a table of images: one HTML file, without scripts.
+    Report(report::Arguments),
 }
 
 /// How results are written.
@@ -90,6 +104,10 @@ fn as_statement(argument: OsString) -> OsString {
 fn start(arguments: &Arguments) -> Result<()> {
     let runtime = Runtime::new()?;
     let shell = Shell { ctx: datafusion_wae::session_context()?, format: arguments.format };
+    if let Some(Task::Report(arguments)) = &arguments.task {
+        arguments.commands.iter().try_for_each(|sql| runtime.block_on(shell.run(sql)))?;
+        return runtime.block_on(report::run(&shell.ctx, arguments));
+    }
     if let Some(file) = &arguments.file {
         let script = std::fs::read_to_string(file).map_err(|e| exec_datafusion_err!("{}: {e}", file.display()))?;
         return runtime.block_on(shell.run(&script));
@@ -366,6 +384,9 @@ mod tests {
         let arguments = Arguments::parse_from(given.map(as_statement));
         assert_eq!(arguments.commands, [" -- nothing", " --\tmore = 1", "SELECT 1"]);
         assert_eq!(arguments.format, Format::Csv);
+        let arguments = Arguments::parse_from(["wae", "report", "--model", "m", "--source", "t", "-c", "SET a = 1"]);
+        assert!(matches!(arguments.task, Some(Task::Report(report)) if report.commands == ["SET a = 1"]));
+        Arguments::try_parse_from(["wae", "report", "--model", "m", "--source", "t", "--alpha", "1"]).unwrap_err();
         assert_eq!(as_statement("--file=my statements.sql".into()), "--file=my statements.sql");
     }
 }

@@ -23,6 +23,8 @@ impl Demand {
     pub(super) fn below(&self, plan: &LogicalPlan) -> Option<Self> {
         let key = self.key.of_image(below(plan, &self.key.image)?);
         let need = match &self.need {
+            // A pass that a group carries is part of what tells groups apart: it must not be there in some rows alone.
+            _ if matches!(plan, LogicalPlan::Aggregate(_)) => Need::Always,
             Need::When(condition) => below(plan, condition).map_or(Need::Always, Need::When),
             need => need.clone(),
         };

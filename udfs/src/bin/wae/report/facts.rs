@@ -1,0 +1,122 @@
+//! What the model's file and the catalogue of models say.
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion_wae::WaeOptions;
+use sha2::{Digest, Sha256};
+use wae_core::calibrate::{HeldOut, Score};
+use wae_core::config::Cost;
+use wae_core::image::Limits;
+use wae_core::{Config, ModelFile};
+
+use super::chart::{count, short};
+use super::curves::{Column, History};
+use super::{Session, engine_error, literal};
+
+/// The model's file, read once.
+pub(super) struct Model {
+    file: ModelFile,
+    sha256: String,
+    pub(super) limits: Limits,
+}
+
+impl Model {
+    /// Reads the file of the session's model, which is known to exist.
+    pub(super) fn read(session: &Session<'_>) -> Result<Self> {
+        let options = WaeOptions::of(session.ctx.state().config_options());
+        let path = options.model_dir().join(format!("{}.safetensors", session.model));
+        let bytes = std::fs::read(&path).map_err(|e| exec_datafusion_err!("report: {}: {e}", path.display()))?;
+        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let file = ModelFile::from_bytes(&bytes).map_err(engine_error)?;
+        Ok(Self { file, sha256, limits: options.limits() })
+    }
+
+    /// What it is.
+    pub(super) fn config(&self) -> &Config {
+        self.file.config()
+    }
+
+    /// The held-out costs; none for a model trained without held-out rows.
+    pub(super) fn held_out(&self) -> Option<&HeldOut> {
+        self.file.calibration()?.scores(Score::Cost)
+    }
+
+    /// What a pixel of an anomaly map is.
+    pub(super) fn map_unit(&self) -> &'static str {
+        match self.config().cost() {
+            Cost::L2 => "what a pixel adds to the square of the cost",
+            Cost::Squared | Cost::L1 | Cost::Structural => "what a pixel adds to the cost",
+        }
+    }
+
+    /// What a cost of it is the sum of.
+    pub(super) fn cost_unit(&self) -> &'static str {
+        match self.config().cost() {
+            Cost::Squared => "sum of squared differences, pixels in [0, 1]",
+            Cost::L2 => "root of the sum of squared differences, pixels in [0, 1]",
+            Cost::L1 => "sum of absolute differences, pixels in [0, 1]",
+            Cost::Structural => "squared differences and half the structural dissimilarity, summed, pixels in [0, 1]",
+        }
+    }
+}
+
+/// The epochs of the model's training. The first query of a report: it says which models there are, if this is none.
+pub(super) async fn history(session: &Session<'_>) -> Result<History> {
+    let names = ["loss", "reconstruction_cost", "holdout_reconstruction_cost", "divergence", "holdout_divergence"];
+    let (columns, model) = (names.join(", "), session.literal());
+    let batch = session.batch(&format!("SELECT epoch, {columns} FROM wae_history({model}) ORDER BY epoch")).await?;
+    let column = |name: &'static str| Ok(Column { name, values: numbers(&batch, name)? });
+    Ok(History {
+        epochs: numbers(&batch, "epoch")?.into_iter().flatten().collect(),
+        columns: names.into_iter().map(column).collect::<Result<_>>()?,
+    })
+}
+
+/// A column of numbers.
+pub(super) fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>> {
+    let Some(column) = batch.column_by_name(name) else { return exec_err!("report: no column '{name}'") };
+    Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().iter().collect())
+}
+
+/// Names and values for the head of the page.
+///
+/// # Errors
+/// An execution error if the model's file is no longer the one that was read first.
+pub(super) async fn facts(session: &Session<'_>, model: &Model) -> Result<Vec<(&'static str, String)>> {
+    let sql = format!("SELECT * FROM wae_models() WHERE name = {}", literal(session.model));
+    let batch = session.batch(&sql).await?;
+    if batch.num_rows() != 1 || text(&batch, "sha256")? != model.sha256 {
+        return exec_err!("report: model '{}' was replaced while the report was made; make it again", session.model);
+    }
+    let whole = |name: &str| numbers(&batch, name).map(|v| v[0].map_or("–".to_owned(), |v| count(v as usize)));
+    let shape = format!("{} × {} × {}", whole("height")?, whole("width")?, whole("channels")?);
+    let prior = model.config().prior();
+    let lambda = numbers(&batch, "lambda")?[0].filter(|_| text(&batch, "objective").is_ok_and(|o| o != "ae"));
+    Ok(vec![
+        ("Image, H × W × C", shape),
+        ("Values in a code", whole("latent_dim")?),
+        ("Objective", text(&batch, "objective")?),
+        ("λ, weight of the divergence", lambda.map_or("–".to_owned(), short)),
+        ("Cost", model.config().cost().name().to_owned()),
+        ("Prior", format!("{:?}, scale {}", prior.kind, prior.scale).to_lowercase()),
+        ("Rows trained on", whole("rows")?),
+        ("Held-out rows", model.held_out().map_or("none".to_owned(), |c| count(c.len()))),
+        ("Epochs", whole("epochs")?),
+        ("Parameters", whole("parameters")?),
+        ("Bytes", whole("bytes")?),
+        ("Trained until", text(&batch, "created")?),
+        ("SHA-256 of the file", model.sha256.clone()),
+    ])
+}
+
+/// The first row's value as text; a dash for NULL.
+fn text(batch: &RecordBatch, name: &str) -> Result<String> {
+    let Some(column) = batch.column_by_name(name) else { return exec_err!("report: no column '{name}'") };
+    if column.is_null(0) {
+        return Ok("–".to_owned());
+    }
+    Ok(ArrayFormatter::try_new(column, &FormatOptions::default())?.value(0).try_to_string()?)
+}

@@ -1,0 +1,206 @@
+//! The page: its head, its sections, its style.
+
+use datafusion::common::Result;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use wae_core::calibrate::HeldOut;
+
+use super::chart::{count, short};
+use super::curves::History;
+use super::facts::Model;
+use super::gallery::{Gallery, SAMPLES, SEED, SIDE, sample_list};
+use super::histogram::Histogram;
+use super::scan::{POINTS, STRANGEST, Scan};
+use super::{Arguments, latent};
+
+const STYLE: &str = include_str!("style.css");
+
+/// Nothing but what is in the file may be loaded, whatever a label or a name contains.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+
+/// The sections, with their headings.
+const SECTIONS: [(&str, &str); 5] = [
+    ("outliers", "Outliers"),
+    ("strangest", "Strangest images"),
+    ("samples", "Samples from the prior"),
+    ("latent", "Latent map"),
+    ("training", "Training"),
+];
+
+/// Everything that the page shows.
+pub(super) struct Page<'a> {
+    pub(super) arguments: &'a Arguments,
+    pub(super) model: &'a Model,
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) history: History,
+    pub(super) scan: &'a Scan,
+    pub(super) gallery: Gallery,
+    pub(super) samples: Vec<String>,
+}
+
+/// What was found, in one line.
+pub(super) fn summary(images: usize, outliers: Option<usize>, alpha: f64) -> String {
+    let images = count(images);
+    match outliers {
+        Some(outliers) => format!("{} of {images} images are outliers at alpha = {alpha}", count(outliers)),
+        None => format!("{images} images; the model is not calibrated, so that none is called an outlier"),
+    }
+}
+
+impl Page<'_> {
+    /// The whole file.
+    pub(super) fn html(&self) -> Result<Markup> {
+        let title = format!("Model {}", self.arguments.model);
+        let contents =
+            [self.outliers(), self.strangest(), self.samples(), self.latent()?, html! { (self.history.figures()) }];
+        Ok(html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta http-equiv="Content-Security-Policy" content=(POLICY);
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (title) " – report" }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    (self.head(&title))
+                    main {
+                        @for ((id, heading), content) in SECTIONS.iter().zip(contents) {
+                            section id=(id) aria-labelledby={ (id) "-heading" } {
+                                h2 id={ (id) "-heading" } { (heading) }
+                                (content)
+                            }
+                        }
+                    }
+                    footer { p { "Made by " code { "wae report" } ", datafusion-wae " (env!("CARGO_PKG_VERSION")) "." } }
+                }
+            }
+        })
+    }
+
+    fn head(&self, title: &str) -> Markup {
+        html! {
+            header {
+                h1 { (title) }
+                p.lead { (self.verdict()) }
+                p {
+                    "Table: " code { (self.arguments.source) } ", column " code { (self.arguments.image) } "."
+                    @if self.scan.missing > 0 { " " (count(self.scan.missing)) " rows hold no image." }
+                }
+                nav aria-label="Sections" {
+                    ul { @for (id, heading) in SECTIONS { li { a href={ "#" (id) } { (heading) } } } }
+                }
+                dl {
+                    @for (name, value) in &self.facts { div { dt { (name) } dd { (value) } } }
+                }
+            }
+        }
+    }
+
+    fn verdict(&self) -> Markup {
+        let (images, alpha) = (self.scan.costs.len(), self.arguments.alpha);
+        html! {
+            @match self.scan.outliers {
+                Some(outliers) => {
+                    strong { (count(outliers)) " of " (count(images)) " images" }
+                    @if images > 0 { " (" (short(100.0 * outliers as f64 / images as f64)) " %)" }
+                    " are outliers at α = " (alpha) "."
+                }
+                None => {
+                    strong { (count(images)) " images" }
+                    ". The model was trained without held-out rows: it has no p-values, and calls no image an outlier."
+                }
+            }
+        }
+    }
+
+    fn outliers(&self) -> Markup {
+        let held_out = self.model.held_out();
+        let histogram = Histogram {
+            held_out: held_out.map(HeldOut::values),
+            rows: &self.scan.costs,
+            threshold: held_out.and_then(|held_out| held_out.threshold(self.arguments.alpha)),
+            alpha: self.arguments.alpha,
+            unit: self.model.cost_unit(),
+        };
+        html! {
+            @if let Some(held_out) = held_out { (self.guarantee(held_out.len())) }
+            (histogram.figure())
+        }
+    }
+
+    /// What alpha promises, and what it does not.
+    fn guarantee(&self, held_out: usize) -> Markup {
+        let (alpha, images) = (self.arguments.alpha, self.scan.costs.len());
+        html! {
+            p {
+                "An outlier is an image with a p-value of at most α, ranked by its cost among the "
+                (count(held_out)) " rows held out of training: p = (1 + number of held-out costs at least as high) / (1 + "
+                (count(held_out)) ")."
+            }
+            p {
+                strong { "What α = " (alpha) " promises. " }
+                "An image drawn as the held-out rows were, independently of them, is flagged with probability at most "
+                (short(100.0 * alpha)) " %: if all " (count(images)) " were such images, at most "
+                (short(alpha * images as f64)) " would be flagged by false alarm on average over draws of the held-out rows. "
+                "One model's rate lies around that, above it or below. It does not say how many true outliers are found, and "
+                "promises nothing about images that come from elsewhere."
+            }
+        }
+    }
+
+    fn strangest(&self) -> Markup {
+        let shape = self.model.config().image();
+        let longer = shape.height().max(shape.width());
+        html! {
+            p {
+                "The images of the highest cost, the highest first, at most " (STRANGEST) ". "
+                "Of each: the image as the model sees it, its reconstruction, and where they differ"
+                @if let Some(label) = &self.arguments.label { "; below, its " code { (label) } }
+                "."
+                @if longer > SIDE { " Shown at " (SIDE) " pixels of " (longer) "." }
+            }
+            (self.gallery.figures())
+        }
+    }
+
+    fn samples(&self) -> Markup {
+        html! {
+            p { (SAMPLES) " codes drawn from the prior with seed " (SEED) ", decoded." }
+            (sample_list(&self.samples))
+        }
+    }
+
+    fn latent(&self) -> Result<Markup> {
+        let (points, images) = (self.scan.points(), self.scan.costs.len());
+        Ok(html! {
+            p {
+                "The codes of images on their first two principal components. Images close here may be apart in the other "
+                "directions."
+                @if points.len() < images {
+                    " Of " (count(images)) " images, these are the " (count(POINTS))
+                    " whose codes have the lowest hashes, a choice that does not depend on the order of rows."
+                }
+            }
+            (latent::figures(&points, self.arguments.label.as_deref())?)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries() {
+        assert_eq!(summary(1200, Some(30), 0.05), "30 of 1,200 images are outliers at alpha = 0.05");
+        assert!(summary(1200, None, 0.05).contains("1,200 images; the model is not calibrated"));
+    }
+
+    /// The style must not end its element, nor fetch anything.
+    #[test]
+    fn the_style_is_self_contained() {
+        assert!(!STYLE.contains('<') && !STYLE.contains("url(") && !STYLE.contains("@import"));
+    }
+}
