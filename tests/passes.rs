@@ -272,6 +272,15 @@ async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] row
 #[case::rollup_of_a_score(
     "SELECT wae_is_outlier(I, 0.1), count(*) FROM t GROUP BY ROLLUP (wae_is_outlier(I, 0.1), label)"
 )]
+#[case::groups_of_one_image(
+    "SELECT x, count(*), sum(C) FILTER (WHERE label < 3), CASE WHEN x THEN C END
+     FROM (SELECT I, label, id < 0 AS x FROM t WHERE id < 20 UNION ALL SELECT I, label + 4, id < 0 FROM t WHERE id < 20)
+     GROUP BY I, x"
+)]
+#[case::groups_above_a_conditional_filter(
+    "SELECT count(*), max(C) FROM (SELECT I, label FROM t WHERE id < 20 UNION ALL SELECT I, label + 4 FROM t WHERE id < 20)
+     WHERE label < 3 OR C > 0 GROUP BY I"
+)]
 #[case::distinct_on("SELECT DISTINCT ON (label) label, C FROM t WHERE C > 20 ORDER BY label, C")]
 #[case::join_on_equal_scores(
     "SELECT a.id FROM t a JOIN p b ON round(wae_reconstruction_cost(a.I)) = round(wae_reconstruction_cost(b.I)) WHERE a.id < 50"

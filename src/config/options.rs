@@ -264,6 +264,7 @@ impl TrainOptions {
             this.lambda = None;
         }
         this.check_objective(&all)?;
+        this.check_together()?;
         Ok(this)
     }
 
@@ -394,13 +395,11 @@ impl TrainOptions {
         self.check_together()?;
         let objective = self.objective_without_lambda();
         let lambda = self.lambda.unwrap_or_else(|| objective.auto_lambda(self.cost, image, self.prior));
-        let vae = self.objective == ObjectiveChoice::Vae;
-        let implied = if vae { EncoderKind::Gaussian } else { EncoderKind::Deterministic };
         Config::try_new(Parts {
             image,
             latent_dim,
             network,
-            encoder: self.encoder.unwrap_or(implied),
+            encoder: self.encoder(),
             prior: self.prior,
             cost: self.cost,
             objective: objective.with_lambda(lambda),
@@ -419,7 +418,13 @@ impl TrainOptions {
             let message = format!("objective 'sinkhorn' takes a batch_size of at most {SINKHORN_BATCH}, got {got}");
             return Err(Error::Config(message));
         }
-        Ok(())
+        self.objective_without_lambda().validate(self.encoder(), self.prior.kind)
+    }
+
+    /// What a code is, where the options leave it open.
+    fn encoder(&self) -> EncoderKind {
+        let vae = self.objective == ObjectiveChoice::Vae;
+        self.encoder.unwrap_or(if vae { EncoderKind::Gaussian } else { EncoderKind::Deterministic })
     }
 
     fn objective_without_lambda(&self) -> Objective {
@@ -510,11 +515,11 @@ mod tests {
 
     #[rstest]
     #[case::aae(json!({"objective": "aae", "cost": "l1"}), "objective 'aae' is 'gan' with cost 'squared', got cost 'l1'")]
+    #[case::log_p(json!({"objective": "gan", "log_p": true, "prior": "sphere"}), "log_p goes with prior 'normal' only")]
     #[case::sinkhorn(json!({"objective": "sinkhorn", "batch_size": 5000}), "objective 'sinkhorn' takes a batch_size of at most 4096, got 5000")]
     fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
         let Value::Object(options) = options else { panic!("not an object") };
-        let options = TrainOptions::try_from_options(options).unwrap();
-        assert_eq!(options.config(ImageShape::new(28, 28, 1)).unwrap_err().to_string(), message);
+        assert_eq!(TrainOptions::try_from_options(options).unwrap_err().to_string(), message);
     }
 
     #[test]
@@ -523,7 +528,7 @@ mod tests {
         let options = TrainOptions::try_from_options([("objective", json!("vae"))]).unwrap();
         assert_eq!(options.config(image).unwrap().encoder(), EncoderKind::Gaussian);
         let given = [("objective", json!("vae")), ("encoder", json!("deterministic"))];
-        let error = TrainOptions::try_from_options(given).unwrap().config(image).unwrap_err().to_string();
+        let error = TrainOptions::try_from_options(given).unwrap_err().to_string();
         assert_eq!(error, "objective 'vae' takes encoder 'gaussian', got 'deterministic'");
         assert_eq!(TrainOptions::default().config(image).unwrap().encoder(), EncoderKind::Deterministic);
     }
