@@ -279,4 +279,43 @@ mod tests {
         assert_eq!(held_out(vec![0.0]).scale().of(1.0), 1.0);
         assert!(scores.scale().of(99_f32.next_up()) > 0.5);
     }
+
+    const GOLDEN: &[u8] = include_bytes!("../fixtures/golden/golden.model.safetensors");
+
+    /// Seven images, each brighter than the one before it.
+    fn images(file: &ModelFile) -> Vec<f32> {
+        let len = file.config().image().len();
+        (0..7 * len).map(|i| (i / len) as f32 / 8.0 + (i % 13) as f32 / 120.0).collect()
+    }
+
+    #[test]
+    fn recalibration_keeps_the_scores_and_changes_nothing_else() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        let (images, len) = (images(&file), file.config().image().len());
+        let new = recalibrate(&file, images.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
+        let wae = Wae::try_new(&file).unwrap();
+        let reconstructions = wae.decode(&wae.encode(&images).unwrap()).unwrap();
+        let (mut costs, mut anomalies) =
+            (wae.costs(&images, &reconstructions).unwrap(), wae.anomalies(&images, &reconstructions).unwrap());
+        costs.sort_by(f32::total_cmp);
+        anomalies.sort_by(f32::total_cmp);
+        let calibration = new.calibration().unwrap();
+        assert_eq!(calibration.scores(Score::Cost).unwrap().values(), costs);
+        assert_eq!(calibration.scores(Score::AnomalyScore).unwrap().values(), anomalies);
+        assert_eq!((new.config(), new.tensors()), (file.config(), file.tensors()));
+        // It reads back, and a second calibration replaces the first.
+        let read = ModelFile::from_bytes(&new.to_bytes().unwrap()).unwrap();
+        assert_eq!(read, new);
+        let one = recalibrate(&read, [Ok(images[..len].to_vec())].into_iter()).unwrap();
+        assert_eq!(one.calibration().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn recalibration_passes_errors_on() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        assert_eq!(recalibrate(&file, std::iter::empty()).unwrap(), file);
+        let batches = [Ok(images(&file)), Err(Error::Cancelled)];
+        assert!(matches!(recalibrate(&file, batches.into_iter()), Err(Error::Cancelled)));
+        assert!(matches!(recalibrate(&file, [Ok(vec![0.0])].into_iter()), Err(Error::Data(_))));
+    }
 }

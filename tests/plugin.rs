@@ -206,6 +206,54 @@ async fn a_call_that_is_not_pinned_reads_the_model_when_it_runs() {
     assert!(error.contains("wae_encode: model 'm' was replaced by another while the query ran"), "{error}");
 }
 
+/// A model is trained or calibrated, one at a time; a calibration that failed leaves the file as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_calibration_replaces_the_file_in_one_step() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
+    let (path, calibrate) = (dir.path().join("m.safetensors"), "SELECT * FROM wae_calibrate('test', model => 'm')");
+    let before = std::fs::read(&path).unwrap();
+    // A query that was planned before scores, and ranks, by the file that it was planned with.
+    let scores = "SELECT wae_p_value(image, 'm') AS p FROM test ORDER BY image['bytes']";
+    let planned = ctx.sql(scores).await.unwrap().create_physical_plan().await.unwrap();
+    let old = text(&ctx, scores).await;
+
+    run(&ctx, "SELECT * FROM wae_calibrate((SELECT image FROM test WHERE false), 'm')").await.unwrap_err();
+    let broken = "(SELECT image['bytes'] AS image FROM test UNION ALL SELECT CAST('x' AS BYTEA))";
+    run(&ctx, &format!("SELECT * FROM wae_calibrate({broken}, 'm')")).await.unwrap_err();
+    assert!(std::fs::read(&path).unwrap() == before, "a calibration that failed changes nothing");
+
+    // The model is trained anew meanwhile: refused, and nothing is changed.
+    let training = ctx.sql(&train("m", "epochs => 100000, overwrite => true")).await.unwrap();
+    let mut training = training.execute_stream().await.unwrap();
+    training.next().await.unwrap().unwrap();
+    let error = run(&ctx, calibrate).await.unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_calibrate: model 'm' is being trained already"), "{error}");
+    drop(training);
+
+    let calibrated = text(&ctx, calibrate).await;
+    assert!(calibrated.contains("| m     | 150  | 0       | 0.006622"), "{calibrated}");
+    let files = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(files, 1, "no temporary file is left");
+    let pinned = collect(planned, ctx.task_ctx()).await.unwrap();
+    assert_eq!(pretty_format_batches(&pinned).unwrap().to_string(), old);
+    assert_ne!(text(&ctx, scores).await, old, "the cache sees the new file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_shows_the_source_under_the_calibration() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
+    let sql = format!("SELECT * FROM wae_calibrate((SELECT image FROM '{TEST}' WHERE label = 0), model => 'm')");
+    let plan = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+    let shown = displayable(plan.as_ref()).indent(false).to_string();
+    let lines: Vec<_> = shown.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "WaeCalibrateExec: model=m", "{shown}");
+    assert!(lines[1..].iter().any(|l| l.starts_with("DataSourceExec") && l.contains("test.parquet")), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_are_found_at_planning() {
     let dir = models();
@@ -260,6 +308,10 @@ async fn the_positional_form_needs_no_planner() {
     run(&ctx, &sql.replace("(SELECT image FROM train)", "'train'").replace("'m'", "'n'")).await.unwrap();
     let names = text(&ctx, "SELECT string_agg(name, ' ' ORDER BY name) FROM wae_models()").await;
     assert!(names.contains("| m n"), "{names}");
+    for source in ["(SELECT image FROM test)", "'test'"] {
+        let rows = text(&ctx, &format!("SELECT rows FROM wae_calibrate({source}, 'm')")).await;
+        assert!(rows.contains("| 150"), "{rows}");
+    }
     assert_eq!(run(&ctx, "SELECT * FROM wae_sample(3, 'm')").await.unwrap()[0].num_rows(), 3);
 }
 

@@ -71,19 +71,34 @@ async fn the_sql_of_the_readme_runs() {
     assert!(dir.path().join("clothes.safetensors").is_file());
 }
 
-/// With one epoch in the place of eight, and a folder of its own for the model.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_quickstart_in_sql_runs() {
+/// Runs a script of the examples with one epoch in the place of eight, and a folder of its own for the model. Returns the number
+/// of queries, and the context afterwards.
+async fn example(name: &str) -> (usize, SessionContext) {
     let (root, dir) = (root(), tempfile::tempdir().unwrap());
-    let mut script = fs::read_to_string(root.join("examples/quickstart.sql")).unwrap();
-    let models = dir.path().display().to_string();
-    for (from, to) in [("epochs => 8", "epochs => 1"), ("target/quickstart/models", &models)] {
-        assert_eq!(script.matches(from).count(), 1, "quickstart.sql has '{from}' once");
+    let mut script = fs::read_to_string(root.join(format!("examples/{name}.sql"))).unwrap();
+    let (folder, models) = (format!("target/{name}/models"), dir.path().display().to_string());
+    for (from, to) in [("epochs => 8", "epochs => 1"), (&folder, &models)] {
+        assert_eq!(script.matches(from).count(), 1, "{name}.sql has '{from}' once");
         script = script.replace(from, to);
     }
     let ctx = datafusion_wae::session_context().unwrap();
-    assert_eq!(run(&ctx, &script).await, 5);
+    let queries = run(&ctx, &script).await;
     assert!(dir.path().join("clothes.safetensors").is_file());
+    (queries, ctx)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quickstart_in_sql_runs() {
+    assert_eq!(example("quickstart").await.0, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outliers_in_sql_run() {
+    let (queries, ctx) = example("outliers").await;
+    assert_eq!(queries, 12);
+    // The backfill encoded the rows that arrived later.
+    let left = ctx.sql("SELECT id FROM items WHERE z IS NULL OR id > 1500").await.unwrap().count().await.unwrap();
+    assert_eq!((left, ctx.table("items").await.unwrap().count().await.unwrap()), (0, 1500));
 }
 
 #[test]

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, FieldRef};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use rayon::prelude::*;
 use wae_core::image::ImageType;
-use wae_core::{Error, ImageColumn, ImageShape, Wae};
+use wae_core::{ImageColumn, ImageShape, Wae};
 
 use crate::columns::{constant, image_type};
 use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
+use crate::image_reader::ImageReader;
 use crate::models::LoadedModel;
-use crate::options::{OnError, WaeOptions};
+use crate::options::WaeOptions;
 use crate::pass::{Outputs, Pass};
 
 /// The arguments of a call as planning sees them: fields, and the values of literals.
@@ -174,12 +175,6 @@ impl<'a> Batch<'a> {
         ImageColumn::try_new(field, &array, fallback).map(Some).map_err(|e| exec_error(self.function, &e))
     }
 
-    /// Whether a row that cannot be read for this reason becomes NULL.
-    pub(crate) fn forgives(&self, error: &Error) -> bool {
-        self.options.on_error() == OnError::Null
-            && matches!(error, Error::Data(_) | Error::Shape { .. } | Error::Row { .. })
-    }
-
     /// Gives the result back as DataFusion expects it.
     pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
         if self.scalar {
@@ -209,9 +204,11 @@ impl<'a> Batch<'a> {
         let mut valid = vec![false; self.rows];
         let mut unreadable = Unreadable::default();
         let Some(column) = self.images(Some(model.wae().config().image()))? else { return Ok(valid.into()) };
+        let (function, config) = (self.function, model.wae().config());
+        let reader = ImageReader { function, model: model.name(), config, options: &self.options };
         let present: Vec<usize> = (0..column.len()).filter(|row| !column.is_null(*row)).collect();
         for rows in present.chunks(self.options.batch_size()) {
-            let (rows, pixels) = self.read(&column, model, rows, &mut unreadable)?;
+            let (rows, pixels) = reader.read(&column, rows, &mut unreadable)?;
             if rows.is_empty() {
                 continue;
             }
@@ -220,35 +217,6 @@ impl<'a> Batch<'a> {
         }
         unreadable.warn(self.function, present.len(), Some(model.name()));
         Ok(valid.into())
-    }
-
-    /// Reads rows as (N, H, W, C): all of them, or those that can be read under `wae.on_error = null`.
-    fn read(
-        &self,
-        column: &ImageColumn,
-        model: &LoadedModel,
-        rows: &[usize],
-        unreadable: &mut Unreadable,
-    ) -> Result<(Vec<usize>, Vec<f32>)> {
-        let (config, limits) = (model.wae().config(), self.options.limits());
-        let read = |rows: &[usize]| column.read(rows, config.image(), config.preprocess(), &limits);
-        match read(rows) {
-            Ok(pixels) => return Ok((rows.to_vec(), pixels)),
-            Err(e) if self.forgives(&e) => {}
-            Err(e) => return Err(self.image_error(&e, column, model)),
-        }
-        let (mut readable, mut pixels) = (Vec::new(), Vec::new());
-        for &row in rows {
-            match read(&[row]) {
-                Ok(image) => {
-                    readable.push(row);
-                    pixels.extend(image);
-                }
-                Err(e) if self.forgives(&e) => unreadable.push(row, self.reason(&e, row, column, model)),
-                Err(e) => return Err(self.image_error(&e, column, model)),
-            }
-        }
-        Ok((readable, pixels))
     }
 
     /// Computes each row's image by itself, in parallel. NULL rows, and those that cannot be read under
@@ -265,7 +233,7 @@ impl<'a> Batch<'a> {
         // In order, so that of several errors the first row's is reported, not the first found.
         let values = rows.into_iter().enumerate().map(|(row, computed)| match computed.transpose() {
             Ok(value) => Ok(value),
-            Err(e) if self.forgives(&e) => {
+            Err(e) if self.options.forgives(&e) => {
                 unreadable.push(row, e);
                 Ok(None)
             }
@@ -274,28 +242,5 @@ impl<'a> Batch<'a> {
         let values = values.collect::<Result<Vec<_>>>()?;
         unreadable.warn(self.function, images, None);
         Ok(values)
-    }
-
-    fn image_error(&self, error: &Error, column: &ImageColumn, model: &LoadedModel) -> DataFusionError {
-        match error {
-            Error::Row { row, .. } => row_error(self.function, *row, self.reason(error, *row, column, model)),
-            _ => exec_error(self.function, error),
-        }
-    }
-
-    /// What is wrong with a row's image, without the row.
-    fn reason(&self, error: &Error, row: usize, column: &ImageColumn, model: &LoadedModel) -> String {
-        match error {
-            Error::Row { source, .. } => self.reason(source, row, column, model),
-            Error::Shape { expected, got } => {
-                let own = match model.wae().config().preprocess() {
-                    // The channels were made to fit before the shape was checked: the image itself may have others.
-                    None => column.image(row, None, &self.options.limits()).map_or(*got, |image| image.shape()),
-                    Some(_) => *got,
-                };
-                shape_mismatch(own, model.name(), *expected)
-            }
-            error => error.to_string(),
-        }
     }
 }

@@ -66,9 +66,14 @@
 //! | `wae_mmd_p_value(latent [, model])` | whether they could be draws from it |
 //! | `frechet_distance(x, y)` | how far two samples of vectors are apart |
 //!
+//! | window function | gives |
+//! |---|---|
+//! | `wae_fdr(p) OVER ()` | p-values adjusted for the number of rows tested |
+//!
 //! | table function | rows |
 //! |---|---|
 //! | `wae_train(source, model => '...', options...)` | one an epoch |
+//! | `wae_calibrate(source [, model])` | one: p-values from new normal rows, without training |
 //! | `wae_history([model])` | the same, of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
@@ -84,6 +89,7 @@ mod frechet_distance;
 mod function;
 mod image_decode;
 mod image_encode;
+mod image_reader;
 mod image_sharpness;
 mod kernel;
 mod latent_aggregate;
@@ -96,14 +102,17 @@ mod reference;
 mod rows;
 mod scores;
 mod sharing;
+mod source;
 mod table_function;
 mod train;
 mod vectors;
 mod wae_anomaly_map;
 mod wae_anomaly_score;
+mod wae_calibrate;
 mod wae_decode;
 mod wae_detect;
 mod wae_encode;
+mod wae_fdr;
 mod wae_history;
 mod wae_interpolate;
 mod wae_is_outlier;
@@ -116,11 +125,12 @@ mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
 mod wae_sample;
+mod worker;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::options::{OnError, WaeOptions};
@@ -129,9 +139,9 @@ pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
-/// Registers everything with a context: the options `wae.*`, the scalar, aggregate and table functions, the planner that
-/// gives table functions named arguments, and the optimiser's rules by which functions of one image share one pass through
-/// the network ([`WaePassExec`]). Statements that were prepared before are forgotten.
+/// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the planner
+/// that gives table functions named arguments, and the optimiser's rules by which functions of one image share one pass
+/// through the network ([`WaePassExec`]). Statements that were prepared before are forgotten.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
 /// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the
@@ -159,6 +169,9 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in all_aggregates() {
         ctx.register_udaf(function);
     }
+    for function in all_window_functions() {
+        ctx.register_udwf(function);
+    }
     for function in TABLE_FUNCTIONS {
         ctx.register_udtf(function.name, Arc::new(Positional(function)));
     }
@@ -180,6 +193,11 @@ pub fn all_aggregates() -> Vec<AggregateUDF> {
         wae_mmd_p_value::wae_mmd_p_value_udaf(),
         frechet_distance::frechet_distance_udaf(),
     ]
+}
+
+/// The window functions.
+pub fn all_window_functions() -> Vec<WindowUDF> {
+    vec![wae_fdr::wae_fdr_udwf()]
 }
 
 /// A context with everything registered, in which a file can be named in FROM by its path.

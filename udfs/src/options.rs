@@ -11,8 +11,8 @@ use std::str::FromStr;
 
 use datafusion::common::{Result, config_datafusion_err, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use wae_core::Precision;
 use wae_core::image::Limits;
+use wae_core::{Error, Precision};
 
 /// What an unreadable image gives, in scoring and in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -87,6 +87,11 @@ impl WaeOptions {
     /// What an unreadable image gives.
     pub fn on_error(&self) -> OnError {
         self.on_error
+    }
+
+    /// Whether a row that cannot be read for this reason becomes NULL.
+    pub(crate) fn forgives(&self, error: &Error) -> bool {
+        self.on_error == OnError::Null && matches!(error, Error::Data(_) | Error::Shape { .. } | Error::Row { .. })
     }
 
     /// What an encoded image may ask for.

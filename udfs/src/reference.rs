@@ -8,9 +8,9 @@ use datafusion::logical_expr::Documentation;
 use crate::options::WaeOptions;
 use crate::table_function::{TABLE_FUNCTIONS, TableDocumentation};
 use crate::train::reference::OPTIONS;
-use crate::{all_aggregates, all_functions};
+use crate::{all_aggregates, all_functions, all_window_functions};
 
-/// The reference of everything that the plugin adds to SQL, in Markdown: scalar functions and aggregates from their
+/// The reference of everything that the plugin adds to SQL, in Markdown: scalar, aggregate and window functions from their
 /// [`Documentation`], table functions, the options of `wae_train`, and the session options with their defaults.
 ///
 /// # Example
@@ -19,17 +19,14 @@ use crate::{all_aggregates, all_functions};
 /// ```
 pub fn sql_reference() -> String {
     let mut text = "### Scalar functions\n".to_owned();
-    for function in all_functions() {
-        if let Some(documentation) = function.documentation().filter(|d| d.doc_section.include) {
-            text += &function_entry(documentation);
-        }
-    }
+    let included = |page: &&Documentation| page.doc_section.include;
+    let scalars = all_functions();
+    let scalars = scalars.iter().filter_map(|f| f.documentation());
+    scalars.filter(included).for_each(|page| text += &function_entry(page));
     text += "\n### Aggregates\n";
-    for function in all_aggregates() {
-        if let Some(documentation) = function.documentation() {
-            text += &function_entry(documentation);
-        }
-    }
+    all_aggregates().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
+    text += "\n### Window functions\n";
+    all_window_functions().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
     text += "\n### Table functions\n";
     for function in TABLE_FUNCTIONS {
         text += &table_entry(&function.documentation);
@@ -77,9 +74,11 @@ mod tests {
 
     #[test]
     fn every_function_has_arguments_and_an_example_that_parses() {
-        let (scalars, aggregates) = (all_functions(), all_aggregates());
+        let (scalars, aggregates, windows) = (all_functions(), all_aggregates(), all_window_functions());
         let scalars = scalars.iter().map(|f| (f.name(), f.documentation()));
-        for (name, documentation) in scalars.chain(aggregates.iter().map(|f| (f.name(), f.documentation()))) {
+        let aggregates = aggregates.iter().map(|f| (f.name(), f.documentation()));
+        let windows = windows.iter().map(|f| (f.name(), f.documentation()));
+        for (name, documentation) in scalars.chain(aggregates).chain(windows) {
             let documentation = documentation.unwrap_or_else(|| panic!("{name} has none"));
             assert!(documentation.syntax_example.starts_with(name));
             assert!(documentation.arguments.as_ref().is_some_and(|a| !a.is_empty()), "{name}");

@@ -47,8 +47,9 @@ pub(crate) struct TableDocumentation {
 }
 
 /// Every table function.
-pub(crate) const TABLE_FUNCTIONS: [&TableFunction; 5] = [
+pub(crate) const TABLE_FUNCTIONS: [&TableFunction; 6] = [
     &crate::train::WAE_TRAIN,
+    &crate::wae_calibrate::WAE_CALIBRATE,
     &crate::wae_sample::WAE_SAMPLE,
     &crate::wae_models::WAE_MODELS,
     &crate::wae_history::WAE_HISTORY,

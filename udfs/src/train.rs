@@ -12,20 +12,17 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference, plan_err};
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
-use datafusion::physical_expr::expressions;
+use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use serde_json::Value;
 use wae_core::TrainOptions;
 
 pub use self::exec::WaeTrainExec;
-use crate::columns::image_type;
 use crate::error::plan_error;
 use crate::models;
 use crate::options::WaeOptions;
+use crate::source::{SOURCE_ARGUMENT, Source, projected};
 use crate::table_function::{Argument, Call, TableDocumentation, TableFunction};
 
 const NAME: &str = "wae_train";
@@ -44,7 +41,7 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
          A query that is dropped or stops earlier, such as one with a LIMIT below the number of epochs, saves \
          nothing.",
         arguments: &[
-            ("source", "A subquery with one column of images, or a table's or file's name as a string."),
+            ("source", SOURCE_ARGUMENT),
             ("model", "The name that the model gets: letters, digits, `_`, `.` and `-`."),
             (
                 "options",
@@ -83,24 +80,8 @@ impl TrainCall {
     }
 }
 
-/// Where the images come from.
-#[derive(Debug, Clone)]
-enum Source {
-    /// A subquery.
-    Plan(LogicalPlan),
-    /// A table's name, or a file's path, looked up when the plan is made: looking up needs an async context.
-    Table(String),
-}
-
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
-    let source = match call.take("source") {
-        Some(Argument::Plan(plan)) => Source::Plan(plan),
-        Some(Argument::Value(value)) => match value.try_as_str() {
-            Some(Some(name)) => Source::Table(name.to_owned()),
-            _ => return plan_err!("{NAME}: source must be a subquery or a table's name, got {value}"),
-        },
-        None => return plan_err!("{NAME}: no source given, expected a subquery or a table's name"),
-    };
+    let source = Source::take(&mut call)?;
     let Some(model) = call.take_text("model")? else {
         return plan_err!("{NAME}: no model given, expected the name of the model to train, as in model => 'fashion'");
     };
@@ -111,9 +92,6 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
     let call = TrainCall { model, path, train, session };
     call.check_overwrite()?;
-    if let Source::Plan(plan) = &source {
-        image_column(plan.schema())?;
-    }
     Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
 }
 
@@ -157,55 +135,12 @@ fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
     }
 }
 
-/// The one column of images of a source; its other columns, such as labels, are left alone.
-fn image_column(schema: &DFSchema) -> Result<Expr> {
-    let images: Vec<_> = schema.iter().filter(|(_, field)| image_type(field).is_ok()).collect();
-    match (images.as_slice(), schema.fields().as_ref()) {
-        ([image], _) => Ok(Expr::Column(Column::from(*image))),
-        ([], [field]) => match image_type(field) {
-            Err(message) => plan_err!("{NAME}: source column '{}': {message}", field.name()),
-            Ok(_) => plan_err!("{NAME}: source must have one column of images"),
-        },
-        (images, _) => {
-            let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            let (count, names) = (images.len(), names.join(", "));
-            plan_err!("{NAME}: source must have one column of images, got {count} among ({names}): select one")
-        }
-    }
-}
-
 /// A training as a table: scanning it trains.
 #[derive(Debug)]
 struct TrainTable {
     source: Source,
     call: TrainCall,
     schema: SchemaRef,
-}
-
-impl TrainTable {
-    async fn source_plan(&self, state: &dyn Session) -> Result<LogicalPlan> {
-        let name = match &self.source {
-            Source::Plan(plan) => return Ok(plan.clone()),
-            Source::Table(name) => name,
-        };
-        let catalog = &state.config_options().catalog;
-        // A path is no dotted name; where a file has the name's text, it is meant.
-        let reference = if std::path::Path::new(name).exists() || name.contains('/') {
-            TableReference::bare(name.as_str())
-        } else {
-            TableReference::parse_str(name)
-        };
-        let resolved = reference.resolve(&catalog.default_catalog, &catalog.default_schema);
-        let schema = state.catalog_list().catalog(&resolved.catalog).and_then(|c| c.schema(&resolved.schema));
-        let table = match schema {
-            Some(schema) => schema.table(&resolved.table).await?,
-            None => None,
-        };
-        let Some(table) = table else {
-            return plan_err!("{NAME}: no table or file '{name}'");
-        };
-        LogicalPlanBuilder::scan(resolved.table.as_ref(), provider_as_source(table), None)?.build()
-    }
 }
 
 #[async_trait]
@@ -226,16 +161,8 @@ impl TableProvider for TrainTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.call.check_overwrite()?;
-        let source = self.source_plan(state).await?;
-        let image = image_column(source.schema())?;
-        let source = LogicalPlanBuilder::from(source).project([image])?.build()?;
-        let input = state.create_physical_plan(&source).await?;
+        let input = self.source.images(NAME, state).await?;
         let training: Arc<dyn ExecutionPlan> = Arc::new(WaeTrainExec::new(input, self.call.clone()));
-        let Some(projection) = projection else { return Ok(training) };
-        let column = |index: &usize| {
-            let name = self.schema.field(*index).name().clone();
-            ProjectionExpr { expr: Arc::new(expressions::Column::new(&name, *index)), alias: name }
-        };
-        Ok(Arc::new(ProjectionExec::try_new(projection.iter().map(column).collect::<Vec<_>>(), training)?))
+        projected(training, &self.schema, projection)
     }
 }

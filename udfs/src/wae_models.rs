@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, exec_datafusion_err};
-use wae_core::ModelFile;
+use wae_core::{Calibration, ModelFile};
 
 use crate::models;
 use crate::rows::{self, Sink};
@@ -25,8 +23,8 @@ pub(crate) const WAE_MODELS: TableFunction = TableFunction {
     documentation: TableDocumentation {
         syntax: "wae_models()",
         description: "The models in `wae.model_dir`: name, latent_dim, height, width, channels, objective, lambda, \
-         rows, epochs, parameters, bytes, sha256, created, calibrated. Files that are no model are left out, with a \
-         warning in the log.",
+         rows, epochs, parameters, bytes, sha256, created, calibrated (the number of rows that p-values are ranks among, \
+         0 for none). Files that are no model are left out, with a warning in the log.",
         arguments: &[],
         example: "SELECT name, latent_dim, epochs, created FROM wae_models();",
     },
@@ -55,7 +53,7 @@ fn schema() -> SchemaRef {
         column("bytes", DataType::Int64),
         column("sha256", DataType::Utf8),
         column("created", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
-        column("calibrated", DataType::Boolean),
+        column("calibrated", DataType::Int64),
     ]))
 }
 
@@ -101,7 +99,7 @@ fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: 
         integer(bytes),
         text(&sha256),
         Arc::new(TimestampMicrosecondArray::from(vec![created]).with_timezone("UTC")),
-        Arc::new(BooleanArray::from(vec![file.calibration().is_some()])),
+        integer(file.calibration().map_or(0, Calibration::len)),
     ];
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

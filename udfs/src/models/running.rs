@@ -1,4 +1,4 @@
-//! Trainings that run in this process: one a model, with its history so far.
+//! Trainings and calibrations that run in this process: one a model, a training with its history so far.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,47 +10,64 @@ use wae_core::EpochReport;
 
 use super::lock;
 
-static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Arc<Training>>>> = LazyLock::new(Mutex::default);
-/// Told when a training ends.
+static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Arc<Running>>>> = LazyLock::new(Mutex::default);
+/// Told when one ends.
 static ENDED: Condvar = Condvar::new();
 
-/// A training that runs.
+/// What is being done to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// It is trained.
+    Training,
+    /// Its calibration is replaced.
+    Calibration,
+}
+
+/// A training or calibration that runs.
 #[derive(Debug)]
-pub(crate) struct Training {
+struct Running {
+    work: Work,
     history: Mutex<Vec<EpochReport>>,
     cancelled: Arc<AtomicBool>,
 }
 
-/// Marks a training as running until it is dropped.
+/// Marks a training or calibration as running until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningGuard {
     path: PathBuf,
-    training: Arc<Training>,
+    running: Arc<Running>,
 }
 
 impl RunningGuard {
-    /// Claims a model's file for a training that stops once `cancelled` is set.
+    /// Claims a model's file for work that stops once `cancelled` is set.
     ///
-    /// Another training of it that was cancelled is waited for: it ends within a batch.
+    /// Other work on it that was cancelled is waited for: it ends within a batch.
     ///
     /// # Errors
-    /// An execution error if a training of it runs already.
-    pub(crate) fn try_new(function: &str, name: &str, path: PathBuf, cancelled: Arc<AtomicBool>) -> Result<Self> {
+    /// An execution error if other work on it runs already.
+    pub(crate) fn try_new(
+        function: &str,
+        work: Work,
+        name: &str,
+        path: PathBuf,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<Self> {
         let mut running = lock(&RUNNING);
         while let Some(other) = running.get(&path) {
             if !other.cancelled.load(Ordering::Relaxed) {
-                return exec_err!("{function}: model '{name}' is being trained already");
+                let done = if other.work == Work::Training { "trained" } else { "calibrated" };
+                return exec_err!("{function}: model '{name}' is being {done} already");
             }
             running = ENDED.wait(running).unwrap_or_else(PoisonError::into_inner);
         }
-        let training = Arc::new(Training { history: Mutex::default(), cancelled });
-        running.insert(path.clone(), Arc::clone(&training));
-        Ok(Self { path, training })
+        let claim = Arc::new(Running { work, history: Mutex::default(), cancelled });
+        running.insert(path.clone(), Arc::clone(&claim));
+        Ok(Self { path, running: claim })
     }
 
     /// Adds an epoch to the history.
     pub(crate) fn push(&self, report: EpochReport) {
-        lock(&self.training.history).push(report);
+        lock(&self.running.history).push(report);
     }
 }
 
@@ -63,8 +80,8 @@ impl Drop for RunningGuard {
 
 /// The history so far of a training that runs, if one does.
 pub(crate) fn history(path: &Path) -> Option<Vec<EpochReport>> {
-    let training = lock(&RUNNING).get(path).map(Arc::clone)?;
-    let history = lock(&training.history).clone();
+    let running = lock(&RUNNING).get(path).filter(|r| r.work == Work::Training).map(Arc::clone)?;
+    let history = lock(&running.history).clone();
     Some(history)
 }
 
@@ -80,7 +97,7 @@ mod tests {
     use super::*;
 
     fn claim(name: &str, cancelled: &Arc<AtomicBool>) -> Result<RunningGuard> {
-        RunningGuard::try_new("wae_train", name, PathBuf::from(name), Arc::clone(cancelled))
+        RunningGuard::try_new("wae_train", Work::Training, name, PathBuf::from(name), Arc::clone(cancelled))
     }
 
     #[test]
@@ -93,6 +110,23 @@ mod tests {
         drop(first);
         assert_eq!(history(path), None);
         claim("refused", &flag).unwrap();
+    }
+
+    #[test]
+    fn a_training_and_a_calibration_exclude_each_other() {
+        let (flag, path) = (Arc::default(), Path::new("calibrated"));
+        let calibrate = || {
+            let path = PathBuf::from("calibrated");
+            RunningGuard::try_new("wae_calibrate", Work::Calibration, "calibrated", path, Arc::clone(&flag))
+        };
+        let calibration = calibrate().unwrap();
+        assert_eq!(history(path), None, "a calibration has no epochs");
+        let error = claim("calibrated", &flag).unwrap_err().strip_backtrace();
+        assert!(error.contains("wae_train: model 'calibrated' is being calibrated already"), "{error}");
+        drop(calibration);
+        let _training = claim("calibrated", &flag).unwrap();
+        let error = calibrate().unwrap_err().strip_backtrace();
+        assert!(error.contains("wae_calibrate: model 'calibrated' is being trained already"), "{error}");
     }
 
     #[test]

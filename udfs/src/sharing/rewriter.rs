@@ -6,7 +6,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Expr, Filter, Join, LogicalPlan, Projection, Union};
+use datafusion::logical_expr::{Aggregate, Expr, Filter, Join, LogicalPlan, Projection, Union, WriteOp};
 
 use super::below::{by_position, is_over, survives};
 use super::call::{self, COLUMN, Call};
@@ -40,6 +40,11 @@ impl Rewriter {
     }
 
     fn rewrite(&mut self, plan: LogicalPlan, demands: &[Demand]) -> Result<Answer> {
+        // DataFusion does not run the plan below an UPDATE, a DELETE or a MERGE: it reads expressions and conditions off
+        // it and hands them to the table, which has no column of a pass.
+        if matches!(&plan, LogicalPlan::Dml(node) if !matches!(node.op, WriteOp::Insert(_) | WriteOp::Ctas)) {
+            return Ok((plan, vec![None; demands.len()]));
+        }
         let plan = plan.map_uncorrelated_subqueries(|subquery| Ok(Transformed::yes(self.root(subquery)?)))?.data;
         match plan {
             LogicalPlan::Filter(node) => self.filter(node, demands),

@@ -1,46 +1,30 @@
 //! The plan node that trains.
 //!
-//! ```text
-//! source ──batches──▶ async task ──▶ worker thread: decode, train, save ──rows──▶ stream
-//! ```
-//!
-//! The worker is a thread of its own, so that training never occupies the async executor. Dropping the stream sets a
-//! flag that the trainer looks at once a batch. The model is saved before the last epoch's row is sent: whoever has
+//! The training runs on a worker thread ([`crate::worker`]) and looks once a batch whether it was dropped. The model is saved before the last epoch's row is sent: whoever has
 //! read that row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
 
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
-    PlanProperties,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use futures::StreamExt;
-use tokio::sync::{mpsc, oneshot};
-use wae_core::{Dataset, DatasetBuilder, Error, ImageColumn, Trainer};
+use wae_core::{Dataset, DatasetBuilder, ImageColumn, Trainer};
 
 use super::{NAME, TrainCall, report};
-use crate::error::exec_error;
-use crate::models::running::{self, RunningGuard};
+use crate::models::running::{self, RunningGuard, Work};
 use crate::options::OnError;
-
-/// Batches of the source that may wait to be decoded.
-const WAITING_BATCHES: usize = 2;
-/// Rows that may wait to be read. The trainer blocks beyond, so that a slow reader does not let it run ahead.
-const WAITING_ROWS: usize = 1;
+use crate::source::one_partition;
+use crate::worker::{self, Stopped, Worker};
 
 /// Trains a model on the images of its child and yields a row an epoch.
 #[derive(Debug)]
@@ -54,11 +38,7 @@ pub struct WaeTrainExec {
 impl WaeTrainExec {
     /// A training on the one column of `input`.
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, call: TrainCall) -> Self {
-        let input = if input.output_partitioning().partition_count() > 1 {
-            Arc::new(CoalescePartitionsExec::new(input))
-        } else {
-            input
-        };
+        let input = one_partition(input);
         // Rows come by epoch: known, `ORDER BY epoch` needs no sort, which would hold every row back until the last.
         let schema = report::schema();
         let by_epoch = PhysicalSortExpr::new_default(Arc::new(Column::new(schema.field(0).name(), 0)));
@@ -132,117 +112,62 @@ impl ExecutionPlan for WaeTrainExec {
         if partition != 0 {
             return exec_err!("{NAME}: one partition expected, got partition {partition}");
         }
-        let mut input = self.input.execute(0, Arc::clone(&context))?;
-        let mut builder = RecordBatchReceiverStream::builder(self.schema(), WAITING_ROWS);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let worker = Worker {
+        let input = self.input.execute(0, Arc::clone(&context))?;
+        let training = Training {
             call: self.call.clone(),
-            rows: builder.tx(),
             done: Arc::clone(&self.done),
-            cancelled: Arc::clone(&cancelled),
             memory: MemoryConsumer::new(NAME).register(context.memory_pool()),
         };
-        builder.spawn(async move {
-            let (batches, received) = mpsc::channel(WAITING_BATCHES);
-            let finished = worker.spawn(received)?;
-            while let Some(batch) = input.next().await {
-                // The worker hangs up when it fails; its error comes out of `finished`.
-                if batches.send(Some(batch?)).await.is_err() {
-                    break;
-                }
-            }
-            drop(input);
-            let _ = batches.send(None).await;
-            finished.await.unwrap_or_else(|_| exec_err!("{NAME}: the training thread ended without a result"))
-        });
-        // Dropped with the stream, at once, even where the runtime takes its time to drop the task.
-        let guard = CancelOnDrop(cancelled);
-        let stream = builder.build().inspect(move |_| {
-            let _ = &guard;
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
-    }
-}
-
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        Ok(worker::stream(NAME, self.schema(), input, move |worker| training.run(worker)))
     }
 }
 
 /// What the training thread works with.
-struct Worker {
+struct Training {
     call: TrainCall,
-    rows: mpsc::Sender<Result<RecordBatch>>,
     done: Arc<AtomicUsize>,
-    cancelled: Arc<AtomicBool>,
     memory: MemoryReservation,
 }
 
-/// The source's batches, then `None`. A channel that closes before that means that the query was dropped.
-type Batches = mpsc::Receiver<Option<RecordBatch>>;
-
-impl Worker {
-    fn spawn(self, batches: Batches) -> Result<oneshot::Receiver<Result<()>>> {
-        let (sender, finished) = oneshot::channel();
-        let work = move || {
-            let result = match self.run(batches) {
-                Err(WorkerError::Cancelled) => Ok(()),
-                Err(WorkerError::Failed(error)) => Err(error),
-                Ok(()) => Ok(()),
-            };
-            // Nobody listens any more if the query was dropped.
-            let _ = sender.send(result);
-        };
-        thread::Builder::new()
-            .name(NAME.to_owned())
-            .spawn(work)
-            .map_err(|e| exec_datafusion_err!("{NAME}: cannot start a thread: {e}"))?;
-        Ok(finished)
-    }
-
-    fn run(self, batches: Batches) -> Result<(), WorkerError> {
+impl Training {
+    fn run(self, mut worker: Worker) -> Result<(), Stopped> {
         if let Some(dir) = self.call.path.parent() {
             let failed = |e| exec_datafusion_err!("{NAME}: cannot create '{}' (wae.model_dir): {e}", dir.display());
             fs::create_dir_all(dir).map_err(failed)?;
         }
         let key = running::key(&self.call.path);
-        let running = RunningGuard::try_new(NAME, &self.call.model, key, Arc::clone(&self.cancelled))?;
+        let cancelled = Arc::clone(worker.cancelled());
+        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, key, cancelled)?;
         self.call.check_overwrite()?;
-        let dataset = self.read(batches)?;
-        self.train(dataset, running)
+        let dataset = self.read(&mut worker)?;
+        self.train(&worker, dataset, running)
     }
 
     /// Decodes the source.
-    fn read(&self, mut batches: Batches) -> Result<Dataset, WorkerError> {
+    fn read(&self, worker: &mut Worker) -> Result<Dataset, Stopped> {
         let session = &self.call.session;
         let skip = session.on_error() == OnError::Null;
         let mut builder = DatasetBuilder::new(&self.call.train, session.limits(), skip);
         let mut rows = 0;
-        loop {
-            let batch = match batches.blocking_recv() {
-                Some(Some(batch)) => batch,
-                Some(None) => break,
-                None => return Err(WorkerError::Cancelled),
-            };
-            let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None)?;
-            builder.push(&column)?;
+        while let Some(batch) = worker.next_batch()? {
+            let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
+            let column = column.map_err(|e| worker.stopped(e))?;
+            builder.push(&column).map_err(|e| worker.stopped(e))?;
             rows += column.len();
             self.memory.try_resize(builder.memory())?;
         }
         if rows == 0 {
             return Err(exec_datafusion_err!("{NAME}: the source has no rows").into());
         }
-        Ok(builder.finish()?)
+        builder.finish().map_err(|e| worker.stopped(e))
     }
 
     /// Trains, and saves the model when the last epoch is done.
-    fn train(&self, dataset: Dataset, running: RunningGuard) -> Result<(), WorkerError> {
-        let mut trainer = Trainer::try_new(self.call.train.clone(), dataset)?;
+    fn train(&self, worker: &Worker, dataset: Dataset, running: RunningGuard) -> Result<(), Stopped> {
+        let stopped = |error| worker.stopped(error);
+        let mut trainer = Trainer::try_new(self.call.train.clone(), dataset).map_err(stopped)?;
         let mut running = Some(running);
-        while let Some(report) = trainer.next_epoch(&self.cancelled)? {
+        while let Some(report) = trainer.next_epoch(worker.cancelled()).map_err(stopped)? {
             self.done.store(report.epoch, Ordering::Relaxed);
             let row = report::batch(std::slice::from_ref(&report))?;
             if report.epoch < self.call.train.epochs {
@@ -251,38 +176,13 @@ impl Worker {
                 }
             } else {
                 self.call.check_overwrite()?;
-                trainer.model()?.write(&self.call.path)?;
+                trainer.model().and_then(|model| model.write(&self.call.path)).map_err(stopped)?;
                 log::info!("{NAME}: wrote {}", self.call.path.display());
                 // Who reads the last row may start the next training of this name.
                 running = None;
             }
-            if self.rows.blocking_send(Ok(row)).is_err() {
-                return Err(WorkerError::Cancelled);
-            }
+            worker.send(row)?;
         }
         Ok(())
-    }
-}
-
-/// Why a training ended early.
-enum WorkerError {
-    /// Nobody reads its rows any more.
-    Cancelled,
-    /// Something went wrong.
-    Failed(DataFusionError),
-}
-
-impl From<DataFusionError> for WorkerError {
-    fn from(error: DataFusionError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<Error> for WorkerError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Cancelled => Self::Cancelled,
-            error => Self::Failed(exec_error(NAME, &error)),
-        }
     }
 }

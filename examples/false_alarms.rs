@@ -1,0 +1,211 @@
+//! Whether the rates that p-values promise are the rates that one gets: false alarms and false discoveries, measured through
+//! SQL on rows that the model was not trained on.
+//!
+//! ```sh
+//! python fixtures/make.py full /tmp/full fashion               # downloads Fashion-MNIST
+//! cargo run --example false_alarms -- --data /tmp/full/fashion # minutes
+//! ```
+//!
+//! One model is trained on clothes. Clothes that it has not seen are dealt into disjoint splits; in each, two thirds calibrate
+//! the model (`wae_calibrate`) and a third is tested, with shoes and bags as a twentieth of the tested table. So that a
+//! mean over splits is a mean over calibration draws, which is what the guarantees are about.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::error::Error;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Parser;
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{Float64Type, Int64Type};
+use datafusion::prelude::SessionContext;
+
+/// The rates at which rows are flagged.
+const ALPHAS: [f64; 3] = [0.01, 0.05, 0.1];
+
+/// What rows are scored by.
+const SCORES: [&str; 3] = ["cost", "latent_distance", "anomaly_score"];
+
+/// The level at which false discoveries are controlled.
+const LEVEL: f64 = 0.1;
+
+/// Strange rows for each normal one of a tested table: a twentieth of the whole.
+const CONTAMINATION: f64 = 0.05 / 0.95;
+
+/// A result with any error.
+pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// Measures the rates and prints them.
+#[derive(Debug, Clone, Parser)]
+pub struct Options {
+    /// The folder with `train.parquet` and `test.parquet`.
+    #[arg(long, value_name = "DIR", default_value = "fixtures/fashion")]
+    pub data: PathBuf,
+    /// Disjoint splits.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub splits: usize,
+    /// Clothes of the training file that are left out of training; those of the test file are added.
+    #[arg(long, value_name = "N", default_value_t = 6000)]
+    pub unseen: usize,
+    /// Epochs of the training.
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub epochs: usize,
+    /// The folder for the model.
+    #[arg(long, value_name = "DIR", default_value = "target/false_alarms/models")]
+    pub models: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    println!("{}", markdown(&run(&Options::parse()).await?));
+    Ok(())
+}
+
+/// What was measured of one score.
+pub struct Measured {
+    /// The score.
+    pub score: &'static str,
+    /// The splits.
+    pub splits: Vec<Split>,
+}
+
+/// What was measured of one score in one split.
+pub struct Split {
+    /// Rows that calibrated the model.
+    pub calibration_rows: i64,
+    /// Normal rows that were tested.
+    pub tested: i64,
+    /// The share of the tested normal rows that was flagged at each of three alphas.
+    pub false_alarms: [f64; 3],
+    /// Rows with an adjusted p-value of at most 0.1.
+    pub discoveries: i64,
+    /// The share of normal rows among them; 0 where there are none.
+    pub false_discoveries: f64,
+    /// The share of the strange rows among them.
+    pub power: f64,
+}
+
+/// Trains the model, and measures each score in each split.
+pub async fn run(options: &Options) -> Result<Vec<Measured>> {
+    let ctx = datafusion_wae::session_context()?;
+    std::fs::create_dir_all(&options.models)?;
+    prepare(&ctx, options).await?;
+    let mut measured = SCORES.map(|score| Measured { score, splits: Vec::new() });
+    for split in 0..options.splits {
+        let sql =
+            format!("SELECT rows FROM wae_calibrate((SELECT image FROM calibration WHERE split = {split}), 'clothes')");
+        let batches = ctx.sql(&sql).await?.collect().await?;
+        let rows = batches.first().ok_or("a calibration gives a row")?.column(0).as_primitive::<Int64Type>().value(0);
+        for of_score in &mut measured {
+            of_score.splits.push(measure(&ctx, of_score.score, split, rows).await?);
+        }
+    }
+    Ok(measured.into())
+}
+
+/// Trains on clothes, and deals those that were left out, with shoes and bags, into splits. Rows are ordered by a hash of
+/// their bytes, so that training and test file are mixed.
+async fn prepare(ctx: &SessionContext, options: &Options) -> Result<()> {
+    let (data, unseen, splits) = (options.data.display(), options.unseen, options.splits);
+    let (clothes, by_hash) =
+        ("label IN (0, 1, 2, 3, 4, 6)", "CAST(row_number() OVER (ORDER BY md5(image['bytes'])) AS BIGINT) - 1 AS i");
+    let strange = format!("(SELECT count(*) FROM tested WHERE NOT strange AND split = 0) * {CONTAMINATION}");
+    for sql in [
+        format!("SET wae.model_dir = '{}'", options.models.display()),
+        "SET wae.model = 'clothes'".to_owned(),
+        format!("CREATE TABLE clothes AS SELECT image, {by_hash} FROM '{data}/train.parquet' WHERE {clothes}"),
+        format!(
+            "SELECT epoch FROM wae_train((SELECT image FROM clothes WHERE i >= {unseen}), model => 'clothes',
+                 network => 'small', latent_dim => 8, epochs => {}, holdout => 0, overwrite => true)",
+            options.epochs
+        ),
+        format!(
+            "CREATE TABLE normal AS SELECT image, {by_hash} FROM (SELECT image FROM clothes WHERE i < {unseen}
+                 UNION ALL SELECT image FROM '{data}/test.parquet' WHERE {clothes})"
+        ),
+        format!(
+            "CREATE VIEW calibration AS SELECT image, i % {splits} AS split FROM normal WHERE i / {splits} % 3 < 2"
+        ),
+        format!(
+            "CREATE TABLE tested AS SELECT image, false AS strange, i % {splits} AS split FROM normal
+             WHERE i / {splits} % 3 = 2"
+        ),
+        format!(
+            "INSERT INTO tested SELECT image, true, i % {splits} FROM
+                 (SELECT image, {by_hash} FROM '{data}/test.parquet' WHERE NOT ({clothes}))
+             WHERE CAST(i / {splits} AS DOUBLE) < round({strange})"
+        ),
+    ] {
+        ctx.sql(&sql).await?.collect().await?;
+    }
+    Ok(())
+}
+
+/// The rates of one score in one split, for which the model is calibrated.
+async fn measure(ctx: &SessionContext, score: &str, split: usize, calibration_rows: i64) -> Result<Split> {
+    let share =
+        |condition: &str, of: &str| format!("avg(CASE WHEN {condition} THEN 1.0 ELSE 0.0 END) FILTER (WHERE {of})");
+    let alarms = ALPHAS.map(|alpha| share(&format!("p <= {alpha}"), "NOT strange")).join(", ");
+    let found = format!("q <= {LEVEL}");
+    let sql = format!(
+        "SELECT {alarms}, coalesce({}, 0.0), {}, count(*) FILTER (WHERE NOT strange), count(*) FILTER (WHERE {found})
+         FROM (SELECT strange, p, wae_fdr(p) OVER () AS q FROM
+                  (SELECT strange, wae_p_value(image, 'clothes', '{score}') AS p FROM tested WHERE split = {split}))",
+        share("NOT strange", &found),
+        share(&found, "strange"),
+    );
+    let batches = ctx.sql(&sql).await?.collect().await?;
+    let row = batches.first().ok_or("an aggregate gives a row")?;
+    let number = |column: usize| row.column(column).as_primitive::<Float64Type>().value(0);
+    let count = |column: usize| row.column(column).as_primitive::<Int64Type>().value(0);
+    Ok(Split {
+        calibration_rows,
+        tested: count(5),
+        false_alarms: [number(0), number(1), number(2)],
+        discoveries: count(6),
+        false_discoveries: number(3),
+        power: number(4),
+    })
+}
+
+/// The mean over splits and its standard error.
+pub fn mean_and_error(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = values.clone().count() as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let variance = values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    (mean, (variance / n).sqrt())
+}
+
+/// The measured rates as a table.
+fn markdown(measured: &[Measured]) -> String {
+    let mut text = String::new();
+    if let Some(split) = measured.first().and_then(|m| m.splits.first()) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{} splits, in the first {} rows that calibrate and {} normal rows that are tested. Mean over splits ± standard error.\n",
+            measured[0].splits.len(),
+            split.calibration_rows,
+            split.tested
+        );
+    }
+    text += "| score | false alarms at α = 0.01 | at 0.05 | at 0.1 | false discoveries at 0.1 | strange rows found | splits with any |\n";
+    text += "| --- | --- | --- | --- | --- | --- | --- |\n";
+    for Measured { score, splits } in measured {
+        let cell = |get: &dyn Fn(&Split) -> f64| {
+            let (mean, error) = mean_and_error(splits.iter().map(get));
+            format!("{mean:.4} ± {error:.4}")
+        };
+        let any = splits.iter().filter(|s| s.discoveries > 0).count();
+        let _ = writeln!(
+            text,
+            "| {score} | {} | {} | {} | {} | {} | {any} |",
+            cell(&|s| s.false_alarms[0]),
+            cell(&|s| s.false_alarms[1]),
+            cell(&|s| s.false_alarms[2]),
+            cell(&|s| s.false_discoveries),
+            cell(&|s| s.power)
+        );
+    }
+    text
+}

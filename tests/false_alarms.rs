@@ -1,0 +1,47 @@
+//! The guarantees of p-values on the fixture, by `examples/false_alarms.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::PathBuf;
+
+use false_alarms::{Options, run};
+
+#[path = "../examples/false_alarms.rs"]
+#[allow(dead_code, reason = "the example's main")]
+mod false_alarms;
+
+/// False alarms of one calibration lie around α: within three deviations of a rate over rows that are drawn anew, with a
+/// threshold that is drawn too.
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_are_what_p_values_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        data: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion")),
+        splits: 1,
+        unseen: 900,
+        epochs: 4,
+        models: dir.path().to_owned(),
+    };
+    let measured = run(&options).await.unwrap();
+    assert_eq!(measured.len(), 3);
+    for of_score in &measured {
+        let (name, splits) = (of_score.score, &of_score.splits);
+        for split in splits {
+            assert_eq!((split.calibration_rows, split.tested / 10), (1200, 60), "{name}");
+            for (alpha, alarms) in [0.01, 0.05, 0.1].into_iter().zip(split.false_alarms) {
+                let (calibration_rows, tested) = (split.calibration_rows as f64, split.tested as f64);
+                let deviation = (alpha * (1.0 - alpha) * (1.0 / calibration_rows + 1.0 / tested)).sqrt();
+                assert!(alarms <= alpha + 3.0 * deviation, "{name}: {alarms} false alarms at {alpha}");
+            }
+        }
+        // The mean share of false discoveries over lists, here one.
+        let mean = splits.iter().map(|s| s.false_discoveries).sum::<f64>() / splits.len() as f64;
+        let listed = splits.iter().map(|s| s.discoveries).sum::<i64>() as f64;
+        assert!(
+            mean <= 0.1 + 3.0 * (0.1 * 0.9 / listed.max(1.0)).sqrt(),
+            "{name}: {mean} false discoveries of {listed}"
+        );
+    }
+    // Shoes and bags are found by the anomaly score, or the rates above say nothing.
+    let of_anomaly = measured.iter().find(|m| m.score == "anomaly_score").unwrap();
+    assert!(of_anomaly.splits[0].power > 0.5, "{}", of_anomaly.splits[0].power);
+}
