@@ -41,9 +41,6 @@ const OBJECTIVES: &str = "network => '32,64,128', latent_dim => 8";
 /// How every model of table (b) is trained, for every class of both data sets, but for the objective and the seed.
 const ONE_CLASS: &str = "network => '16,32', latent_dim => 8, noise => 0.2, epochs => 12, batch_size => 25";
 
-/// More weight than `auto` gives: chosen, like the options above, by Fashion-MNIST's classes 0, 2 and 4.
-const MMD_LAMBDA: &str = ", lambda => 1500";
-
 /// The feature space of table (a)'s Fréchet distance: the codes of this model, trained on the training rows.
 const FEATURES: &str =
     "objective => 'ae', network => '32,64,128', latent_dim => 64, epochs => 10, seed => 0, holdout => 0";
