@@ -92,6 +92,27 @@ fn trains_on_colour_emoji_and_round_trips_through_a_file() {
     assert_eq!(Wae::try_new(&again).unwrap().encode(&pixels).unwrap(), codes);
 }
 
+/// Five seeds, three epochs: every loss is finite, and the last cost below the first.
+#[test]
+fn no_objective_diverges() {
+    let clothes = images("fashion/test.parquet", Some(&CLOTHES));
+    for objective in ["mmd", "gan", "aae", "vae", "ae", "sliced", "sinkhorn"] {
+        for seed in 0..5 {
+            let options = options(&[
+                ("objective", json!(objective)),
+                ("seed", json!(seed)),
+                ("network", json!("8,16")),
+                ("epochs", json!(3)),
+                ("batch_size", json!(50)),
+            ]);
+            let (history, _) = train(options, &clothes);
+            assert!(history.iter().all(|epoch| epoch.loss.is_finite()), "{objective}, seed {seed}: {history:?}");
+            let costs = [history[0].reconstruction_cost, history[2].reconstruction_cost];
+            assert!(costs[1] < 0.8 * costs[0], "{objective}, seed {seed}: {costs:?}");
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_trains_the_same_model() {
     let clothes = images("fashion/test.parquet", Some(&CLOTHES));

@@ -119,6 +119,40 @@ async fn a_limit_stops_the_training_thread_and_saves_nothing() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// The tensors of a model file, which lie behind its header.
+fn weights(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+/// One training, asked for in three ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_json_and_rust_give_the_same_tensors() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let named =
+        "objective => 'gan', adversary_widths => '16,16', noise => 0.1, cost => 'structural', epochs => 2, seed => 5";
+    run(&ctx, &train("named", named)).await.unwrap();
+    let json = serde_json::json!({"objective": "gan", "adversary_widths": "16,16", "noise": 0.1, "cost": "structural",
+                                  "epochs": 2, "seed": 5, "network": "8,16"});
+    run(&ctx, &format!("SELECT * FROM wae_train((SELECT image FROM train), 'json', '{json}')")).await.unwrap();
+
+    let serde_json::Value::Object(options) = json else { unreachable!() };
+    let options = wae_core::TrainOptions::try_from_options(options).unwrap();
+    let mut dataset = wae_core::DatasetBuilder::new(&options, Default::default(), false);
+    for batch in run(&ctx, "SELECT image FROM train").await.unwrap() {
+        let column = wae_core::ImageColumn::try_new(batch.schema().field(0), batch.column(0), None).unwrap();
+        dataset.push(&column).unwrap();
+    }
+    let mut trainer = wae_core::Trainer::try_new(options, dataset.finish().unwrap()).unwrap();
+    while trainer.next_epoch(&Default::default()).unwrap().is_some() {}
+    trainer.model().unwrap().write(dir.path().join("rust.safetensors")).unwrap();
+
+    let of = |name: &str| weights(&dir.path().join(format!("{name}.safetensors")));
+    assert!(of("named") == of("json") && of("named") == of("rust"), "weights and calibration, bit for bit");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_do_not_change_the_model() {
     let dir = models();
