@@ -64,7 +64,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seeds: u64,
     /// Epochs of each training of table (a).
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     pub epochs: u64,
     /// Which table.
     #[arg(long, value_enum, default_value_t = Table::Both)]
