@@ -1,18 +1,14 @@
 //! How a model is trained: the options of `wae_train`, parsed once, at the edge.
 
 mod given;
+mod parse;
 mod preset;
 mod schedule;
 mod used;
 
-use serde_json::Value;
-
-use self::given::Given;
 pub use self::preset::Preset;
 pub use self::schedule::{LambdaSchedule, Schedule};
-use super::{
-    ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior, PriorKind,
-};
+use super::{ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
@@ -52,14 +48,6 @@ pub const OPTION_NAMES: [&str; 27] = [
 
 /// The largest batch of `sinkhorn`, which keeps tables of all pairs: three of 128 MB.
 const SINKHORN_BATCH: usize = 4096;
-
-/// Options that say nothing unless the objective is one of these.
-const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [
-    ("scales", &[ObjectiveChoice::Mmd]),
-    ("log_p", &[ObjectiveChoice::Gan, ObjectiveChoice::Aae]),
-    ("adversary_widths", &[ObjectiveChoice::Gan, ObjectiveChoice::Aae]),
-    ("adversary_learning_rate", &[ObjectiveChoice::Gan, ObjectiveChoice::Aae]),
-];
 
 /// Which network to train.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -216,130 +204,6 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
-    /// Reads options by name, as SQL or JSON gives them: numbers, strings, booleans, lists of numbers.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for an unknown name, with the list of valid ones, for a name given twice, and for a value of
-    /// the wrong type or range, with what was expected.
-    ///
-    /// # Example
-    /// ```
-    /// use serde_json::json;
-    /// use wae_core::TrainOptions;
-    ///
-    /// let options = TrainOptions::try_from_options([("epochs", json!(3)), ("network", json!("32,64"))]).unwrap();
-    /// assert_eq!(options.epochs, 3);
-    /// let error = TrainOptions::try_from_options([("epoch", json!(3))]).unwrap_err();
-    /// assert!(error.to_string().starts_with("unknown option 'epoch', expected one of adversary_learning_rate, "));
-    /// ```
-    pub fn try_from_options<K: AsRef<str>>(options: impl IntoIterator<Item = (K, Value)>) -> Result<Self> {
-        let options: Vec<(K, Value)> = options.into_iter().collect();
-        let mut seen: Vec<&str> = Vec::new();
-        for (name, _) in &options {
-            if seen.contains(&name.as_ref()) {
-                return Err(Error::Config(format!("option '{}' is given twice", name.as_ref())));
-            }
-            seen.push(name.as_ref());
-        }
-        let all: Vec<Given<'_>> = options.iter().map(|(name, value)| Given { name: name.as_ref(), value }).collect();
-        let find = |name: &str| all.iter().find(|given| given.name == name);
-        // The two that decide what the others are when they are left out.
-        let objective = find("objective").map(|g| g.choice(&ObjectiveChoice::ALL)).transpose()?.unwrap_or_default();
-        let mut this = match find("preset") {
-            Some(given) => given.choice(&Preset::ALL)?.options(objective)?,
-            None => Self { objective, ..Self::default() },
-        };
-        all.iter().try_for_each(|given| this.set(given))?;
-        let (size, crop) = (find("size").map(Given::sides).transpose()?, find("crop").map(Given::sides).transpose()?);
-        if size.is_some() || crop.is_some() {
-            // What is left out beside a preset is the preset's.
-            let preset = this.preprocess.as_ref();
-            let (size, crop) = (size.or(preset.and_then(Preprocess::size)), crop.or(preset.and_then(Preprocess::crop)));
-            this.preprocess = Some(Preprocess::try_new(crop, size)?);
-        }
-        // A preset's λ is in units of its own cost and kernel.
-        let other_unit =
-            |g: &Given<'_>| matches!(g.name, "cost" | "scales") || (g.name == "kernel" && !g.value.is_number());
-        if find("lambda").is_none() && all.iter().any(other_unit) {
-            this.lambda = None;
-        }
-        this.check_objective(&all)?;
-        this.check_together()?;
-        Ok(this)
-    }
-
-    /// Refuses options that the objective has no use for.
-    fn check_objective(&self, given: &[Given<'_>]) -> Result<()> {
-        let objective = used::name(&ObjectiveChoice::ALL, self.objective);
-        let refuse =
-            |option: &str| Err(Error::Config(format!("option '{option}' does not go with objective '{objective}'")));
-        for given in given {
-            let useless = OF_OBJECTIVES.iter().any(|(o, of)| *o == given.name && !of.contains(&self.objective));
-            let word = given.name == "kernel" && !given.value.is_number();
-            let weight = matches!(given.name, "lambda" | "lambda_schedule");
-            if useless
-                || (word && self.objective != ObjectiveChoice::Mmd)
-                || (weight && self.objective == ObjectiveChoice::Ae)
-            {
-                return refuse(given.name);
-            }
-        }
-        Ok(())
-    }
-
-    fn set(&mut self, given: &Given<'_>) -> Result<()> {
-        match given.name {
-            "epochs" => self.epochs = given.integer(1, 1_000_000)? as usize,
-            "batch_size" => self.batch_size = given.integer(2, 1 << 20)? as usize,
-            "learning_rate" => self.learning_rate = given.learning_rate()?,
-            "schedule" => self.schedule = given.choice(&Schedule::ALL)?,
-            "network" => self.network = given.network()?,
-            "latent_dim" => {
-                self.latent_dim = given.auto(|g| g.integer(1, super::bounds::LATENT as u64))?.map(|v| v as usize)
-            }
-            "lambda" => {
-                let range = 0.0..=super::bounds::LAMBDA;
-                self.lambda = given.auto(|g| g.number("'auto' or a number from 0 to 1e12", |v| range.contains(&v)))?;
-            }
-            "lambda_schedule" => self.lambda_schedule = given.choice(&LambdaSchedule::ALL)?,
-            // One name for two things, as everywhere in the field: a number is the convolution's, a word is the MMD's.
-            "kernel" if given.value.is_number() => {
-                self.kernel_size = Some(given.integer(1, super::bounds::KERNEL as u64)? as usize);
-            }
-            "kernel" => self.kernel = given.choice(&[("imq", KernelKind::Imq), ("rbf", KernelKind::Rbf)])?,
-            "scales" => self.scales = given.numbers()?,
-            "adversary_widths" => self.adversary_widths = given.widths()?,
-            "adversary_learning_rate" => self.adversary_learning_rate = given.auto(Given::learning_rate)?,
-            "log_p" => self.log_p = given.boolean()?,
-            "prior" => self.prior.kind = given.choice(&PRIORS)?,
-            "prior_scale" => {
-                self.prior.scale = given.number("a number from 1e-6 to 1e6", |v| super::bounds::SCALE.contains(&v))?
-            }
-            "cost" => self.cost = given.choice(&COSTS)?,
-            "encoder" => {
-                let kinds = [("deterministic", EncoderKind::Deterministic), ("gaussian", EncoderKind::Gaussian)];
-                self.encoder = given.auto(|g| g.choice(&kinds))?;
-            }
-            "log_variance_penalty" => {
-                self.log_variance_penalty = given.number("a number from 0 to 1e6", |v| (0.0..=1e6).contains(&v))?;
-            }
-            "noise" => self.noise = given.number("a number from 0 to 1", |v| (0.0..=1.0).contains(&v))?,
-            "pretrain" => self.pretrain = given.boolean()?,
-            // Read before the others, in try_from_options.
-            "objective" | "preset" | "size" | "crop" => {}
-            "holdout" => self.holdout = given.number("a number from 0 to less than 1", |v| (0.0..1.0).contains(&v))?,
-            "seed" => self.seed = given.integer(0, u64::MAX)?,
-            "overwrite" => self.overwrite = given.boolean()?,
-            name => {
-                return Err(Error::Config(format!(
-                    "unknown option '{name}', expected one of {}",
-                    OPTION_NAMES.join(", ")
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// Checks the ranges that the parser checks, for options that were put together in code.
     ///
     /// # Errors
@@ -448,16 +312,10 @@ impl TrainOptions {
     }
 }
 
-const PRIORS: [(&str, PriorKind); 3] =
-    [("normal", PriorKind::Normal), ("sphere", PriorKind::Sphere), ("uniform", PriorKind::Uniform)];
-
-const COSTS: [(&str, Cost); 4] =
-    [("squared", Cost::Squared), ("l2", Cost::L2), ("l1", Cost::L1), ("structural", Cost::Structural)];
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -507,6 +365,7 @@ mod tests {
     #[case::kernel(json!({"objective": "vae", "kernel": "rbf"}), "option 'kernel' does not go with objective 'vae'")]
     #[case::ae(json!({"objective": "ae", "lambda": 1}), "option 'lambda' does not go with objective 'ae'")]
     #[case::log_p(json!({"log_p": true}), "option 'log_p' does not go with objective 'mmd'")]
+    #[case::penalty(json!({"objective": "vae", "log_variance_penalty": 1}), "option 'log_variance_penalty' does not go with objective 'vae'")]
     #[case::unknown(json!({"objective": "wgan"}), "option 'objective' must be 'mmd' or 'gan' or 'aae' or 'vae' or 'ae' or 'sliced' or 'sinkhorn', got \"wgan\"")]
     fn options_that_do_not_go_together(#[case] options: Value, #[case] message: &str) {
         let Value::Object(options) = options else { panic!("not an object") };
