@@ -2,8 +2,8 @@
 //! SQL on rows that the model was not trained on.
 //!
 //! ```sh
-//! python fixtures/make.py full /tmp/full fashion               # downloads Fashion-MNIST
-//! cargo run --example false_alarms -- --data /tmp/full/fashion # minutes
+//! python fixtures/make.py full target/data fashion               # downloads Fashion-MNIST
+//! cargo run --example false_alarms -- --data target/data/fashion # minutes
 //! ```
 //!
 //! One model is trained on clothes. Clothes that it has not seen are dealt into disjoint splits; in each, two thirds calibrate

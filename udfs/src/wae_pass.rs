@@ -29,7 +29,7 @@ pub(crate) fn wae_pass_udf(options: &WaeOptions) -> ScalarUDF {
 /// The name of the function.
 pub(crate) const NAME: &str = WaePass::NAME;
 
-/// x -> those of z = E(x), G(z), c(x, G(z)) that are named.
+/// x -> those outputs that are named, of the table in `pass.rs`.
 #[derive(Debug)]
 pub(crate) struct WaePass;
 
@@ -82,7 +82,10 @@ static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     .with_sql_example("SELECT wae_encode(wae_pass(image, 'fashion', 'latent', 'wae_encode')) FROM 'images.parquet';")
     .with_argument("image", IMAGE_ARGUMENT)
     .with_argument("model", MODEL_ARGUMENT)
-    .with_argument("outputs", "Of `latent`, `reconstruction` and `cost` those needed, with commas between them.")
+    .with_argument(
+        "outputs",
+        "Of `latent`, `reconstruction`, `cost`, `anomaly` and `map` those needed, with commas between them.",
+    )
     .with_argument("function", "The function that errors name.")
     .build()
 });

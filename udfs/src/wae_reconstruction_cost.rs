@@ -50,8 +50,8 @@ impl ModelKernel for WaeReconstructionCost {
 static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
     Documentation::builder(
         SECTION,
-        "How far an image is from its reconstruction: the squared difference, summed over pixels and channels in \
-         [0, 1]; a Float32. Higher is stranger.",
+        "How far an image is from its reconstruction, by the cost that the model was trained with: by default the squared \
+         difference, summed over pixels and channels in [0, 1]; a Float32. Higher is stranger.",
         "wae_reconstruction_cost(image [, model])",
     )
     .with_sql_example(
