@@ -4,7 +4,6 @@
 //! read that row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
 
 use std::fmt;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,7 +20,8 @@ use datafusion::physical_plan::{
 use wae_core::{Dataset, DatasetBuilder, ImageColumn, Trainer};
 
 use super::{NAME, TrainCall, report};
-use crate::models::running::{self, RunningGuard, Work};
+use crate::models;
+use crate::models::running::{RunningGuard, Work};
 use crate::options::OnError;
 use crate::source::one_partition;
 use crate::worker::{self, Stopped, Worker};
@@ -131,11 +131,9 @@ struct Training {
 
 impl Training {
     fn run(self, mut worker: Worker) -> Result<(), Stopped> {
-        if let Some(dir) = self.call.path.parent() {
-            let failed = |e| exec_datafusion_err!("{NAME}: cannot create '{}' (wae.model_dir): {e}", dir.display());
-            fs::create_dir_all(dir).map_err(failed)?;
-        }
-        let key = running::key(&self.call.path);
+        let dir = self.call.file.store();
+        dir.create().map_err(|e| exec_datafusion_err!("{NAME}: cannot create '{dir}' (wae.model_dir): {e}"))?;
+        let key = self.call.file.key();
         let cancelled = Arc::clone(worker.cancelled());
         let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, key, cancelled)?;
         self.call.check_overwrite()?;
@@ -176,8 +174,7 @@ impl Training {
                 }
             } else {
                 self.call.check_overwrite()?;
-                trainer.model().and_then(|model| model.write(&self.call.path)).map_err(stopped)?;
-                log::info!("{NAME}: wrote {}", self.call.path.display());
+                models::write_file(NAME, &self.call.file, &trainer.model().map_err(stopped)?)?;
                 // Who reads the last row may start the next training of this name.
                 running = None;
             }
