@@ -7,6 +7,7 @@
 mod cache;
 mod local;
 mod object;
+mod pins;
 pub(crate) mod running;
 pub(crate) mod store;
 
@@ -17,6 +18,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err}
 use sha2::{Digest, Sha256};
 use wae_core::{ModelFile, Wae};
 
+pub(crate) use self::pins::load_for_statement;
 use self::store::{ModelStore, StoredFile};
 use crate::options::WaeOptions;
 

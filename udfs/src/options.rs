@@ -43,6 +43,7 @@ pub struct WaeOptions {
     max_image_bytes: usize,
     cache_bytes: usize,
     max_model_bytes: usize,
+    max_sample_rows: usize,
     object_stores: ObjectStores,
 }
 
@@ -84,6 +85,7 @@ impl Default for WaeOptions {
             max_image_bytes: limits.max_image_bytes,
             cache_bytes: 1 << 30,
             max_model_bytes: MAX_BYTES,
+            max_sample_rows: 1_000_000,
             object_stores: ObjectStores::default(),
         }
     }
@@ -153,8 +155,13 @@ impl WaeOptions {
         self.cache_bytes
     }
 
+    /// Rows that a call of `wae_sample` may give.
+    pub fn max_sample_rows(&self) -> usize {
+        self.max_sample_rows
+    }
+
     /// Each option's name, value and description.
-    fn list(&self) -> [(&'static str, Option<String>, &'static str); 10] {
+    fn list(&self) -> [(&'static str, Option<String>, &'static str); 11] {
         let on_error = match self.on_error {
             OnError::Error => "error",
             OnError::Null => "null",
@@ -183,6 +190,7 @@ impl WaeOptions {
             ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
             ("cache_bytes", Some(self.cache_bytes.to_string()), "Bytes of memory that cached models may take"),
             ("max_model_bytes", Some(self.max_model_bytes.to_string()), "Most bytes a model's file may have"),
+            ("max_sample_rows", Some(self.max_sample_rows.to_string()), "Most rows of a call of wae_sample"),
         ]
     }
 
@@ -205,6 +213,7 @@ impl WaeOptions {
             "max_image_bytes" => self.max_image_bytes = integer(name, value, 1)?,
             "cache_bytes" => self.cache_bytes = integer(name, value, 0)?,
             "max_model_bytes" => self.max_model_bytes = integer(name, value, 1)?,
+            "max_sample_rows" => self.max_sample_rows = integer(name, value, 0)?,
             _ => {
                 let names: Vec<_> = self.list().iter().map(|(name, ..)| format!("wae.{name}")).collect();
                 return config_err!("unknown option 'wae.{name}', expected one of {}", names.join(", "));
