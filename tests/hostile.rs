@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use datafusion::arrow::array::{Array, AsArray, BinaryArray, FixedSizeListArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Float32Type, Int64Type, Schema, UInt8Type};
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
@@ -152,7 +153,7 @@ fn damaged_model(file: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8
     }
 }
 
-/// PNG and JPEG of the fixtures.
+/// Images of the fixtures: PNG and JPEG for the most part, and one each of the other formats.
 async fn images(ctx: &SessionContext) -> Vec<Vec<u8>> {
     let mut images = Vec::new();
     for sql in [
@@ -160,6 +161,7 @@ async fn images(ctx: &SessionContext) -> Vec<Vec<u8>> {
         format!("SELECT image['bytes'] FROM '{ROOT}/fixtures/emoji/test.parquet' LIMIT 8"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.png')"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.jpg')"),
+        format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/rgb.*')"),
     ] {
         for batch in run(ctx, &format!("SELECT arrow_cast(b, 'Binary') FROM ({sql}) AS t(b)")).await.unwrap() {
             images.extend(batch.column(0).as_binary::<i32>().iter().map(|bytes| bytes.unwrap().to_vec()));
@@ -197,6 +199,9 @@ async fn corrupted_images_give_errors_or_nulls() {
     let pass = find_pass(&plan).expect("a WaePassExec");
     let pass = pass.downcast_ref::<WaePassExec>().unwrap();
     assert_eq!((pass.rows_scored(), pass.rows_skipped()), (scored, tries - scored));
+    let explained = run(&ctx, &format!("EXPLAIN ANALYZE {query}")).await.unwrap();
+    let explained = pretty_format_batches(&explained).unwrap().to_string();
+    assert!(explained.contains("rows_skipped=") && !explained.contains("rows_skipped=0"), "{explained}");
     let trained = run(
         &ctx,
         "SELECT images, skipped FROM wae_train((SELECT image FROM corrupted), model => 'corrupted', epochs => 1,
@@ -281,6 +286,49 @@ async fn corrupted_models_give_errors() {
     println!("peak memory: {} MB before, {} MB after; reasons: {reasons:#?}", before, peak());
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
     assert!(peak() < before.max(200) + 1500, "{} MB", peak());
+}
+
+/// A model is a file of the folder: not what a link leads to outside of it, not a folder, not a pipe.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_of_the_folder_is_no_model() {
+    let (dir, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let ctx = context(dir.path()).await;
+    let secret = outside.path().join("secret.safetensors");
+    std::fs::copy(dir.path().join("m.safetensors"), &secret).unwrap();
+    std::os::unix::fs::symlink(&secret, dir.path().join("link.safetensors")).unwrap();
+    std::os::unix::fs::symlink("m.safetensors", dir.path().join("latest.safetensors")).unwrap();
+    std::fs::create_dir(dir.path().join("folder.safetensors")).unwrap();
+    for (name, message) in [
+        ("link", "it is a link to a file outside of the folder, expected a file in it"),
+        ("folder", "it is a folder, expected a file"),
+    ] {
+        for sql in [format!("SELECT wae_encode(NULL, '{name}')"), format!("SELECT * FROM wae_history('{name}')")] {
+            let error = run(&ctx, &sql).await.expect_err(&sql).strip_backtrace();
+            let place = format!("model '{name}': {}/{name}.safetensors: {message}", dir.path().display());
+            assert!(error.contains(&place), "{error}");
+        }
+    }
+    run(&ctx, "SELECT wae_encode(NULL, 'latest')").await.unwrap();
+    let models = run(&ctx, "SELECT name FROM wae_models() ORDER BY name").await.unwrap();
+    let names = models.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().collect::<Vec<_>>());
+    assert_eq!(names.collect::<Vec<_>>(), ["latest", "m"]);
+
+    // A training takes the link's place, and leaves alone what it leads to.
+    let train = |name: &str, options: &str| {
+        format!(
+            "SELECT * FROM wae_train((SELECT image FROM '{ROOT}/fixtures/fashion/train.parquet' LIMIT 50), model => '{name}',
+                 epochs => 1, network => '4', batch_size => 10{options})"
+        )
+    };
+    let error = run(&ctx, &train("link", "")).await.unwrap_err().strip_backtrace();
+    assert!(error.contains("model 'link' exists already"), "{error}");
+    let error = run(&ctx, &train("folder", ", overwrite => true")).await.unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_train: model 'folder': ") && error.contains("it is a folder"), "{error}");
+    let before = std::fs::read(&secret).unwrap();
+    run(&ctx, &train("link", ", overwrite => true")).await.unwrap();
+    assert_eq!(std::fs::read(&secret).unwrap(), before);
+    run(&ctx, "SELECT wae_encode(NULL, 'link')").await.unwrap();
 }
 
 fn attacks(kind: &str) -> Vec<PathBuf> {

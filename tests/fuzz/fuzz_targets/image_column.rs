@@ -20,12 +20,32 @@ const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_image_bytes: 1 << 16 };
 
 #[derive(Debug, Arbitrary)]
 enum Column {
-    Encoded { kind: u8, rows: Vec<Option<Vec<u8>>> },
+    Encoded {
+        kind: u8,
+        rows: Vec<Option<Vec<u8>>>,
+    },
     /// Lists of lists of values, the lengths of each level, which rows are null on each.
-    Nested { outer: Vec<u8>, inner: Vec<u8>, nulls: Vec<bool>, bytes: Vec<u8>, floats: bool },
-    Flat { lengths: Vec<u8>, bytes: Vec<u8>, nulls: Vec<bool> },
-    Variable { lengths: Vec<u8>, bytes: Vec<u8>, shapes: Vec<[Option<i32>; 3]> },
-    Dictionary { keys: Vec<Option<u8>>, rows: Vec<Option<Vec<u8>>> },
+    Nested {
+        outer: Vec<u8>,
+        inner: Vec<u8>,
+        nulls: Vec<bool>,
+        bytes: Vec<u8>,
+        floats: bool,
+    },
+    Flat {
+        lengths: Vec<u8>,
+        bytes: Vec<u8>,
+        nulls: Vec<bool>,
+    },
+    Variable {
+        lengths: Vec<u8>,
+        bytes: Vec<u8>,
+        shapes: Vec<[Option<i32>; 3]>,
+    },
+    Dictionary {
+        keys: Vec<Option<u8>>,
+        rows: Vec<Option<Vec<u8>>>,
+    },
 }
 
 /// A list of as many rows as lengths that fit the values.
@@ -50,7 +70,9 @@ fn array(column: Column) -> Option<ArrayRef> {
                 let floats = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
                 Arc::new(Float32Array::from_iter(floats.enumerate().map(|(i, v)| (!null(i)).then_some(v))))
             }
-            false => Arc::new(UInt8Array::from_iter(bytes.into_iter().enumerate().map(|(i, v)| (!null(i)).then_some(v)))),
+            false => {
+                Arc::new(UInt8Array::from_iter(bytes.into_iter().enumerate().map(|(i, v)| (!null(i)).then_some(v))))
+            }
         }
     };
     let array: ArrayRef = match column {
@@ -96,8 +118,13 @@ fn image(bytes: &[u8]) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    if let [0x89, b'P', ..] | [0xff, 0xd8, ..] | [b'R', b'I', ..] | [b'G', b'I', ..] | [b'B', b'M', ..]
-    | [b'I', b'I', ..] | [b'M', b'M', ..] = bytes
+    if let [0x89, b'P', ..]
+    | [0xff, 0xd8, ..]
+    | [b'R', b'I', ..]
+    | [b'G', b'I', ..]
+    | [b'B', b'M', ..]
+    | [b'I', b'I', ..]
+    | [b'M', b'M', ..] = bytes
     {
         return image(bytes);
     }
