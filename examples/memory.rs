@@ -42,7 +42,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     rows: usize,
     /// The limit of the memory pool, in MB.
-    #[arg(long, value_name = "MB", default_value_t = 256)]
+    #[arg(long, value_name = "MB", default_value_t = 200)]
     pool: usize,
     /// The encoder's widths.
     #[arg(long, value_name = "WIDTHS", default_value = "8,16")]
@@ -149,7 +149,8 @@ impl Options {
         let ctx = SessionContext::new_with_config_rt(SessionConfig::new(), runtime.build_arc()?);
         datafusion_wae::register_all(&ctx)?;
         let path = self.table(self.of);
-        ctx.register_parquet("images", path.to_str().ok_or("the folder's name is no text")?, Default::default()).await?;
+        ctx.register_parquet("images", path.to_str().ok_or("the folder's name is no text")?, Default::default())
+            .await?;
         ctx.sql(&format!("SET wae.model_dir = '{}'", self.dir.join("models").display())).await?.collect().await?;
         Ok(ctx)
     }

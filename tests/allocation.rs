@@ -63,16 +63,21 @@ fn estimates_are_near_what_is_allocated() {
         ("two layers", faces, &[("network", "8,16".into())]),
         ("large batch", grey, &[("network", "16,32".into()), ("batch_size", 500.into())]),
         ("noise", faces, &[("network", "8,16".into()), ("noise", 0.1.into()), ("cost", "structural".into())]),
-        ("wide", grey, &[("network", "256,256".into()), ("latent_dim", 256.into()), ("batch_size", 8.into())]),
+        ("wide", grey, &[("network", "128,128".into()), ("latent_dim", 128.into()), ("batch_size", 8.into())]),
         ("gan", grey, &[("network", "8,16".into()), ("objective", "gan".into())]),
-        ("pretrained vae", faces, &[("network", "8,16".into()), ("objective", "vae".into()), ("pretrain", true.into())]),
+        (
+            "pretrained vae",
+            faces,
+            &[("network", "8,16".into()), ("objective", "vae".into()), ("pretrain", true.into())],
+        ),
         ("sinkhorn", grey, &[("network", "4".into()), ("objective", "sinkhorn".into()), ("batch_size", 600.into())]),
     ];
+    let mut off = Vec::new();
     for (name, shape, options) in cases {
         let epochs = [("epochs", 1.into()), ("holdout", 0.3.into())];
         let options = TrainOptions::try_from_options(epochs.into_iter().chain(options.iter().cloned())).unwrap();
         let mut builder = DatasetBuilder::new(&options, Limits::default(), false);
-        builder.push(&images(1000, shape)).unwrap();
+        builder.push(&images(300.max(2 * options.batch_size), shape)).unwrap();
         let dataset = builder.finish().unwrap();
         let estimate = options.memory(shape).unwrap();
         let (model, training) = peak(|| {
@@ -92,7 +97,13 @@ fn estimates_are_near_what_is_allocated() {
         });
         let expected = scoring_memory(wae.config(), 256);
         println!("{name}: training {training} of {estimate}, scoring {scoring} of {expected}");
-        assert!(training < estimate + estimate / 5 && estimate < 2 * training + (4 << 20), "{name}: training");
-        assert!(scoring < expected + expected / 5 && expected < 3 * scoring + (1 << 20), "{name}: scoring");
+        off.extend((!near(training, estimate)).then(|| format!("{name}: training")));
+        off.extend((!near(scoring, expected)).then(|| format!("{name}: scoring")));
     }
+    assert!(off.is_empty(), "{off:?}");
+}
+
+/// Up to a tenth above the estimate, or down to half of it; of little, a few megabytes do not matter.
+fn near(got: usize, estimate: usize) -> bool {
+    got < estimate + estimate / 10 && estimate < 2 * got + (4 << 20)
 }

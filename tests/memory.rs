@@ -213,7 +213,7 @@ async fn explain_analyze_shows_what_was_spilled() {
     host.assert_given_back().await;
 }
 
-/// A network that the pool has no room for is refused with what it takes, before any file is made.
+/// A network that the pool has no room for is refused with what it takes, after the first images.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_beyond_the_pool_is_refused() {
     let host = Host::new(Watched::new(GreedyMemoryPool::new(4 << 20))).await;

@@ -51,9 +51,7 @@ impl Row {
             return Self { shape, value: Value::U8, bytes: Vec::new(), key: 0, rgb_key: 0 };
         }
         let (value, bytes, floats): (_, Vec<u8>, Vec<f32>) = match image.pixels() {
-            Pixels::U8(values) => {
-                (Value::U8, values.clone(), values.iter().map(|v| f32::from(*v) / 255.0).collect())
-            }
+            Pixels::U8(values) => (Value::U8, values.clone(), values.iter().map(|v| f32::from(*v) / 255.0).collect()),
             Pixels::F32(values) => (Value::F32, to_bytes(values, 1), values.clone()),
         };
         let key = xxh3_64_with_seed(&to_bytes(&floats, 1), seed);

@@ -23,7 +23,11 @@ pub(super) struct StoreWriter {
 enum WritePlace {
     /// Blocks, all full but the last, so that none moves while more come.
     Memory(Vec<Vec<u8>>),
-    File { path: PathBuf, writer: BufWriter<Box<dyn Write + Send>>, owner: Box<dyn Any + Send + Sync> },
+    File {
+        path: PathBuf,
+        writer: BufWriter<Box<dyn Write + Send>>,
+        owner: Box<dyn Any + Send + Sync>,
+    },
 }
 
 impl StoreWriter {
@@ -149,7 +153,11 @@ pub(super) struct Store {
 enum Place {
     Memory(Vec<Vec<u8>>),
     /// The owner comes last: it removes the file, which is closed by then.
-    File { path: PathBuf, file: File, _owner: Box<dyn Any + Send + Sync> },
+    File {
+        path: PathBuf,
+        file: File,
+        _owner: Box<dyn Any + Send + Sync>,
+    },
 }
 
 impl Store {

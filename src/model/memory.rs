@@ -2,7 +2,7 @@
 //!
 //! Values are counted that lie in memory together at the worst moment; what a task of a kernel holds for itself is left out.
 
-use super::architecture::{Architecture, Direction, LayerSpec, Tail, largest_activation, parameters};
+use super::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
 use super::inference::images_a_pass;
 use crate::config::Config;
 
@@ -10,18 +10,20 @@ use crate::config::Config;
 const VALUE: usize = size_of::<f32>();
 /// Tensors of the largest layer that are there at once beside what layers remember: a gradient, the one made of it, and a copy.
 const AT_WORK: usize = 3;
+/// The same in scoring: what a layer reads and what it writes.
+const READ_AND_WRITTEN: usize = 2;
 
 /// Bytes for a pass of `rows` images through a model, with what it gives: Σ over the values of
 ///
 /// ```text
-/// rows · (4·H·W·C + d_z)  +  min(rows, those that pass together) · 3·a
+/// rows · (3·H·W·C + d_z)  +  min(rows, those that pass together) · 2·a
 /// ```
 ///
-/// Where: a is the number of values of the largest layer. Of an image there are the values read, the reconstruction, the terms
-/// of its cost and what comes out.
+/// Where: a is the number of values of the largest layer. Of an image there are the values read, the reconstruction, and what
+/// comes out.
 pub fn scoring_memory(config: &Config, rows: usize) -> usize {
-    let image = config.image().len().saturating_mul(4).saturating_add(config.latent_dim());
-    let layers = images_a_pass(config).min(rows).saturating_mul(AT_WORK * largest_activation(config));
+    let image = config.image().len().saturating_mul(3).saturating_add(config.latent_dim());
+    let layers = images_a_pass(config).min(rows).saturating_mul(READ_AND_WRITTEN * widest(config));
     VALUE.saturating_mul(rows.saturating_mul(image).saturating_add(layers))
 }
 
@@ -32,19 +34,25 @@ pub(crate) fn step_memory(config: &Config, rows: usize) -> usize {
     let layers = architecture.encoder.iter().chain(&architecture.decoder).map(remembered).sum::<usize>();
     // The batch, the same with noise, and the gradient of the reconstruction.
     let image = 3 * config.image().len();
-    VALUE.saturating_mul(rows.saturating_mul(codes + layers + image + AT_WORK * largest_activation(config)))
+    VALUE.saturating_mul(rows.saturating_mul(codes + layers + image + AT_WORK * widest(config)))
 }
 
 /// Bytes for a step on `rows` images of the encoder alone.
 pub(crate) fn encoder_step_memory(config: &Config, rows: usize) -> usize {
     let layers = Architecture::new(config).encoder.iter().map(remembered).sum::<usize>();
     let image = 2 * config.image().len();
-    VALUE.saturating_mul(rows.saturating_mul(layers + image + AT_WORK * largest_activation(config)))
+    VALUE.saturating_mul(rows.saturating_mul(layers + image + AT_WORK * widest(config)))
 }
 
 /// Bytes for `copies` of every weight.
 pub(crate) fn weights_memory(config: &Config, copies: usize) -> usize {
     VALUE.saturating_mul(copies).saturating_mul(parameters(config))
+}
+
+/// Values of the largest layer of an image.
+fn widest(config: &Config) -> usize {
+    let values = |layer: &LayerSpec| layer.geometry.large_len().max(layer.geometry.small_len());
+    Architecture::new(config).layers().map(values).max().unwrap_or(0)
 }
 
 /// Values that a layer keeps of an image on the way forward.

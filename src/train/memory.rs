@@ -24,7 +24,7 @@ impl TrainOptions {
     /// and of the end, when the model is made and calibrated, `4 · (8·P + 256 images scored + the codes of 10,000 rows)`.
     ///
     /// Where: P is the number of parameters, n the batch size, a the values of the largest layer. Measured peaks lie between
-    /// half of it and a little above.
+    /// half of it and a tenth above (`tests/allocation.rs`).
     ///
     /// # Errors
     /// [`crate::Error::Config`] if the options do not fit the images.

@@ -40,8 +40,7 @@ impl Memory {
             return Err(exec_datafusion_err!("{NAME}: the source was read already").into());
         };
         let (spills, skip) = (images.spills.clone(), call.session.on_error() == OnError::Null);
-        let mut builder =
-            DatasetBuilder::with_resources(&call.train, call.session.limits(), skip, Box::new(images));
+        let mut builder = DatasetBuilder::with_resources(&call.train, call.session.limits(), skip, Box::new(images));
         let (mut rows, mut shape) = (0, None);
         while let Some(batch) = worker.next_batch()? {
             let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
