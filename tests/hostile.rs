@@ -127,8 +127,7 @@ fn damaged(file: &[u8], others: &[Vec<u8>], header: usize, random: &mut Random) 
 /// A model file damaged so that a good part of the damage passes the outer checks: its header in a frame that fits again,
 /// a number of it, its values alone; or as any file.
 fn damaged_model(file: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    const LIES: [&str; 10] =
-        ["0", "-1", "2", "3", "64", "4096", "1e400", "4294967296", "18446744073709551616", "null"];
+    const LIES: [&str; 10] = ["0", "-1", "2", "3", "64", "4096", "1e400", "4294967296", "18446744073709551616", "null"];
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let (header, values) = (&file[8..8 + length], &file[8 + length..]);
     let framed = |header: &[u8], values: &[u8]| [&(header.len() as u64).to_le_bytes(), header, values].concat();

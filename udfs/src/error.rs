@@ -15,6 +15,7 @@ pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
 pub(crate) fn exec_error(function: &str, error: &Error) -> DataFusionError {
     match error {
         Error::Row { row, source } => row_error(function, *row, source),
+        Error::Resources(reason) => datafusion::common::resources_datafusion_err!("{function}: {reason}"),
         error => datafusion::common::exec_datafusion_err!("{function}: {error}"),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The options are read at planning, and so is the source's type. The plan node is [`WaeTrainExec`].
 
+mod collect;
 mod exec;
 pub(crate) mod reference;
 pub(crate) mod report;

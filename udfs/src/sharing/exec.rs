@@ -8,7 +8,8 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, Statistics, exec_err};
+use datafusion::common::{DataFusionError, Result, Statistics, exec_err, resources_datafusion_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -23,10 +24,12 @@ use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
+use wae_core::model::scoring_memory;
 
 use crate::error::Skipped;
 use crate::function::ModelFunction;
 use crate::options::WaeOptions;
+use crate::source::in_mini_batches;
 use crate::wae_pass;
 
 /// Computes passes into columns after those of its input.
@@ -117,11 +120,12 @@ impl ExecutionPlan for WaePassExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.projection.input().execute(partition, Arc::clone(&context))?;
         let rows = WaeOptions::of(context.session_config().options()).batch_size();
+        let input = self.projection.input().execute(partition, in_mini_batches(&context, rows))?;
         let mut worker = Worker {
             passes: self.passes().to_vec(),
             schema: self.schema(),
+            memory: MemoryConsumer::new(format!("WaePassExec[{partition}]")).register(context.memory_pool()),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             scored: MetricBuilder::new(&self.metrics).counter(ROWS_SCORED, partition),
             unread: MetricBuilder::new(&self.metrics).counter(ROWS_SKIPPED, partition),
@@ -180,6 +184,8 @@ fn slices(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> 
 struct Worker {
     passes: Vec<ProjectionExpr>,
     schema: SchemaRef,
+    /// Held from the first batch to the last, so that what sorts or groups the scores does not take it between two.
+    memory: MemoryReservation,
     baseline: BaselineMetrics,
     scored: Count,
     unread: Count,
@@ -187,9 +193,25 @@ struct Worker {
 }
 
 impl Worker {
+    /// Asks for the memory of the largest pass of so many rows.
+    fn reserve(&self, rows: usize) -> Result<()> {
+        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows)).max().unwrap_or(0);
+        if bytes <= self.memory.size() {
+            return Ok(());
+        }
+        self.memory.try_resize(bytes).map_err(|e| {
+            resources_datafusion_err!(
+                "a pass of {rows} images takes about {} MB: raise the memory limit, or lower wae.batch_size. {}",
+                bytes.div_ceil(1_000_000),
+                e.message()
+            )
+        })
+    }
+
     fn project(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let timer = self.baseline.elapsed_compute().timer();
         let rows = batch.num_rows();
+        self.reserve(rows)?;
         let mut columns = batch.columns().to_vec();
         for pass in &self.passes {
             let before = self.skipped.count();
@@ -204,6 +226,19 @@ impl Worker {
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         Ok(batch.record_output(&self.baseline))
     }
+}
+
+/// Bytes for `rows` images in the pass of an expression, whose model planning has found.
+fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> usize {
+    let mut bytes = 0;
+    // The walk itself cannot fail.
+    let _ = expr.apply(|expr| {
+        let function = expr.downcast_ref::<ScalarFunctionExpr>().map(|call| call.fun().inner());
+        let model = function.and_then(|function| function.downcast_ref::<ModelFunction>()?.pinned());
+        bytes = bytes.max(model.map_or(0, |model| scoring_memory(model.wae().config(), rows)));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    bytes
 }
 
 fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {

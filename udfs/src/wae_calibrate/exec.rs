@@ -13,7 +13,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::calibrate::recalibrate;
+use wae_core::calibrate::{calibration_memory, recalibrate};
 use wae_core::{Error, ImageColumn, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
@@ -21,7 +21,7 @@ use crate::error::Unreadable;
 use crate::image_reader::ImageReader;
 use crate::models;
 use crate::models::running::{RunningGuard, Work};
-use crate::source::one_partition;
+use crate::source::{in_mini_batches, one_partition};
 use crate::worker::{self, Stopped, Worker};
 
 /// Bytes that the engine keeps of a row: its scores.
@@ -90,7 +90,7 @@ impl ExecutionPlan for WaeCalibrateExec {
         if partition != 0 {
             return exec_err!("{NAME}: one partition expected, got partition {partition}");
         }
-        let input = self.input.execute(0, Arc::clone(&context))?;
+        let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
         let memory = MemoryConsumer::new(NAME).register(context.memory_pool());
         let call = self.call.clone();
         Ok(worker::stream(NAME, self.schema(), input, move |worker| calibrate(&call, worker, memory)))
@@ -129,6 +129,8 @@ struct Images<'a> {
     reader: ImageReader<'a>,
     worker: &'a mut Worker,
     memory: MemoryReservation,
+    /// Bytes for the model and the images of a mini-batch, whatever the number of rows.
+    fixed: usize,
     batch: Option<(ImageColumn, Vec<usize>)>,
     /// Images that were read.
     rows: usize,
@@ -141,7 +143,8 @@ struct Images<'a> {
 impl<'a> Images<'a> {
     fn new(call: &'a CalibrateCall, file: &'a ModelFile, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
         let reader = ImageReader { function: NAME, model: &call.model, config: file.config(), options: &call.session };
-        Self { reader, worker, memory, batch: None, rows: 0, skipped: 0, stopped: None }
+        let fixed = calibration_memory(file.config(), call.session.batch_size());
+        Self { reader, worker, memory, fixed, batch: None, rows: 0, skipped: 0, stopped: None }
     }
 
     /// The next images; `None` at the end of the source.
@@ -164,10 +167,10 @@ impl<'a> Images<'a> {
                 self.batch = None;
                 continue;
             }
+            self.memory.try_resize(self.fixed + (self.rows + rows.len()) * BYTES_A_ROW)?;
             let (read, pixels) = self.reader.read(column, &rows, &mut Unreadable::default())?;
             self.skipped += rows.len() - read.len();
             self.rows += read.len();
-            self.memory.try_resize(self.rows * BYTES_A_ROW)?;
             if !read.is_empty() {
                 return Ok(Some(pixels));
             }
