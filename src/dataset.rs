@@ -5,7 +5,8 @@
 //! duplicates share a hash, so that none is trained on while its twin is held out.
 
 use rayon::prelude::*;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use crate::config::TrainOptions;
 use crate::error::{Error, Result};
@@ -143,7 +144,8 @@ impl DatasetBuilder {
             )));
         }
         let made_with = (self.preprocess, self.holdout, self.seed);
-        Ok(Dataset { shape, pixels: self.pixels, order, held_out, skipped: self.skipped, made_with })
+        let fingerprint = Fingerprint::of(order.iter().map(|row| keys[*row as usize]), held_out);
+        Ok(Dataset { shape, pixels: self.pixels, order, held_out, skipped: self.skipped, made_with, fingerprint })
     }
 }
 
@@ -157,6 +159,28 @@ pub struct Dataset {
     held_out: usize,
     skipped: u64,
     made_with: (Option<Preprocess>, f64, u64),
+    fingerprint: Fingerprint,
+}
+
+/// What tells one set of images from another without holding them: their number, and a hash over the hashes of their
+/// pixels in the set's order, which depends on the seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fingerprint {
+    pub(crate) rows: u64,
+    pub(crate) held_out: u64,
+    /// XXH3's 128 bits, in hexadecimal.
+    pub(crate) hash: String,
+}
+
+impl Fingerprint {
+    /// Of the hashes of all rows in order, the held-out ones first.
+    fn of(keys: impl ExactSizeIterator<Item = u64>, held_out: usize) -> Self {
+        let rows = keys.len() as u64;
+        let mut hash = Xxh3::new();
+        keys.for_each(|key| hash.update(&key.to_le_bytes()));
+        Self { rows, held_out: held_out as u64, hash: format!("{:032x}", hash.digest128()) }
+    }
 }
 
 impl Dataset {
@@ -168,6 +192,11 @@ impl Dataset {
     /// Whether the images were prepared and split as these options say.
     pub(crate) fn was_made_with(&self, options: &TrainOptions) -> bool {
         self.made_with == (options.preprocess.clone(), options.holdout, options.seed)
+    }
+
+    /// What tells these images from others.
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
 
     /// The number of training rows.
@@ -295,6 +324,12 @@ mod tests {
         assert_eq!(forward.0.len(), 40, "a quarter of 40 rows of 4 values");
         assert_eq!(forward, all(&build((0..40).rev().collect(), 0)));
         assert_ne!(forward, all(&build((0..40).collect(), 1)));
+        // So does what tells the images from others; one pixel of one row changes it.
+        let of = |rows: Vec<u8>| build(rows, 0).fingerprint().clone();
+        assert_eq!(of((0..40).collect()), of((0..40).rev().collect()));
+        let other = of((1..41).collect());
+        assert_eq!((other.rows, other.held_out), (40, 10));
+        assert_ne!(other.hash, of((0..40).collect()).hash);
     }
 
     #[test]

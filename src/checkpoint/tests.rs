@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::calibrate::Score;
 
 const GOLDEN: &[u8] = include_bytes!("../../fixtures/golden/golden.model.safetensors");
 

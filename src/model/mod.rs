@@ -9,4 +9,4 @@ mod network;
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, parameters};
 pub(crate) use code::{CodeMap, Codes};
 pub use inference::{Precision, Wae};
-pub(crate) use network::{Network, truncated_normal};
+pub(crate) use network::{Network, OptimizerState, truncated_normal};
