@@ -4,6 +4,7 @@
 //! same file share one copy of it, and a file that was replaced is read again. Whoever holds an [`Arc<LoadedModel>`]
 //! keeps that version, whatever becomes of the file or of the cache.
 
+mod name_lock;
 pub(crate) mod running;
 
 use std::collections::HashMap;
