@@ -21,7 +21,7 @@ use std::path::Path;
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-pub use self::files::remove_temporary_files;
+pub use self::files::{remove_temporary_files, write_atomically};
 use self::format::{check_names_and_shapes, json, values};
 use self::held_out::{LATENT, SCORES, precision_shape, read_calibration, read_latent};
 pub(crate) use self::resume::State;
@@ -34,8 +34,9 @@ use crate::train::EpochReport;
 
 /// The format that this crate reads and writes.
 pub const FORMAT: &str = "wae/1";
-/// The largest file that is read: what the bounds of a configuration allow, with calibration and header.
-const MAX_BYTES: u64 = 3 << 30;
+/// The largest file that is read unless told otherwise: what the bounds of a configuration allow, with calibration and
+/// header.
+pub const MAX_BYTES: usize = 3 << 30;
 
 /// A tensor of a model file, in the file's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,8 +147,7 @@ impl ModelFile {
     /// [`Error::Io`] if the folder cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        files::write(path, &name, &self.to_bytes()?)
+        write_atomically(path, &self.to_bytes()?).map_err(|e| Error::io(path, e))
     }
 
     /// Name, shape and values of every tensor of the file, in its order.

@@ -15,32 +15,43 @@ const SUFFIX: &str = ".tmp";
 const RANDOM: usize = 6;
 
 /// Reads a file of at most `max` bytes.
-pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path, max: usize) -> Result<Vec<u8>> {
     let at = |e| Error::io(path, e);
     let mut bytes = Vec::new();
     // The file may grow while it is read: the bound holds for what is read, not for what the folder says.
-    let read = File::open(path).map_err(at)?.take(max + 1).read_to_end(&mut bytes).map_err(at)?;
-    if read as u64 > max {
+    let read = File::open(path).map_err(at)?.take(max as u64 + 1).read_to_end(&mut bytes).map_err(at)?;
+    if read > max {
         let size = fs::metadata(path).map_err(at)?.len();
         return Err(Error::Model(format!("{} has {size} bytes, expected at most {max}", path.display())));
     }
     Ok(bytes)
 }
 
-/// Writes a file of model `name` so that a crash at any moment leaves what was there before, or all of it.
-pub(super) fn write(path: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+/// Writes a file of a model so that a crash at any moment leaves what was there before, or all of it.
+///
+/// # Errors
+/// Those of writing a temporary file beside it and renaming that.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let at = |e| Error::io(path, e);
-    let prefix = format!(".{name}.");
+    let prefix = format!(".{}.", model_of(path));
     let mut builder = tempfile::Builder::new();
     let builder = shared(builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM));
-    let mut file = builder.tempfile_in(folder).map_err(at)?;
+    let mut file = builder.tempfile_in(folder)?;
     // Whoever cleans up sees that this process lives. Where files cannot be locked, the lock on the name has to do.
     let _ = file.as_file().try_lock();
-    file.write_all(bytes).map_err(at)?;
-    file.as_file().sync_all().map_err(at)?;
-    file.persist(path).map_err(|e| at(e.error))?;
-    sync_folder(folder).map_err(at)
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    sync_folder(folder)
+}
+
+/// The model that a file belongs to: `m.safetensors` and `.m.checkpoint` to `m`.
+fn model_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match stem.strip_prefix('.').filter(|_| path.extension().is_some_and(|e| e == "checkpoint")) {
+        Some(model) => model.to_owned(),
+        None => stem.into_owned(),
+    }
 }
 
 /// Removes the temporary files of model `name` whose writers have died, and says how many there were.
@@ -115,6 +126,15 @@ mod tests {
         assert!(belongs_to("..m.a1B2c3.tmp", ".m"));
         for other in [".m.checkpoint", ".m.lock", ".m.tmp", ".m.a1B2c.tmp", ".m.a1B2c_.tmp", "m.a1B2c3.tmp"] {
             assert!(!belongs_to(other, "m"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_file_belongs_to_one_model() {
+        for (file, model) in
+            [("m.safetensors", "m"), (".m.checkpoint", "m"), (".m.safetensors", ".m"), ("..m.checkpoint", ".m")]
+        {
+            assert_eq!(model_of(&Path::new("models").join(file)), model);
         }
     }
 

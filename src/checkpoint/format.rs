@@ -6,8 +6,15 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
 
+/// The largest header that is read, parsed once it is known to fit: the tensors' names, and the metadata.
+pub(super) const MAX_HEADER_BYTES: usize = 64 << 20;
+/// The longest text of each key of the metadata. A history has at most 100,000 epochs, of about 350 bytes each.
+const MAX_TEXT: [(&str, usize); 4] =
+    [("config", 1 << 16), ("training", 1 << 20), ("history", 48 << 20), ("state", 1 << 20)];
+
 /// A file's tensors, their names and shapes not checked yet, and its metadata, once its format is the one expected.
 pub(super) fn open<'a>(bytes: &'a [u8], format: &str) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
+    check_header(bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(bytes).map_err(broken)?;
     let metadata = header.metadata().clone().unwrap_or_default();
@@ -20,6 +27,14 @@ pub(super) fn broken(error: safetensors::SafeTensorError) -> Error {
     Error::Model(format!("not a safetensors file: {error}"))
 }
 
+/// Refuses a header that is too long, before it is parsed.
+pub(super) fn check_header(declared: u64) -> Result<()> {
+    if declared > MAX_HEADER_BYTES as u64 {
+        return Err(Error::Model(format!("the header declares {declared} bytes, expected at most {MAX_HEADER_BYTES}")));
+    }
+    Ok(())
+}
+
 pub(super) fn check_format(metadata: &HashMap<String, String>, expected: &str) -> Result<()> {
     match metadata.get("format") {
         Some(format) if format == expected => Ok(()),
@@ -30,8 +45,11 @@ pub(super) fn check_format(metadata: &HashMap<String, String>, expected: &str) -
 
 /// A value of the metadata, if it is there.
 pub(super) fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<Option<T>> {
-    let parse =
-        |text: &String| serde_json::from_str(text).map_err(|e| Error::Model(format!("'{key}' is unreadable: {e}")));
+    let most = MAX_TEXT.iter().find(|(known, _)| *known == key).map_or(0, |(_, most)| *most);
+    let parse = |text: &String| match text.len() {
+        bytes if bytes > most => Err(Error::Model(format!("'{key}' has {bytes} bytes, expected at most {most}"))),
+        _ => serde_json::from_str(text).map_err(|e| Error::Model(format!("'{key}' is unreadable: {e}"))),
+    };
     metadata.get(key).map(parse).transpose()
 }
 

@@ -23,9 +23,7 @@ use crate::train::EpochReport;
 /// The format of a checkpoint.
 pub const CHECKPOINT_FORMAT: &str = "wae/1-checkpoint";
 /// The largest checkpoint that is read: the bounds of a configuration allow 3 GiB of weights and moments.
-const MAX_BYTES: u64 = 4 << 30;
-/// The largest header, as the safetensors crate has it.
-const MAX_HEADER: u64 = 100_000_000;
+const MAX_BYTES: usize = 4 << 30;
 /// The most steps that a checkpoint may claim: beyond any training, and far from an overflow.
 const MAX_STEPS: u64 = 1 << 48;
 /// Adam's moments: what stands before a tensor's name.
@@ -85,9 +83,7 @@ impl CheckpointInfo {
         let mut len = [0; 8];
         file.read_exact(&mut len).map_err(at)?;
         let len = u64::from_le_bytes(len);
-        if len > MAX_HEADER {
-            return Err(Error::Model(format!("the header has {len} bytes, expected at most {MAX_HEADER}")));
-        }
+        format::check_header(len)?;
         let mut header = Vec::new();
         file.take(len).read_to_end(&mut header).map_err(at)?;
         let header: Header = serde_json::from_slice(&header)
@@ -209,8 +205,7 @@ impl Checkpoint {
     /// [`Error::Io`] if the folder cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        files::write(path, stem.strip_prefix('.').unwrap_or(&stem), &self.to_bytes()?)
+        super::write_atomically(path, &self.to_bytes()?).map_err(|e| Error::io(path, e))
     }
 
     /// All that it says but its tensors.

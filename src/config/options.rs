@@ -226,8 +226,8 @@ impl TrainOptions {
         let refuse = |name: &str, expected: &str, got: f64| {
             Err(Error::Config(format!("option '{name}' must be {expected}, got {got}")))
         };
-        if !(1..=1_000_000).contains(&self.epochs) {
-            return refuse("epochs", "an integer between 1 and 1000000", self.epochs as f64);
+        if !(1..=100_000).contains(&self.epochs) {
+            return refuse("epochs", "an integer between 1 and 100000", self.epochs as f64);
         }
         if !(2..=1 << 20).contains(&self.batch_size) {
             return refuse("batch_size", "an integer between 2 and 1048576", self.batch_size as f64);
@@ -336,8 +336,8 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("epochs", json!(0), "option 'epochs' must be an integer between 1 and 1000000, got 0")]
-    #[case("epochs", json!(2.5), "option 'epochs' must be an integer between 1 and 1000000, got 2.5")]
+    #[case("epochs", json!(0), "option 'epochs' must be an integer between 1 and 100000, got 0")]
+    #[case("epochs", json!(2.5), "option 'epochs' must be an integer between 1 and 100000, got 2.5")]
     #[case("schedule", json!("linear"), "option 'schedule' must be 'step' or 'manual' or 'smooth' or 'plateau' or 'constant', got \"linear\"")]
     #[case("holdout", json!(1.0), "option 'holdout' must be a number from 0 to less than 1, got 1.0")]
     #[case("network", json!("32,0"), "option 'network' must be 'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128', got \"32,0\"")]
@@ -345,8 +345,8 @@ mod tests {
     #[case("kernel", json!("laplace"), "option 'kernel' must be 'imq' or 'rbf', got \"laplace\"")]
     #[case("size", json!("0x4"), "option 'size' must be a side such as 64, or height and width such as '48x64', got \"0x4\"")]
     #[case("scales", json!([1, -1]), "option 'scales' must be a list of numbers from 1e-6 to 1e6, such as '0.5, 1, 2', got [1,-1]")]
-    #[case("checkpoint_every", json!("10"), "option 'checkpoint_every' must be a number of epochs from 0 to 1000000, or a time of a second or more such as '10 minutes', got \"10\"")]
-    #[case("checkpoint_every", json!("0 minutes"), "option 'checkpoint_every' must be a number of epochs from 0 to 1000000, or a time of a second or more such as '10 minutes', got \"0 minutes\"")]
+    #[case("checkpoint_every", json!("10"), "option 'checkpoint_every' must be a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes', got \"10\"")]
+    #[case("checkpoint_every", json!("0 minutes"), "option 'checkpoint_every' must be a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes', got \"0 minutes\"")]
     #[case("init", json!(""), "option 'init' must be the name of a model, got \"\"")]
     #[case("overwrite", json!("yes"), "option 'overwrite' must be true or false, got \"yes\"")]
     #[case("lambda", json!(-1), "option 'lambda' must be 'auto' or a number from 0 to 1e12, got -1")]

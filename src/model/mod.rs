@@ -6,7 +6,7 @@ mod inference;
 mod layer;
 mod network;
 
-pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, parameters};
+pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
 pub(crate) use code::{CodeMap, Codes};
 pub use inference::{Precision, Wae};
 pub(crate) use network::{Network, OptimizerState, truncated_normal};

@@ -8,7 +8,6 @@ pub(crate) mod report;
 mod save;
 pub(crate) mod start;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -24,6 +23,7 @@ pub use self::exec::WaeTrainExec;
 use crate::columns::image_type;
 use crate::error::plan_error;
 use crate::models;
+use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::source::{SOURCE_ARGUMENT, Source, projected};
 use crate::table_function::{Argument, Call, TableDocumentation, TableFunction};
@@ -64,7 +64,7 @@ pub(crate) struct TrainCall {
     /// The model's name.
     pub(crate) model: String,
     /// The model's file.
-    pub(crate) path: PathBuf,
+    pub(crate) file: StoredFile,
     /// How to train.
     pub(crate) train: TrainOptions,
     /// The session's options.
@@ -76,12 +76,12 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let Some(model) = call.take_text("model")? else {
         return plan_err!("{NAME}: no model given, expected the name of the model to train, as in model => 'fashion'");
     };
-    let path = models::path_of(NAME, &model, &call.options.model_dir())?;
+    let file = models::file(NAME, &model, &call.options)?;
     let json = call.take_text("options")?;
     let session = call.options.clone();
     let options = options(json.as_deref(), call.into_rest())?;
     let train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
-    let call = TrainCall { model, path, train, session };
+    let call = TrainCall { model, file, train, session };
     call.check()?;
     Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
 }

@@ -100,5 +100,5 @@ fn written_files_read_back_whole_and_are_no_models() {
     }
     std::fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
     let error = CheckpointInfo::read(&path).unwrap_err().to_string();
-    assert!(error.starts_with("the header has 18446744073709551615 bytes"), "{error}");
+    assert!(error.starts_with("the header declares 18446744073709551615 bytes"), "{error}");
 }

@@ -57,11 +57,9 @@ impl Given<'_> {
         let time = self.value.as_str().and_then(|text| humantime::parse_duration(text).ok());
         match (self.value.as_u64(), time) {
             (Some(0), _) => Ok(CheckpointInterval::Never),
-            (Some(epochs @ 1..=1_000_000), _) => Ok(CheckpointInterval::Epochs(epochs as usize)),
+            (Some(epochs @ 1..=100_000), _) => Ok(CheckpointInterval::Epochs(epochs as usize)),
             (_, Some(time)) if time >= CheckpointInterval::SHORTEST => Ok(CheckpointInterval::Time(time)),
-            _ => {
-                self.refuse("a number of epochs from 0 to 1000000, or a time of a second or more such as '10 minutes'")
-            }
+            _ => self.refuse("a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes'"),
         }
     }
 

@@ -14,6 +14,7 @@ use wae_core::EpochReport;
 
 use super::lock;
 use super::name_lock::NameLock;
+use super::store::StoredFile;
 
 static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Arc<Running>>>> = LazyLock::new(Mutex::default);
 /// Told when one ends.
@@ -65,14 +66,16 @@ impl RunningGuard {
     /// Other work on it that was cancelled is waited for: it ends within a batch.
     ///
     /// # Errors
-    /// An execution error if other work on it runs already, in this process or another.
+    /// An execution error if other work on it runs already, in this process, or in another where the folder is local: object
+    /// stores have no locks.
     pub(crate) fn try_new(
         function: &str,
         work: Work,
         name: &str,
-        path: PathBuf,
+        file: &StoredFile,
         cancelled: Arc<AtomicBool>,
     ) -> Result<Self> {
+        let path = file.key();
         let mut running = lock(&RUNNING);
         while let Some(other) = running.get(&path) {
             if !other.cancelled.load(Ordering::Relaxed) {
@@ -84,15 +87,17 @@ impl RunningGuard {
         running.insert(path.clone(), Arc::clone(&claim));
         drop(running);
         let mut guard = Self { path, running: claim, lock: None };
-        guard.lock = NameLock::try_new(&guard.path).map_err(|e| {
-            exec_datafusion_err!("{function}: cannot lock model '{name}' ({}): {e}", guard.path.display())
-        })?;
-        match guard.lock {
-            Some(_) => Ok(guard),
-            None => exec_err!(
-                "{function}: model '{name}' is being trained, calibrated, removed or renamed by another process"
-            ),
+        // The entry's own path: of two names of one folder, both have one lock.
+        if file.local_path().is_some() {
+            guard.lock = NameLock::try_new(&guard.path)
+                .map_err(|e| exec_datafusion_err!("{function}: cannot lock model '{name}' ({file}): {e}"))?;
+            if guard.lock.is_none() {
+                return exec_err!(
+                    "{function}: model '{name}' is being trained, calibrated, removed or renamed by another process"
+                );
+            }
         }
+        Ok(guard)
     }
 
     /// Adds an epoch to the history.
@@ -117,25 +122,23 @@ pub(crate) fn history(path: &Path) -> Option<Vec<EpochReport>> {
     Some(history)
 }
 
-/// The key under which a training of a model file is known: its folder is canonical, the file need not exist.
-pub(crate) fn key(path: &Path) -> PathBuf {
-    let (Some(dir), Some(file)) = (path.parent(), path.file_name()) else { return path.to_owned() };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    dir.canonicalize().map_or_else(|_| path.to_owned(), |dir| dir.join(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::store::ModelStore;
 
     static DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 
+    fn file(name: &str) -> StoredFile {
+        ModelStore::Local(DIR.path().to_owned()).file(format!("{name}.safetensors"))
+    }
+
     fn path(name: &str) -> PathBuf {
-        DIR.path().join(format!("{name}.safetensors"))
+        file(name).key()
     }
 
     fn claim(name: &str, cancelled: &Arc<AtomicBool>) -> Result<RunningGuard> {
-        RunningGuard::try_new("wae_train", Work::Training, name, path(name), Arc::clone(cancelled))
+        RunningGuard::try_new("wae_train", Work::Training, name, &file(name), Arc::clone(cancelled))
     }
 
     #[test]
@@ -167,8 +170,8 @@ mod tests {
     fn a_training_and_a_calibration_exclude_each_other() {
         let flag = Arc::default();
         let calibrate = || {
-            let path = path("calibrated");
-            RunningGuard::try_new("wae_calibrate", Work::Calibration, "calibrated", path, Arc::clone(&flag))
+            let file = file("calibrated");
+            RunningGuard::try_new("wae_calibrate", Work::Calibration, "calibrated", &file, Arc::clone(&flag))
         };
         let calibration = calibrate().unwrap();
         assert_eq!(history(&path("calibrated")), None, "a calibration has no epochs");

@@ -24,6 +24,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::error::Skipped;
 use crate::function::ModelFunction;
 use crate::options::WaeOptions;
 use crate::wae_pass;
@@ -31,8 +32,8 @@ use crate::wae_pass;
 /// Computes passes into columns after those of its input.
 ///
 /// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many, and
-/// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`. No filter that
-/// reads a pass moves below it.
+/// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that could
+/// not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below it.
 #[derive(Debug, Clone)]
 pub struct WaePassExec {
     /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
@@ -57,12 +58,22 @@ impl WaePassExec {
 
     /// The number of images that went through the network so far, over all passes of this node.
     pub fn rows_scored(&self) -> usize {
-        self.metrics.clone_inner().sum_by_name(ROWS_SCORED).map_or(0, |value| value.as_usize())
+        self.metric(ROWS_SCORED)
+    }
+
+    /// The number of images that could not be read so far and are NULL, over all passes of this node.
+    pub fn rows_skipped(&self) -> usize {
+        self.metric(ROWS_SKIPPED)
+    }
+
+    fn metric(&self, name: &str) -> usize {
+        self.metrics.clone_inner().sum_by_name(name).map_or(0, |value| value.as_usize())
     }
 }
 
-/// The metric's name.
+/// The metrics' names.
 const ROWS_SCORED: &str = "rows_scored";
+const ROWS_SKIPPED: &str = "rows_skipped";
 
 impl DisplayAs for WaePassExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,11 +119,13 @@ impl ExecutionPlan for WaePassExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.projection.input().execute(partition, Arc::clone(&context))?;
         let rows = WaeOptions::of(context.session_config().options()).batch_size();
-        let worker = Worker {
+        let mut worker = Worker {
             passes: self.passes().to_vec(),
             schema: self.schema(),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             scored: MetricBuilder::new(&self.metrics).counter(ROWS_SCORED, partition),
+            unread: MetricBuilder::new(&self.metrics).counter(ROWS_SKIPPED, partition),
+            skipped: Skipped::default(),
         };
         let parts =
             input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
@@ -169,15 +182,19 @@ struct Worker {
     schema: SchemaRef,
     baseline: BaselineMetrics,
     scored: Count,
+    unread: Count,
+    skipped: Skipped,
 }
 
 impl Worker {
-    fn project(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    fn project(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let timer = self.baseline.elapsed_compute().timer();
         let rows = batch.num_rows();
         let mut columns = batch.columns().to_vec();
         for pass in &self.passes {
-            let column = pass.expr.evaluate(batch)?.into_array(rows)?;
+            let before = self.skipped.count();
+            let column = self.skipped.collect(|| pass.expr.evaluate(batch))?.into_array(rows)?;
+            self.unread.add(self.skipped.count() - before);
             // NULL where there is no image, where it could not be read, and where nothing needs it.
             self.scored.add(rows - column.null_count());
             columns.push(column);

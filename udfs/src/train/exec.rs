@@ -5,7 +5,6 @@
 //! 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write (`save.rs`).
 
 use std::fmt;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -19,12 +18,11 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::checkpoint::remove_temporary_files;
 use wae_core::{Dataset, DatasetBuilder, ImageColumn};
 
 use super::{NAME, TrainCall, report};
-use crate::error::exec_error;
-use crate::models::running::{self, RunningGuard, Work};
+use crate::models::named::remove_leftovers;
+use crate::models::running::{RunningGuard, Work};
 use crate::options::OnError;
 use crate::source::one_partition;
 use crate::worker::{self, Stopped, Worker};
@@ -183,29 +181,16 @@ pub(super) struct Training {
 
 impl Training {
     fn run(self, mut worker: Worker) -> Result<(), Stopped> {
-        if let Some(dir) = self.call.path.parent() {
-            let failed = |e| exec_datafusion_err!("{NAME}: cannot create '{}' (wae.model_dir): {e}", dir.display());
-            fs::create_dir_all(dir).map_err(failed)?;
-        }
-        let key = running::key(&self.call.path);
+        let dir = self.call.file.store();
+        dir.create().map_err(|e| exec_datafusion_err!("{NAME}: cannot create '{dir}' (wae.model_dir): {e}"))?;
         let cancelled = Arc::clone(worker.cancelled());
-        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, key, cancelled)?;
-        self.remove_leftovers()?;
+        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, &self.call.file, cancelled)?;
+        remove_leftovers(NAME, &self.call.model, &self.call.file)?;
         self.call.check()?;
         let start = self.call.start()?;
         self.state.resumed(start.epochs());
         let dataset = self.read(&mut worker)?;
         self.train(&worker, dataset, start, running)
-    }
-
-    /// Removes the temporary files that dead processes left of this model, whose lock is held.
-    fn remove_leftovers(&self) -> Result<()> {
-        let Some(dir) = self.call.path.parent() else { return Ok(()) };
-        match remove_temporary_files(dir, &self.call.model).map_err(|e| exec_error(NAME, &e))? {
-            0 => {}
-            count => log::info!("{NAME}: removed {count} temporary files of model '{}'", self.call.model),
-        }
-        Ok(())
     }
 
     /// Decodes the source.

@@ -1,6 +1,6 @@
 //! The epochs of a training, its checkpoints, and the model at its end.
 
-use std::fs;
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use wae_core::{Dataset, EpochReport, Trainer};
 use super::exec::Training;
 use super::start::Start;
 use super::{NAME, report};
+use crate::models;
 use crate::models::running::RunningGuard;
 use crate::worker::{Stopped, Worker};
 
@@ -59,12 +60,18 @@ impl Training {
         if !self.call.train.checkpoint_every.is_due(report.epoch, saved.elapsed()) {
             return Ok(());
         }
-        let written = trainer.checkpoint().and_then(|checkpoint| checkpoint.write(self.call.checkpoint()));
-        let of = |e| exec_datafusion_err!("{NAME}: cannot write the checkpoint of epoch {}: {e}", report.epoch);
-        written.map_err(of)?;
+        let (file, epoch) = (self.call.checkpoint(), report.epoch);
+        let failed = |e: &dyn Display| {
+            exec_datafusion_err!(
+                "{NAME}: cannot write the checkpoint of epoch {epoch} of model '{}' ({file}): {e}",
+                self.call.model
+            )
+        };
+        let bytes = trainer.checkpoint().and_then(|checkpoint| checkpoint.to_bytes()).map_err(|e| failed(&e))?;
+        file.write(bytes).map_err(|e| failed(&e))?;
         *saved = Instant::now();
-        self.state.checkpoint.store(report.epoch, Ordering::Relaxed);
-        log::info!("{NAME}: wrote {} (epoch {})", self.call.checkpoint().display(), report.epoch);
+        self.state.checkpoint.store(epoch, Ordering::Relaxed);
+        log::info!("{NAME}: wrote {file} (epoch {epoch})");
         Ok(())
     }
 
@@ -72,17 +79,15 @@ impl Training {
     fn save_model(&self, trainer: &Trainer, worker: &Worker) -> Result<(), Stopped> {
         self.call.check_overwrite()?;
         let model = trainer.model_unless(worker.cancelled()).map_err(|e| worker.stopped(e))?;
-        let failed = |e| exec_datafusion_err!("{NAME}: cannot write model '{}': {e}", self.call.model);
-        model.write(&self.call.path).map_err(failed)?;
-        log::info!("{NAME}: wrote {}", self.call.path.display());
+        models::write_file(NAME, &self.call.file, &model)?;
         Ok(self.remove_checkpoint()?)
     }
 
     fn remove_checkpoint(&self) -> Result<()> {
-        let path = self.call.checkpoint();
-        match fs::remove_file(&path) {
+        let file = self.call.checkpoint();
+        match file.delete() {
             Err(e) if e.kind() != ErrorKind::NotFound => {
-                Err(exec_datafusion_err!("{NAME}: cannot remove the checkpoint {}: {e}", path.display()))
+                Err(exec_datafusion_err!("{NAME}: cannot remove the checkpoint {file}: {e}"))
             }
             _ => {
                 self.state.checkpoint.store(0, Ordering::Relaxed);

@@ -7,18 +7,22 @@
 //! | a model | refused | refused | replaces it | replaces it |
 //! | both | refused | refused | begins anew, the checkpoint is removed | goes on, then replaces the model |
 //!
-//! A checkpoint `.m.checkpoint` lies beside the model `m.safetensors`: hidden, and without a model's suffix, so that no listing
-//! shows it and no name finds it.
+//! A model that is refused or replaced, and a checkpoint that is, are what there was when the query was planned, looked at again
+//! when it runs.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
 
-use datafusion::common::{Result, exec_datafusion_err, plan_datafusion_err, plan_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_datafusion_err, plan_err};
 use wae_core::checkpoint::{Checkpoint, CheckpointInfo};
 use wae_core::{Config, Dataset, ImageShape, ModelFile, Trainer};
 
 use super::{NAME, TrainCall};
-use crate::error::exec_error;
+use crate::error::{exec_error, plan_error};
 use crate::models;
+use crate::models::store::StoredFile;
+
+/// How many times as large as a model a checkpoint may be: weights, two moments each, and the epochs.
+const CHECKPOINT_SIZE: usize = 4;
 
 /// What a training begins from.
 #[derive(Debug)]
@@ -31,86 +35,100 @@ pub(super) enum Start {
     Checkpoint(Box<Checkpoint>),
 }
 
-/// `.m.checkpoint` beside `m.safetensors`.
-pub(crate) fn checkpoint_path(model: &Path) -> PathBuf {
-    model.with_file_name(format!(".{}.checkpoint", model.file_stem().unwrap_or_default().to_string_lossy()))
-}
-
-/// Whether there is a checkpoint: a file, not a link to one, since this crate writes no links.
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
-}
-
 impl TrainCall {
     /// The file of the training's checkpoint.
-    pub(super) fn checkpoint(&self) -> PathBuf {
-        checkpoint_path(&self.path)
+    pub(super) fn checkpoint(&self) -> StoredFile {
+        models::checkpoint_file(&self.model, &self.file)
     }
 
-    /// Whether the training goes on from a checkpoint.
-    fn resumes(&self) -> bool {
-        self.train.resume && is_there(&self.checkpoint())
+    /// Whether there is a checkpoint.
+    fn is_stopped(&self) -> Result<bool> {
+        let file = self.checkpoint();
+        file.exists().map_err(|e| plan_datafusion_err!("{NAME}: model '{}': {file}: {e}", self.model))
     }
 
     /// Refuses what the files there are rule out: a model or a checkpoint that the call does not say what to do with, a
     /// checkpoint of another training, a missing model to begin from.
     pub(super) fn check(&self) -> Result<()> {
         self.check_overwrite()?;
-        let name = &self.model;
-        if self.resumes() {
-            let info = CheckpointInfo::read(self.checkpoint()).map_err(|e| self.unreadable(&e))?;
-            return info.check_options(&self.train).map_err(|e| plan_datafusion_err!("{}", self.cannot_resume(&e)));
+        if self.is_stopped()? {
+            if self.train.resume {
+                let checked = self.read_info()?.check_options(&self.train);
+                return checked.map_err(|e| plan_datafusion_err!("{}", self.cannot_resume(&e)));
+            }
+            if !self.train.overwrite {
+                let (name, file) = (&self.model, self.checkpoint());
+                return plan_err!(
+                    "{NAME}: a training of model '{name}' was stopped and left a checkpoint ({file}), expected resume => true \
+                     to go on with it, or overwrite => true to begin anew"
+                );
+            }
         }
-        if is_there(&self.checkpoint()) && !self.train.overwrite {
-            return plan_err!(
-                "{NAME}: a training of model '{name}' was stopped and left a checkpoint ({}), expected resume => true to go \
-                 on with it, or overwrite => true to begin anew",
-                self.checkpoint().display()
-            );
+        match &self.train.init {
+            Some(init) => models::existing_file(NAME, init, &self.session).map(drop),
+            None => Ok(()),
         }
-        if let Some(init) = &self.train.init {
-            models::existing_path(NAME, init, &self.session.model_dir())?;
-        }
-        Ok(())
     }
 
     /// Refuses to replace a model without being told to.
     pub(super) fn check_overwrite(&self) -> Result<()> {
-        if self.path.exists() && !self.train.overwrite {
-            let (name, path) = (&self.model, self.path.display());
-            return plan_err!(
-                "{NAME}: model '{name}' exists already ({path}), expected another name or overwrite => true"
-            );
+        let (name, file) = (&self.model, &self.file);
+        match file.exists() {
+            Ok(true) if !self.train.overwrite => {
+                plan_err!("{NAME}: model '{name}' exists already ({file}), expected another name or overwrite => true")
+            }
+            Ok(_) => Ok(()),
+            Err(e) => plan_err!("{NAME}: model '{name}': {file}: {e}"),
         }
-        Ok(())
     }
 
     /// Refuses a model to begin from whose architecture is not that of a model for these images.
     pub(super) fn check_init(&self, images: ImageShape) -> Result<()> {
-        let Some(init) = self.train.init.as_ref().filter(|_| !self.resumes()) else { return Ok(()) };
-        let config = self.train.config(images).map_err(|e| crate::error::plan_error(NAME, &e))?;
+        let Some(init) = &self.train.init else { return Ok(()) };
+        if self.train.resume && self.is_stopped()? {
+            return Ok(());
+        }
+        let config = self.train.config(images).map_err(|e| plan_error(NAME, &e))?;
         let model = models::load(NAME, init, &self.session)?;
         same_architecture(init, &config, model.wae().config()).map_err(|text| plan_datafusion_err!("{text}"))
     }
 
     /// Reads what the training begins from.
     pub(super) fn start(&self) -> Result<Start> {
-        if self.resumes() {
-            let checkpoint = Checkpoint::read(self.checkpoint()).map_err(|e| self.unreadable(&e))?;
-            return Ok(Start::Checkpoint(Box::new(checkpoint)));
+        if self.train.resume && self.is_stopped()? {
+            return Ok(Start::Checkpoint(Box::new(self.read_checkpoint()?)));
         }
         let Some(init) = &self.train.init else { return Ok(Start::Anew) };
-        let path = models::existing_path(NAME, init, &self.session.model_dir())?;
-        let (model, ..) = models::read_file(NAME, init, &path)?;
+        let file = models::existing_file(NAME, init, &self.session)?;
+        let (model, ..) = models::read_file(NAME, init, &file, &self.session)?;
         Ok(Start::Model(init.clone(), Box::new(model)))
     }
 
-    fn unreadable(&self, error: &wae_core::Error) -> datafusion::common::DataFusionError {
+    fn read_checkpoint(&self) -> Result<Checkpoint> {
+        let limit = self.session.max_model_bytes().saturating_mul(CHECKPOINT_SIZE);
+        let (bytes, _) = self.checkpoint().read(limit).map_err(|e| self.unreadable(&e))?;
+        Checkpoint::from_bytes(&bytes).map_err(|e| self.unreadable(&e))
+    }
+
+    /// What the checkpoint says, without its tensors where the file is local.
+    fn read_info(&self) -> Result<CheckpointInfo> {
+        let file = self.checkpoint();
+        match file.local_path() {
+            Some(path) => {
+                // A regular file in the folder, which opening does not wait for.
+                file.stamp().map_err(|e| self.unreadable(&e))?;
+                CheckpointInfo::read(path).map_err(|e| self.unreadable(&e))
+            }
+            None => Ok(self.read_checkpoint()?.info().clone()),
+        }
+    }
+
+    fn unreadable(&self, error: &dyn Display) -> DataFusionError {
         exec_datafusion_err!(
             "{NAME}: the checkpoint of model '{}' cannot be read ({}): {error}; expected overwrite => true without resume => \
              true, to begin anew",
             self.model,
-            self.checkpoint().display()
+            self.checkpoint()
         )
     }
 

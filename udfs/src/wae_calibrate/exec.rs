@@ -20,7 +20,7 @@ use super::{CalibrateCall, NAME, row, schema};
 use crate::error::Unreadable;
 use crate::image_reader::ImageReader;
 use crate::models;
-use crate::models::running::{self, RunningGuard, Work};
+use crate::models::running::{RunningGuard, Work};
 use crate::source::one_partition;
 use crate::worker::{self, Stopped, Worker};
 
@@ -99,9 +99,9 @@ impl ExecutionPlan for WaeCalibrateExec {
 
 /// Replaces the calibration in the model's file, and says so.
 fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation) -> Result<(), Stopped> {
-    let (key, cancelled) = (running::key(&call.path), Arc::clone(worker.cancelled()));
-    let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, key, cancelled)?;
-    let (file, sha256, _) = models::read_file(NAME, &call.model, &call.path)?;
+    let cancelled = Arc::clone(worker.cancelled());
+    let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, &call.file, cancelled)?;
+    let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
     let mut images = Images::new(call, &file, &mut worker, memory);
     let calibrated = recalibrate(&file, images.by_ref());
     let (rows, skipped, stopped) = (images.rows, images.skipped, images.stopped.take());
@@ -114,12 +114,11 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     }
     let calibrated = calibrated.map_err(|e| worker.stopped(e))?;
     // Another process may have trained the model anew: these scores are not of that one.
-    if models::read_file(NAME, &call.model, &call.path)?.1 != sha256 {
+    if models::read_file(NAME, &call.model, &call.file, &call.session)?.1 != sha256 {
         let error = exec_datafusion_err!("{NAME}: model '{}' was replaced while it was calibrated", call.model);
         return Err(error.into());
     }
-    calibrated.write(&call.path).map_err(|e| worker.stopped(e))?;
-    log::info!("{NAME}: wrote {}", call.path.display());
+    models::write_file(NAME, &call.file, &calibrated)?;
     // Who reads the row may train or calibrate the model next.
     drop(running);
     worker.send(row(&call.model, rows, skipped, 1.0 / (rows + 1) as f64)?)
