@@ -217,8 +217,8 @@ fn check_refused(dir: &Path, output: &Output, reason: &str) -> String {
     if dir.join(".m.checkpoint").exists() {
         Checkpoint::read(dir.join(".m.checkpoint")).unwrap();
     }
-    let what = message.split("cannot write ").nth(1).unwrap_or_default();
-    what.split(" (").next().unwrap_or_default().split(" /").next().unwrap_or_default().to_owned()
+    let checkpoint = message.split("the checkpoint of epoch ").nth(1).and_then(|rest| rest.split(' ').next());
+    checkpoint.map_or_else(|| "the model".to_owned(), |epoch| format!("checkpoint of epoch {epoch}"))
 }
 
 /// From a disk on which nothing fits beside the old model to one on which all does.
