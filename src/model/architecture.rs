@@ -281,15 +281,15 @@ pub(crate) fn parameters(config: &Config) -> usize {
 pub(crate) fn packed_values(config: &Config) -> usize {
     const PANEL: usize = 64;
     let product = |sides: &[usize]| sides.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
-    let layer = |g: &Geometry| {
-        let (large, small) = (g.large_channels, g.small_channels);
-        let padded = |outputs: usize| outputs.next_multiple_of(PANEL);
-        product(&[g.taps(), large, padded(small)]).max(product(&[g.taps(), padded(large), small]))
+    let layer = |spec: &LayerSpec| {
+        let (g, outputs) = (&spec.geometry, spec.outputs());
+        let reduced = if spec.direction == Direction::Down { g.large_channels } else { g.small_channels };
+        product(&[g.taps(), reduced, outputs.next_multiple_of(PANEL)])
     };
     // The discriminator is not packed: it trains only.
     let architecture = Architecture::new(config);
     let layers = architecture.encoder.iter().chain(&architecture.decoder);
-    layers.fold(0, |sum, spec| sum.saturating_add(layer(&spec.geometry)))
+    layers.fold(0, |sum, spec| sum.saturating_add(layer(spec)))
 }
 
 /// The values of the largest layer of one image, the columns of thin layers included, saturating.
