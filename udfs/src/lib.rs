@@ -77,6 +77,8 @@
 //! | `wae_history([model])` | the same, of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
+//! | `wae_drop(model)` | one: a model is removed |
+//! | `wae_rename(model, to)` | one: a model gets another name |
 //! | `read_images(glob)` | files, with their bytes |
 
 mod aggregate;
@@ -111,6 +113,7 @@ mod wae_anomaly_score;
 mod wae_calibrate;
 mod wae_decode;
 mod wae_detect;
+mod wae_drop;
 mod wae_encode;
 mod wae_fdr;
 mod wae_history;
@@ -124,6 +127,7 @@ mod wae_p_value;
 mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
+mod wae_rename;
 mod wae_sample;
 mod worker;
 
