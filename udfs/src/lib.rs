@@ -84,6 +84,7 @@ mod args;
 mod auroc;
 mod average_precision;
 mod columns;
+pub mod distributed;
 mod error;
 mod frechet_distance;
 mod function;
@@ -96,6 +97,8 @@ mod latent_aggregate;
 mod models;
 mod options;
 mod pass;
+mod pin;
+mod planned_image;
 mod ranking;
 mod read_images;
 mod reference;
@@ -136,6 +139,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 pub use crate::options::{OnError, WaeOptions};
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;
+use crate::planned_image::PlannedImage;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
 pub use crate::train::WaeTrainExec;
 
@@ -230,8 +234,8 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_anomaly_map::wae_anomaly_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         wae_pass::wae_pass_udf(options),
-        image_decode::image_decode_udf(),
-        image_encode::image_encode_udf(),
-        image_sharpness::image_sharpness_udf(),
+        image_decode::image_decode_udf(PlannedImage::default()),
+        image_encode::image_encode_udf(PlannedImage::default()),
+        image_sharpness::image_sharpness_udf(PlannedImage::default()),
     ]
 }

@@ -42,7 +42,11 @@ pub struct WaePassExec {
 }
 
 impl WaePassExec {
-    fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
+    /// Adds passes to the columns of an input.
+    ///
+    /// # Errors
+    /// Those of a projection.
+    pub fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
         let column = |(i, name): (usize, &str)| ProjectionExpr::new(Arc::new(Column::new(name, i)), name);
         let schema = input.schema();
         let columns = schema.fields().iter().map(|f| f.name().as_str()).enumerate().map(column);
@@ -51,7 +55,8 @@ impl WaePassExec {
         Ok(Self { projection, metrics: ExecutionPlanMetricsSet::new() })
     }
 
-    fn passes(&self) -> &[ProjectionExpr] {
+    /// The passes.
+    pub fn passes(&self) -> &[ProjectionExpr] {
         &self.projection.expr()[self.projection.input().schema().fields().len()..]
     }
 
