@@ -93,8 +93,10 @@ impl Pin {
     /// A plan error if they are no pin, as from a node with another version of the plugin.
     pub(crate) fn decode(function: &str, bytes: &[u8]) -> Result<Self> {
         let message: Message = serde_json::from_slice(bytes).map_err(|e| {
-            plan_datafusion_err!("{function}: the call came without the version of its model ({e}), expected one that \
-             a node with this version of the plugin planned")
+            plan_datafusion_err!(
+                "{function}: the call came without the version of its model ({e}), expected one that \
+             a node with this version of the plugin planned"
+            )
         })?;
         let mut options = WaeOptions::default();
         for (key, value) in &message.options {

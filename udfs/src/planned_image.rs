@@ -62,8 +62,9 @@ impl PlannedImage {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
-        let metadata = serde_json::from_slice(bytes)
-            .map_err(|e| plan_datafusion_err!("{function}: the call came with an image's type that cannot be read: {e}"))?;
+        let metadata = serde_json::from_slice(bytes).map_err(|e| {
+            plan_datafusion_err!("{function}: the call came with an image's type that cannot be read: {e}")
+        })?;
         Ok(Self(Some(metadata)))
     }
 }

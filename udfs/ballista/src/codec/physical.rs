@@ -59,9 +59,10 @@ impl WaePhysicalCodec {
             );
         };
         let (schema, ctx) = (input.schema(), PhysicalPlanDecodeContext::new(ctx, self));
-        let passes = passes.iter().zip(names).map(|(pass, name)| {
-            Ok(ProjectionExpr::new(converter.proto_to_physical_expr(pass, &schema, &ctx)?, name))
-        });
+        let passes = passes
+            .iter()
+            .zip(names)
+            .map(|(pass, name)| Ok(ProjectionExpr::new(converter.proto_to_physical_expr(pass, &schema, &ctx)?, name)));
         WaePassExec::try_new(Arc::clone(input), passes.collect::<Result<_>>()?)
     }
 }
