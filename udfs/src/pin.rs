@@ -106,3 +106,34 @@ impl Pin {
         Ok(Self(Arc::new(Inner { name, sha256, options, model: OnceLock::new() })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sha256: &str, dir: &str) -> Vec<u8> {
+        let options = BTreeMap::from([("wae.model_dir".to_owned(), dir.to_owned())]);
+        serde_json::to_vec(&Message { model: "m".to_owned(), sha256: sha256.to_owned(), options }).unwrap()
+    }
+
+    #[test]
+    fn a_pin_travels_without_its_model() {
+        let pin = Pin::decode("f", &message("00ff", "/nowhere")).unwrap();
+        assert_eq!((pin.name(), pin.sha256()), ("m", "00ff"));
+        let again = Pin::decode("f", &pin.encode()).unwrap();
+        assert_eq!((again.name(), again.sha256(), again.options()), ("m", "00ff", pin.options()));
+        let error = pin.model("f").unwrap_err().strip_backtrace();
+        assert!(error.contains("f: no model 'm': there is no folder '/nowhere'"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_pin_are_refused() {
+        for bytes in [&b""[..], b"{}", b"{\"model\": 1}"] {
+            let error = Pin::decode("wae_encode", bytes).unwrap_err().strip_backtrace();
+            assert!(error.contains("wae_encode: the call came without the version of its model"), "{error}");
+        }
+        let unknown = br#"{"model": "m", "sha256": "00", "options": {"wae.none": "1"}}"#;
+        let error = Pin::decode("f", unknown).unwrap_err().strip_backtrace();
+        assert!(error.contains("unknown option 'wae.none'"), "{error}");
+    }
+}
