@@ -41,13 +41,12 @@ const QUERIES: [(&str, &str); 2] = [
 fn main() -> Result<()> {
     // Planners walk plans by recursion, which takes room in unoptimised builds.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build()?;
-    runtime.block_on(async { tokio::spawn(measure()).await.unwrap() })
+    runtime.block_on(async { tokio::spawn(measure(env::args().skip(1).collect())).await.unwrap() })
 }
 
-async fn measure() -> Result<()> {
-    let mut arguments = env::args().skip(1);
-    let copies: usize = arguments.next().map_or(112, |text| text.parse().expect("a number of copies"));
-    let threads = arguments.next().unwrap_or_else(|| "1".to_owned());
+async fn measure(arguments: Vec<String>) -> Result<()> {
+    let copies: usize = arguments.first().map_or(112, |text| text.parse().expect("a number of copies"));
+    let threads = arguments.get(1).cloned().unwrap_or_else(|| "1".to_owned());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster");
     let rows = prepare(&folder, copies).await?;
     println!("{rows} rows in {FILES} files, {threads} threads an executor\n| query | executors | seconds | rows/s |");

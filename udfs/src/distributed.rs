@@ -4,10 +4,13 @@
 //! planned with: the model's name, the SHA-256 of its file, and the options that it was found under. The node that runs
 //! the call reads the file of that name, and refuses one of other content.
 
+use std::sync::Arc;
+
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::Result;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 use crate::function::ModelFunction;
 use crate::image_decode::{ImageDecode, image_decode_udf};
@@ -17,6 +20,7 @@ use crate::latent_aggregate::{LatentAggregate, LatentStatistic};
 use crate::options::WaeOptions;
 use crate::pin::Pin;
 use crate::planned_image::PlannedImage;
+use crate::sharing::WaePassPlanner;
 use crate::train::TrainTable;
 use crate::wae_calibrate::CalibrateTable;
 use crate::wae_mmd::WaeMmd;
@@ -88,6 +92,12 @@ fn pinned<K: LatentStatistic>(bytes: &[u8]) -> Result<AggregateUDF> {
 pub fn is_over_model(name: &str) -> bool {
     let scalar = crate::all_functions().iter().any(|f| f.name() == name && f.inner().is::<ModelFunction>());
     scalar || [WaeMmd::NAME, WaeMmdPValue::NAME].contains(&name)
+}
+
+/// The rule of physical plans that makes a [`WaePassExec`](crate::WaePassExec), for a planner that has rules of its own: it
+/// has to come before filters move below projections.
+pub fn pass_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(WaePassPlanner)
 }
 
 /// Whether a table is in the memory of this process, or is computed by it, as the plugin's table functions are: no other

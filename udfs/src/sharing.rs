@@ -51,7 +51,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 pub use self::exec::WaePassExec;
-use self::exec::WaePassPlanner;
+pub(crate) use self::exec::WaePassPlanner;
 use self::rewriter::Rewriter;
 
 /// Adds the rules to a context, once.

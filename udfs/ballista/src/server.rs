@@ -1,13 +1,20 @@
 //! Scheduler and executor: Ballista's own, with the plugin registered.
 
+use std::iter;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::utils::default_session_builder;
 use ballista_executor::executor_process::ExecutorProcessConfig;
 use ballista_scheduler::config::SchedulerConfig;
+use datafusion::catalog::Session;
 use datafusion::common::Result;
-use datafusion::execution::session_state::SessionState;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_wae::distributed;
 
@@ -20,7 +27,28 @@ use crate::codec::{WaeLogicalCodec, WaePhysicalCodec};
 pub fn session_state(config: SessionConfig) -> Result<SessionState> {
     let ctx = SessionContext::new_with_state(default_session_builder(config)?);
     datafusion_wae::register_all(&ctx)?;
-    Ok(ctx.state())
+    let id = ctx.session_id();
+    let state = SessionStateBuilder::new_from_existing(ctx.state()).with_session_id(id);
+    Ok(state.with_query_planner(Arc::new(PassPlanner)).build())
+}
+
+/// DataFusion's planner, which applies the rule of passes whatever other rules the session has: Ballista's adaptive planner
+/// puts its own in the place of the session's.
+#[derive(Debug)]
+struct PassPlanner;
+
+#[async_trait]
+impl QueryPlanner for PassPlanner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::default();
+        let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
+            return planner.create_physical_plan(plan, session).await;
+        };
+        let rules = iter::once(distributed::pass_rule()).chain(state.physical_optimizers().iter().cloned()).collect();
+        let id = state.session_id().to_owned();
+        let state = SessionStateBuilder::new_from_existing(state.clone()).with_session_id(id);
+        planner.create_physical_plan(plan, &state.with_physical_optimizer_rules(rules).build()).await
+    }
 }
 
 /// A scheduler's configuration, with the plugin.

@@ -204,7 +204,7 @@ fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
 
 /// The rule of physical plans: what a projection computes of passes becomes a [`WaePassExec`] below it.
 #[derive(Debug)]
-pub(super) struct WaePassPlanner;
+pub(crate) struct WaePassPlanner;
 
 impl PhysicalOptimizerRule for WaePassPlanner {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
