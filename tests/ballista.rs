@@ -176,6 +176,10 @@ fn every_function_gives_what_it_gives_in_one_process() {
             "SELECT wae_mmd(wae_encode(image)) AS mmd, wae_mmd_p_value(wae_encode(image)) AS p FROM test",
             "SELECT label, wae_mmd(wae_encode(image)) AS mmd FROM test GROUP BY label ORDER BY label",
             "SELECT count(*) FROM (SELECT wae_fdr(wae_p_value(image)) OVER () AS q FROM test) WHERE q <= 0.2",
+            "SELECT file, label, rank() OVER (ORDER BY wae_reconstruction_cost(image)) AS r FROM test ORDER BY r, file, label \
+             LIMIT 5",
+            "SELECT label, row_number() OVER (PARTITION BY wae_is_outlier(image, 0.05), file ORDER BY \
+             wae_reconstruction_cost(image), label) AS r, file FROM test ORDER BY r DESC, file LIMIT 5",
             "SELECT a.label, max(wae_reconstruction_cost(a.image)) AS m FROM test a JOIN test b ON a.label = b.label \
              AND a.file = 0 AND b.file = 1 AND wae_reconstruction_cost(b.image) > 40 GROUP BY a.label ORDER BY a.label",
             "SELECT count(*) FROM test WHERE wae_reconstruction_cost(image) > \

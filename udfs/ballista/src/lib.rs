@@ -30,6 +30,7 @@ mod codec;
 mod place;
 mod planned_schema;
 mod server;
+mod sort_columns;
 
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_wae::distributed;
 
 use crate::codec::{WaeLogicalCodec, WaePhysicalCodec};
+use crate::sort_columns::SortColumns;
 
 /// A session as the scheduler plans it: Ballista's, with everything of the plugin registered.
 ///
@@ -27,6 +28,7 @@ use crate::codec::{WaeLogicalCodec, WaePhysicalCodec};
 pub fn session_state(config: SessionConfig) -> Result<SessionState> {
     let ctx = SessionContext::new_with_state(default_session_builder(config)?);
     datafusion_wae::register_all(&ctx)?;
+    ctx.add_optimizer_rule(Arc::new(SortColumns));
     let id = ctx.session_id();
     let state = SessionStateBuilder::new_from_existing(ctx.state()).with_session_id(id);
     Ok(state.with_query_planner(Arc::new(PassPlanner)).build())
