@@ -17,6 +17,7 @@ mod cluster;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -122,7 +123,7 @@ async fn bytes(ctx: &SessionContext) -> Result<()> {
     for (name, sql) in QUERIES {
         let sql = sql.replace("FROM images", "FROM one");
         let plan = ctx.sql(&sql).await?.create_physical_plan().await?;
-        collect(plan.clone(), ctx.task_ctx()).await?;
+        collect(Arc::clone(&plan), ctx.task_ctx()).await?;
         let sent =
             plan.metrics().and_then(|metrics| metrics.sum_by_name("transferred_bytes")).map_or(0, |v| v.as_usize());
         let analyzed = run(ctx, &format!("EXPLAIN ANALYZE {sql}")).await?;
