@@ -69,9 +69,8 @@ impl Pin {
         let model = models::load(function, name, options)?;
         if model.sha256() != sha256 {
             return exec_err!(
-                "{function}: the query was planned with model '{name}' of sha256 {sha256}, '{}' holds another of this \
-                 name, of sha256 {}",
-                options.model_dir().display(),
+                "{function}: the query was planned with model '{name}' of sha256 {sha256}, wae.model_dir holds another of \
+                 this name, of sha256 {}",
                 model.sha256()
             );
         }
