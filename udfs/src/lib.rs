@@ -86,6 +86,7 @@ mod args;
 mod auroc;
 mod average_precision;
 mod columns;
+pub mod distributed;
 mod error;
 mod frechet_distance;
 mod function;
@@ -98,6 +99,8 @@ mod latent_aggregate;
 mod models;
 mod options;
 mod pass;
+mod pin;
+mod planned_image;
 mod ranking;
 mod read_images;
 mod reference;
@@ -139,6 +142,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::models::read_model;
 pub use crate::options::{OnError, WaeOptions};
+use crate::planned_image::PlannedImage;
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
@@ -235,8 +239,8 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_anomaly_map::wae_anomaly_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         wae_pass::wae_pass_udf(options),
-        image_decode::image_decode_udf(),
-        image_encode::image_encode_udf(),
-        image_sharpness::image_sharpness_udf(),
+        image_decode::image_decode_udf(PlannedImage::default()),
+        image_encode::image_encode_udf(PlannedImage::default()),
+        image_sharpness::image_sharpness_udf(PlannedImage::default()),
     ]
 }

@@ -129,7 +129,7 @@ fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
 
 /// A training as a table: scanning it trains.
 #[derive(Debug)]
-struct TrainTable {
+pub(crate) struct TrainTable {
     source: Source,
     call: TrainCall,
     schema: SchemaRef,
