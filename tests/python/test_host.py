@@ -26,11 +26,11 @@ SCALARS = {
     "image_sharpness": "image_sharpness(image)",
 }
 AGGREGATES = {
-    "auroc": "auroc(wae_reconstruction_cost(image), label IN (5, 7, 8, 9))",
-    "average_precision": "average_precision(wae_reconstruction_cost(image), label IN (5, 7, 8, 9))",
+    "auroc": "auroc(wae_reconstruction_cost(image), label IN (4, 5, 7, 9))",
+    "average_precision": "average_precision(wae_reconstruction_cost(image), label IN (4, 5, 7, 9))",
     "wae_mmd": "wae_mmd(wae_encode(image))",
     "wae_mmd_p_value": "wae_mmd_p_value(wae_encode(image))",
-    "frechet_distance": "frechet_distance(wae_encode(image), wae_encode(image))",
+    "frechet_distance": "frechet_distance(wae_encode(image), wae_encode(wae_reconstruct(image)))",
 }
 
 
@@ -49,7 +49,8 @@ def ours(ctx, images):
 
 @pytest.fixture
 def host(models, images):
-    host = datafusion.SessionContext()
+    # As ours: rows come in the order of the table.
+    host = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1))
     datafusion_wae.register(host, model="clothes", model_dir=models[0])
     host.from_arrow(images, name="images")
     return host
@@ -77,8 +78,11 @@ def test_the_codes_are_equal_bit_for_bit(ours, host):
 
 @pytest.mark.parametrize("name", AGGREGATES)
 def test_aggregates(ours, host, name):
-    same(ours, host, f"SELECT label < 5 AS clothes, count(*) AS rows, {AGGREGATES[name]} AS value FROM images "
-                     "GROUP BY label < 5 ORDER BY clothes")
+    statement = f"SELECT {AGGREGATES[name]} AS value FROM images GROUP BY label < 5 ORDER BY label < 5"
+    expected, got = pa.table(ours.sql(statement)), host.sql(statement).to_arrow_table()
+    # Sums are taken in another order where states are merged.
+    assert got["value"].to_pylist() == pytest.approx(expected["value"].to_pylist(), rel=1e-9)
+    assert got.num_rows == 2 and got["value"].null_count == 0
 
 
 def test_the_window_function(ours, host):
@@ -91,13 +95,11 @@ def test_functions_in_every_clause(ours, host):
                      "HAVING max(wae_p_value(image)) > 0.5 ORDER BY label")
 
 
-def test_all_functions_are_there(host):
-    # What SQL has here by name, the optimiser's own aside: a new function needs a row in this file's tables.
-    functions = pa.table(datafusion_wae.SessionContext().sql("SHOW FUNCTIONS"))["function_name"].unique().to_pylist()
-    wanted = {name for name in functions if name.startswith(("wae_", "image_"))} - {"wae_pass"}
-    assert wanted == {*SCALARS, "wae_mmd", "wae_mmd_p_value", "wae_fdr"}
-    for name in {*SCALARS, *AGGREGATES, "wae_fdr"}:
-        assert name in {*host.udfs(), *host.udafs(), *host.udwfs()}
+def test_every_function_that_is_registered_is_tested_here(host):
+    plain = datafusion.SessionContext()
+    assert set(host.udfs()) - set(plain.udfs()) == set(SCALARS)
+    assert set(host.udafs()) - set(plain.udafs()) == set(AGGREGATES)
+    assert set(host.udwfs()) - set(plain.udwfs()) == {"wae_fdr"}
 
 
 def test_the_model_as_an_argument(models, images):
@@ -147,8 +149,15 @@ def test_options(models, images):
 
 def test_tensors_of_parquet_files_keep_their_type(host, ours, tmp_path):
     ours.sql(f"COPY (SELECT image_decode(image, 28, 28, 1) AS image FROM images) TO '{tmp_path}/tensors.parquet'")
-    host.register_parquet("tensors", tmp_path / "tensors.parquet")
-    host.sql("SELECT image_encode(image) AS png, wae_encode(image) AS code FROM tensors").collect()
+    statement = "SELECT image_encode(image) AS png, wae_encode(image) AS code FROM"
+    host.sql(f"CREATE EXTERNAL TABLE tensors STORED AS PARQUET LOCATION '{tmp_path}/tensors.parquet'")
+    host.sql(f"{statement} tensors").collect()
+    # Its method has an argument for it, which knows nothing of the session.
+    host.register_parquet("kept", tmp_path / "tensors.parquet", skip_metadata=False)
+    host.sql(f"{statement} kept").collect()
+    host.register_parquet("lost", tmp_path / "tensors.parquet")
+    with pytest.raises(Exception, match="give the column arrow.fixed_shape_tensor metadata"):
+        host.sql(f"{statement} lost").collect()
 
 
 def test_another_version_of_datafusion_is_refused(monkeypatch):

@@ -34,7 +34,7 @@ def test_pyarrow_polars_pandas_and_duckdb_take_the_same_rows(ctx):
     frame = pd.DataFrame.from_arrow(query)
     assert frame["cost"].tolist() == [row["cost"] for row in rows]
 
-    counted = duckdb.sql("SELECT count(*), sum(cost::DOUBLE), max(code[1]) FROM query").fetchone()
+    counted = duckdb.sql("SELECT count(*), sum(cost::DOUBLE), max(code[1]) FROM query").fetchall()[0]
     costs, firsts = [row["cost"] for row in rows], [row["code"][0] for row in rows]
     assert counted == (100, pytest.approx(sum(costs)), max(firsts))
 
@@ -133,6 +133,14 @@ def test_bad_data_is_an_execution_error_with_the_shells_text(ctx, models, shell)
     with pytest.raises(Exception) as raised_by_reader:
         pa.table(ctx.sql(statement))
     assert str(raised.value) in str(raised_by_reader.value)
+
+
+def test_warnings_go_to_logging(ctx, caplog):
+    ctx.sql("SET wae.on_error = 'null'")
+    broken = ctx.sql("SELECT image_decode(arrow_cast('no image', 'Binary')) AS image FROM generate_series(1, 3)")
+    assert pa.table(broken)["image"].null_count == 3
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.name.startswith("datafusion_wae") and "image_decode" in record.getMessage()
 
 
 def test_other_threads_run_while_a_query_computes(ctx):

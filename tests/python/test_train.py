@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import polars as pl
@@ -156,47 +155,46 @@ def test_no_bar_without_tqdm(ctx, capsys, monkeypatch):
 
 
 INTERRUPTED = """
-    import os, time
-    import datafusion_wae
-    {imports}
+import os, time
+import datafusion_wae
 
-    ctx = datafusion_wae.SessionContext()
-    ctx.sql("SET wae.model_dir = '{folder}'")
-    ctx.sql("{START_THREADS}").show()
-    try:
-        {compute}
-    except KeyboardInterrupt:
-        caught = time.time()
-        # Ctrl-C has come once: from here on, nothing is interrupted.
-        while any(open(f"/proc/self/task/{{t}}/comm").read().strip() == "wae_train" for t in os.listdir("/proc/self/task")):
-            assert time.time() - caught < 10, "the training goes on"
-            time.sleep(0.01)
-        print("stopped", caught, flush=True)
+def training():
+    return [t for t in os.listdir("/proc/self/task") if open(f"/proc/self/task/{t}/comm").read() == "wae_train\\n"]
+
+ctx = datafusion_wae.SessionContext()
+ctx.sql("SET wae.model_dir = 'models'")
+pool = ctx.sql("START_THREADS")
+pool.show()
+query = ctx.sql("SELECT count(*) FROM generate_series(1, 10000000000) AS t(n) WHERE sin(n) > 2")
+try:
+    print("begun", flush=True)
+    COMPUTE
+except KeyboardInterrupt:
+    caught = time.time()
+    # Ctrl-C has come: from here on, nothing is interrupted.
+    while training():
+        assert time.time() - caught < 10, "the training goes on"
+        time.sleep(0.01)
+    print("stopped", caught, flush=True)
 """
-LONG_QUERY = "SELECT count(*) FROM generate_series(1, 10000000000) AS t(n) WHERE sin(n) > 2"
+# Other libraries raise exceptions of their own where a stream breaks off; Ctrl-C comes after it.
+READ = "import {library}\n    try: {call}\n    except Exception as error: print(error, flush=True); time.sleep(1)"
 COMPUTE = {
     # Epochs of more than a minute: the signal comes in the middle of one.
-    "training": (
-        "",
-        f"""\
-print("begun", flush=True)
-        for epoch in ctx.train("{TRAIN}", model="m", network="512,512,512", epochs=100, progress=False):
-            pass""",
-    ),
-    "show": ("", f'print("begun", flush=True); ctx.sql("{LONG_QUERY}").show()'),
-    "pyarrow": ("import pyarrow as pa", f'print("begun", flush=True); pa.table(ctx.sql("{LONG_QUERY}"))'),
-    "polars": ("import polars as pl", f'print("begun", flush=True); pl.DataFrame(ctx.sql("{LONG_QUERY}"))'),
+    "training": f"list(ctx.train('{TRAIN}', model='m', network='128,256', epochs=100, progress=False))",
+    "show": "query.show()",
+    "pyarrow": READ.format(library="pyarrow", call="pyarrow.table(query)"),
+    "polars": READ.format(library="polars", call="polars.DataFrame(query)"),
 }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at its threads in /proc")
 @pytest.mark.parametrize("what", COMPUTE)
 def test_ctrl_c_stops_within_a_batch(tmp_path, what):
-    imports, compute = COMPUTE[what]
-    script = textwrap.dedent(INTERRUPTED).format(
-        imports=imports, compute=compute, folder=tmp_path, START_THREADS=START_THREADS
+    script = INTERRUPTED.replace("START_THREADS", START_THREADS).replace("COMPUTE", COMPUTE[what])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         while (line := process.stdout.readline()) != "begun\n":
             assert line, process.stderr.read()
@@ -206,7 +204,8 @@ def test_ctrl_c_stops_within_a_batch(tmp_path, what):
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    word, caught = out.split()
-    assert word == "stopped" and process.returncode == 0, err
-    assert float(caught) - sent < 5
-    assert list(tmp_path.iterdir()) == []
+    assert process.returncode == 0 and "stopped" in out, out + err
+    assert float(out.split()[-1]) - sent < 5
+    if what in ("pyarrow", "polars"):
+        assert "KeyboardInterrupt" in out.splitlines()[0]
+    assert list(tmp_path.glob("models/*")) == []

@@ -1,6 +1,6 @@
 //! What a statement gives: rows, computed when they are read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
@@ -11,13 +11,14 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::error::{python_error, stream_error};
-use crate::runtime::{runtime, wait};
+use crate::runtime::wait;
 
 /// Rows of a statement, computed whenever they are read.
 ///
@@ -42,11 +43,10 @@ impl Query {
         Ok(pretty_format_batches(&rows)?.to_string())
     }
 
-    /// Starts to compute. The rows come in the order of the query.
+    /// Starts to compute.
     fn stream(&self) -> PyResult<Rows> {
-        let frame = self.frame.clone();
-        let stream = wait(async move { frame.execute_stream().await })?.map_err(|e| python_error(&e))?;
-        Ok(Rows { schema: stream.schema(), stream: Mutex::new(Some(stream)) })
+        let stream = wait(self.frame.clone().execute_stream())?.map_err(|e| python_error(&e))?;
+        Ok(Rows { schema: stream.schema(), stream: Some(stream) })
     }
 }
 
@@ -77,7 +77,10 @@ impl Query {
     #[pyo3(signature = (limit=20))]
     fn show(&self, py: Python<'_>, limit: usize) -> PyResult<()> {
         let frame = self.frame.clone();
-        let rows = wait(async move { frame.limit(0, Some(limit))?.collect().await });
+        // What is not a query of rows takes no LIMIT.
+        let whole = matches!(frame.logical_plan(), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        let frame = if whole { Ok(frame) } else { frame.limit(0, Some(limit)) };
+        let rows = wait(async move { frame?.collect().await });
         let table = rows?.and_then(|rows| self.table(&rows)).map_err(|e| python_error(&e))?;
         py.import("builtins")?.getattr("print")?.call1((table,))?;
         Ok(())
@@ -92,24 +95,24 @@ impl Query {
 /// The rows of a running query as a consumer of the C stream reads them: waiting, on the consumer's thread.
 struct Rows {
     schema: SchemaRef,
-    /// `None` after an error: what follows one is not defined. The lock is what makes a stream `Sync`, for the wait.
-    stream: Mutex<Option<SendableRecordBatchStream>>,
+    /// `None` after the last row, and after an error: what follows one is not defined.
+    stream: Option<SendableRecordBatchStream>,
 }
 
 impl Iterator for Rows {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let stream = slot.as_mut()?;
-        let error = match wait(stream.next()) {
-            Ok(Some(Ok(batch))) => return Some(Ok(batch)),
-            Ok(None) => None,
-            Ok(Some(Err(error))) => Some(stream_error(&error)),
-            Err(interrupt) => Some(interrupted(&interrupt)),
-        };
-        drop_on_runtime(slot.take());
-        error.map(Err)
+        let mut stream = self.stream.take()?;
+        match wait(async move { (stream.next().await, stream) }) {
+            Ok((Some(Ok(batch)), stream)) => {
+                self.stream = Some(stream);
+                Some(Ok(batch))
+            }
+            Ok((Some(Err(error)), _)) => Some(Err(stream_error(&error))),
+            Ok((None, _)) => None,
+            Err(interrupt) => Some(Err(interrupted(&interrupt))),
+        }
     }
 }
 
@@ -119,26 +122,15 @@ impl RecordBatchReader for Rows {
     }
 }
 
-impl Drop for Rows {
-    fn drop(&mut self) {
-        drop_on_runtime(self.stream.get_mut().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
-/// Drops what a query held. Parts of plans expect the runtime around them when they go.
-pub(crate) fn drop_on_runtime<T>(value: T) {
-    let _guard = runtime().ok().map(|runtime| runtime.enter());
-    drop(value);
-}
-
-/// What a signal's handler raised, as the C stream can say it: text. Ctrl-C is raised once more for Python, which sees it as
-/// soon as the consumer returns.
+/// What a signal's handler raised, as the C stream can say it: text. Ctrl-C is raised once more for Python, which sees it
+/// after the consumer's own exception, so that it is not lost on who catches that one.
 fn interrupted(raised: &PyErr) -> ArrowError {
+    let text = raised.to_string();
     let _ = Python::try_attach(|py| {
         if raised.is_instance_of::<PyKeyboardInterrupt>(py) {
             // SAFETY: the thread is attached to the interpreter; the call sets a flag.
             unsafe { pyo3::ffi::PyErr_SetInterrupt() };
         }
     });
-    ArrowError::ExternalError(raised.to_string().replace('\0', "\u{fffd}").into())
+    ArrowError::ExternalError(text.replace('\0', "\u{fffd}").into())
 }

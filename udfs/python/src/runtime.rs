@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use datafusion::common::runtime::SpawnedTask;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
@@ -37,34 +38,34 @@ pub(crate) fn runtime() -> PyResult<&'static Runtime> {
     }
 }
 
-/// Waits for a future, without the interpreter's lock.
+/// Waits for a future, which runs on the runtime's threads, without the interpreter's lock.
 ///
 /// # Errors
-/// `KeyboardInterrupt`, or what else a signal handler raises; the future is dropped, and with it what it computed.
+/// `KeyboardInterrupt`, or what else a signal's handler raises; the future is dropped as soon as it lets go of its thread.
 pub(crate) fn wait<F>(future: F) -> PyResult<F::Output>
 where
-    F: Future + Send,
-    F::Output: Send,
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
 {
     let runtime = runtime()?;
     let waiting = async {
-        tokio::pin!(future);
+        let mut task = SpawnedTask::spawn(future);
         loop {
             tokio::select! {
-                output = &mut future => return Ok(output),
+                output = &mut task => return output.map_err(|e| PyRuntimeError::new_err(format!("datafusion_wae: {e}"))),
                 () = tokio::time::sleep(TICK) => check_signals()?,
             }
         }
     };
-    // A consumer of a stream may or may not hold the lock when it asks for the next batch; `None` is a Python that shuts
-    // down and has no lock to give.
+    // A consumer of a stream may hold the lock or not when it asks for the next batch. A Python that shuts down has none, and
+    // leaves the future where it was.
     let mut waiting = Some(waiting);
-    let mut block = || waiting.take().map(|waiting| runtime.block_on(waiting));
-    let output = match Python::try_attach(|py| py.detach(&mut block)) {
-        Some(output) => output,
-        None => block(),
-    };
-    output.unwrap_or_else(|| Err(PyRuntimeError::new_err("datafusion_wae: waited twice")))
+    let attached = Python::try_attach(|py| waiting.take().map(|waiting| py.detach(|| runtime.block_on(waiting))));
+    match (attached.flatten(), waiting) {
+        (Some(output), _) => output,
+        (None, Some(waiting)) => runtime.block_on(waiting),
+        (None, None) => Err(PyRuntimeError::new_err("datafusion_wae: nothing to wait for")),
+    }
 }
 
 /// Runs the handlers of signals that have come in.

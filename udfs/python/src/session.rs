@@ -37,7 +37,7 @@ impl Session {
 
     /// Plans a statement, and runs it if it is not a query.
     fn sql(&self, text: &str) -> PyResult<Query> {
-        let planned = wait(plan(&self.ctx, text))?;
+        let planned = wait(plan(self.ctx.clone(), text.to_owned()))?;
         let (frame, schema) = planned.map_err(|e| python_error(&e))?;
         Ok(Query::new(frame, schema))
     }
@@ -74,8 +74,9 @@ impl Session {
     fn plan_training(&self, source: &str, model: &str, options: &str) -> PyResult<Training> {
         let (model, options) = (literal(model), literal(options));
         let text = format!("SELECT * FROM wae_train({source}, {model}, {options})");
-        let planned = wait(async {
-            let frame = self.ctx.sql(&text).await?;
+        let ctx = self.ctx.clone();
+        let planned = wait(async move {
+            let frame = ctx.sql(&text).await?;
             let context = Arc::new(frame.task_ctx());
             Ok::<_, DataFusionError>((frame.create_physical_plan().await?, context))
         });
@@ -91,8 +92,8 @@ fn literal(text: &str) -> String {
 
 /// A statement's plan, and the columns that its rows will have. `SET` and `CREATE` have run then, and so have `COPY` and
 /// `INSERT`, whose rows are the number of rows written.
-async fn plan(ctx: &SessionContext, text: &str) -> Result<(DataFrame, SchemaRef)> {
-    let mut frame = ctx.sql(text).await?;
+async fn plan(ctx: SessionContext, text: String) -> Result<(DataFrame, SchemaRef)> {
+    let mut frame = ctx.sql(&text).await?;
     if matches!(frame.logical_plan(), LogicalPlan::Dml(_) | LogicalPlan::Copy(_)) {
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
         let rows = frame.collect().await?;

@@ -13,7 +13,6 @@ use pyo3::sync::MutexExt;
 use pyo3::types::PyDict;
 
 use crate::error::python_error;
-use crate::query::drop_on_runtime;
 use crate::runtime::{runtime, wait};
 
 /// A training: an iterator of its epochs, each a dict. It begins with the first epoch that is asked for.
@@ -41,15 +40,24 @@ impl Training {
         self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next row; `None` after the last.
+    /// The next row; `None` after the last. Whatever goes wrong on the way, the training has ended then.
     fn next_row(&self, state: &mut State) -> PyResult<Option<RecordBatch>> {
-        if matches!(state, State::Planned) {
-            let _guard = runtime()?.enter();
-            let stream = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context));
-            *state = State::Running(stream.map_err(|e| python_error(&e))?);
+        let mut stream = match std::mem::replace(state, State::Ended) {
+            State::Planned => self.start()?,
+            State::Running(stream) => stream,
+            State::Ended => return Ok(None),
+        };
+        let (row, stream) = wait(async move { (stream.next().await, stream) })?;
+        let row = row.transpose().map_err(|e| python_error(&e))?;
+        if row.is_some() {
+            *state = State::Running(stream);
         }
-        let State::Running(stream) = state else { return Ok(None) };
-        wait(stream.next())?.transpose().map_err(|e| python_error(&e))
+        Ok(row)
+    }
+
+    fn start(&self) -> PyResult<SendableRecordBatchStream> {
+        let _guard = runtime()?.enter();
+        execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context)).map_err(|e| python_error(&e))
     }
 }
 
@@ -61,14 +69,8 @@ impl Training {
 
     /// Trains an epoch. On Ctrl-C and on an error, the training ends within a batch and saves nothing.
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let mut state = self.state(py);
-        match self.next_row(&mut state) {
-            Ok(Some(row)) => epoch(py, &row).map(Some),
-            ended => {
-                drop_on_runtime(std::mem::replace(&mut *state, State::Ended));
-                ended.map(|_| None)
-            }
-        }
+        let row = self.next_row(&mut self.state(py))?;
+        row.map(|row| epoch(py, &row)).transpose()
     }
 
     /// The number of epochs asked for.
@@ -79,7 +81,7 @@ impl Training {
 
     /// Stops within a batch, and saves nothing unless all epochs are done.
     fn close(&self, py: Python<'_>) {
-        drop_on_runtime(std::mem::replace(&mut *self.state(py), State::Ended));
+        *self.state(py) = State::Ended;
     }
 }
 

@@ -16,7 +16,8 @@ the tables of pyarrow, polars, pandas and DuckDB::
 
 Sessions and queries may be used from several threads. Computing happens without the interpreter's lock, on threads of the
 package's own, which begin with the first session; a process that is forked after that cannot use the package, and says so:
-start processes by multiprocessing's ``spawn`` or ``forkserver``.
+start processes by multiprocessing's ``spawn`` or ``forkserver``. Warnings, such as of images that were skipped, go to Python's
+``logging``, under the name ``datafusion_wae``.
 """
 
 from datafusion_wae._errors import Error, ExecutionError, PlanError

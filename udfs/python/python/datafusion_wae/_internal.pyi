@@ -1,5 +1,15 @@
 from typing import Any, final
 
+__all__ = [
+    "HostAggregate",
+    "HostScalar",
+    "HostWindow",
+    "Query",
+    "Session",
+    "Training",
+    "__version__",
+    "host_functions",
+]
 __version__: str
 
 @final

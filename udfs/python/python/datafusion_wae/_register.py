@@ -22,7 +22,8 @@ def register(ctx: Any, **options: Any) -> None:
     ``model`` is given, and take no other; a query that a model is replaced under may use both versions.
 
     Like this package's sessions, the context is set to keep the types of image tensors in Parquet files
-    (``datafusion.execution.parquet.skip_metadata = false``).
+    (``datafusion.execution.parquet.skip_metadata = false``). Its method ``register_parquet`` has an argument for that,
+    ``skip_metadata=False``.
 
     :raises ImportError: if the package ``datafusion`` is not there or has another major version.
     :raises PlanError: for unknown or invalid options, and for a model that cannot be found.
