@@ -139,7 +139,7 @@ def test_warnings_go_to_logging(ctx, caplog):
     ctx.sql("SET wae.on_error = 'null'")
     broken = ctx.sql("SELECT image_decode(arrow_cast('no image', 'Binary')) AS image FROM generate_series(1, 3)")
     assert pa.table(broken)["image"].null_count == 3
-    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    record = next(record for record in caplog.records if record.levelname == "WARNING")
     assert record.name.startswith("datafusion_wae") and "image_decode" in record.getMessage()
 
 

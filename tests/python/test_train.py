@@ -177,7 +177,7 @@ except KeyboardInterrupt:
         time.sleep(0.01)
     print("stopped", caught, flush=True)
 """
-# Other libraries raise exceptions of their own where a stream breaks off; Ctrl-C comes after it.
+# Other libraries may raise an exception of their own where a stream breaks off; Ctrl-C is not lost on who catches that.
 READ = "import {library}\n    try: {call}\n    except Exception as error: print(error, flush=True); time.sleep(1)"
 COMPUTE = {
     # Epochs of more than a minute: the signal comes in the middle of one.
@@ -206,6 +206,4 @@ def test_ctrl_c_stops_within_a_batch(tmp_path, what):
         process.kill()
     assert process.returncode == 0 and "stopped" in out, out + err
     assert float(out.split()[-1]) - sent < 5
-    if what in ("pyarrow", "polars"):
-        assert "KeyboardInterrupt" in out.splitlines()[0]
     assert list(tmp_path.glob("models/*")) == []

@@ -16,6 +16,7 @@ mod runtime;
 mod session;
 mod source;
 mod train;
+mod visit;
 
 use log::LevelFilter;
 use pyo3::prelude::*;
@@ -46,6 +47,7 @@ mod _internal {
         let logger = Logger::new(module.py(), Caching::Loggers)?.filter(LevelFilter::Info);
         // A second interpreter of the process finds it installed.
         let _ = logger.install();
+        visit::end_at_exit(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

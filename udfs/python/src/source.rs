@@ -29,6 +29,7 @@ use pyo3::types::{PyCapsule, PyDict};
 use tokio::sync::mpsc::Sender;
 
 use crate::error::external;
+use crate::visit::Visit;
 
 /// Batches that may wait for the query.
 const WAITING_BATCHES: usize = 2;
@@ -137,10 +138,9 @@ impl PartitionStream for Rows {
 impl Rows {
     /// Sends the rows, `size` at a time, until they end or nobody listens.
     fn send(&self, sender: &Sender<Result<RecordBatch>>, size: usize) -> Result<()> {
-        let (reader, columns) = self.open()?;
-        for batch in reader {
-            let batch = batch?;
-            // A Table may hold all its rows in one batch, which a LIMIT would wait for.
+        let (mut reader, columns) = visit(|| self.open())??;
+        while let Some(batch) = reader.next()? {
+            // A table may hold all its rows in one batch, which a LIMIT would wait for.
             for start in (0..batch.num_rows()).step_by(size) {
                 let rows = batch.slice(start, size.min(batch.num_rows() - start));
                 let rows = columns.map_or_else(|| Ok(rows.clone()), |columns| rows.project(columns))?;
@@ -153,18 +153,18 @@ impl Rows {
     }
 
     /// The stream to read, and the columns to take of it; `None` if it has no others.
-    fn open(&self) -> Result<(ArrowArrayStreamReader, Option<&[usize]>)> {
+    fn open(&self) -> Result<(Reader, Option<&[usize]>)> {
         match self.source.as_ref() {
             Source::Table(object) => {
                 let reader = Python::attach(|py| open(object.bind(py))).map_err(external)?;
-                Ok((reader, Some(&self.columns)))
+                Ok((Reader(Some(reader)), Some(&self.columns)))
             }
             Source::Dataset(object) => {
                 let reader = Python::attach(|py| self.open_dataset(object.bind(py))).map_err(external)?;
-                Ok((reader, None))
+                Ok((Reader(Some(reader)), None))
             }
             Source::Once { name, stream } => match stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(reader) => Ok((reader, Some(&self.columns))),
+                Some(reader) => Ok((Reader(Some(reader)), Some(&self.columns))),
                 None => exec_err!(
                     "{name} is a stream, which can be read once, and it was: register a table, such as a pyarrow.Table"
                 ),
@@ -177,6 +177,35 @@ impl Rows {
         let arguments = PyDict::new(dataset.py());
         arguments.set_item("columns", names)?;
         open(&dataset.call_method("scanner", (), Some(&arguments))?.call_method0("to_reader")?)
+    }
+}
+
+/// A stream whose batches, and whose end, may run Python's code.
+struct Reader(Option<ArrowArrayStreamReader>);
+
+impl Reader {
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(reader) = &mut self.0 else { return Ok(None) };
+        Ok(visit(|| reader.next())?.transpose()?)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let reader = self.0.take();
+        match Visit::begin() {
+            Some(_visit) => drop(reader),
+            // The process ends; to leave the stream as it is does no harm.
+            None => std::mem::forget(reader),
+        }
+    }
+}
+
+/// Runs Python's code on this thread.
+fn visit<T>(run: impl FnOnce() -> T) -> Result<T> {
+    match Visit::begin() {
+        Some(_visit) => Ok(run()),
+        None => exec_err!("the interpreter shuts down"),
     }
 }
 

@@ -43,7 +43,7 @@ class SessionContext:
         Anything with ``__arrow_c_stream__`` is Arrow data: tables and readers of pyarrow, frames of polars and pandas,
         relations of DuckDB; and so is a pyarrow ``Dataset``, of which only the columns in use are read. Nothing is copied:
         the object is read when a query reads the table. A stream, such as a ``pyarrow.RecordBatchReader``, can be read
-        once; a second query over it fails.
+        once; a second query over it fails. A relation of DuckDB can be read once at a time.
 
         :raises TypeError: for anything else.
         """
