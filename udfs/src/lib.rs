@@ -109,6 +109,7 @@ mod scores;
 mod sharing;
 mod source;
 mod table_function;
+mod text;
 mod train;
 mod vectors;
 mod wae_anomaly_map;
@@ -146,6 +147,7 @@ use crate::planned_image::PlannedImage;
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
+pub use crate::text::{csv_batch, table_batch};
 pub use crate::train::WaeTrainExec;
 
 /// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the planner
