@@ -221,7 +221,23 @@ fn check_refused(dir: &Path, output: &Output, reason: &str) -> String {
     checkpoint.map_or_else(|| "the model".to_owned(), |epoch| format!("checkpoint of epoch {epoch}"))
 }
 
-/// From a disk on which nothing fits beside the old model to one on which all does.
+/// The interrupted training, which writes checkpoints or does not.
+fn with_checkpoints(checkpoints: bool) -> String {
+    let every = if checkpoints { "checkpoint_every => 1" } else { "checkpoint_every => 0" };
+    interrupted().replace("checkpoint_every => 1", every)
+}
+
+/// Once there is room, the same statement ends in the tensors of the training that nothing happened to.
+fn check_goes_on(dir: &Path, statement: &str) {
+    succeed(dir, statement);
+    let (got, expected) = (std::fs::read(dir.join("m.safetensors")).unwrap(), timeless(&EXPECTED.whole));
+    let (history, _, tensors) = timeless(&got);
+    assert!(history == expected.0 && tensors == expected.2);
+    assert_eq!(files(dir), ["m.safetensors"]);
+}
+
+/// From a disk on which nothing fits beside the old model to one on which all does; every other one without checkpoints, so that
+/// the model is what does not fit.
 #[test]
 fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     let expected = &*EXPECTED;
@@ -229,33 +245,30 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     let model = expected.old.len().max(expected.whole.len()).next_multiple_of(page);
     let (mut failed, mut ended) = (Vec::new(), 0);
     for i in 0..sizes {
-        // The old model, a checkpoint of three times its size, and the one that replaces it.
-        let size = (model + page + i * 7 * model / (sizes - 1)).next_multiple_of(page);
+        // Room for the old model, a checkpoint of three times its size, and the one that replaces it; or for less than a model.
+        let checkpoints = i % 2 == 0;
+        let room = if checkpoints { 8 * i * model / (sizes - 1).next_multiple_of(2) } else { i * model / sizes };
+        let size = (model + page + room).next_multiple_of(page);
         let disk = match SmallDisk::try_new(size) {
             Ok(disk) => disk,
             Err(e) => return eprintln!("skipped: no tmpfs can be mounted ({e})"),
         };
-        let dir = disk.0.path();
+        let (dir, statement) = (disk.0.path(), with_checkpoints(checkpoints));
         std::fs::write(dir.join("m.safetensors"), &expected.old).unwrap();
-        let output = run(dir, &interrupted());
+        let output = run(dir, &statement);
         if output.status.success() {
             ended += 1;
         } else {
-            failed.push(format!(
-                "{:.1}: {}",
-                size as f64 / model as f64,
-                check_refused(dir, &output, "No space left on device")
-            ));
+            let what = check_refused(dir, &output, "No space left on device");
+            failed.push(format!("{:.1}: {what}", size as f64 / model as f64));
             disk.resize(20 * model);
-            succeed(dir, &interrupted());
         }
-        assert!(timeless(&std::fs::read(dir.join("m.safetensors")).unwrap()) == timeless(&expected.whole));
-        assert_eq!(files(dir), ["m.safetensors"]);
+        check_goes_on(dir, &statement);
     }
-    assert!(!failed.is_empty() && ended > 0, "{failed:?}, {ended} ended");
+    assert!(failed.len() >= 2, "{failed:?}, {ended} ended");
     eprintln!(
         "{sizes} sizes of disk: {} failed with a clear error (size in models: at what; {}), each went on to the same tensors \
-         once there was room; {ended} were large enough",
+         once there was room; {ended} were large enough; 0 old models lost, 0 temporary files left",
         failed.len(),
         failed.join("; ")
     );
@@ -265,19 +278,19 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
 #[test]
 fn a_file_that_cannot_grow_is_a_clear_error() {
     let expected = &*EXPECTED;
-    for share in [0.5, 1.5] {
-        let dir = TempDir::new().unwrap();
+    for (share, checkpoints) in [(0.5, false), (0.5, true), (1.5, true)] {
+        let (dir, statement) = (TempDir::new().unwrap(), with_checkpoints(checkpoints));
         std::fs::write(dir.path().join("m.safetensors"), &expected.old).unwrap();
         // Blocks of 512 bytes; the signal is ignored, so that writing fails instead.
         let blocks = (expected.whole.len() as f64 * share) as usize / 512;
-        let plain = shell(dir.path(), &interrupted());
+        let plain = shell(dir.path(), &statement);
         let mut command = Command::new("sh");
         command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
         command.arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
         let output = command.env("RUST_LOG", "warn").output().unwrap();
-        check_refused(dir.path(), &output, "File too large");
-        succeed(dir.path(), &interrupted());
-        assert!(timeless(&std::fs::read(dir.path().join("m.safetensors")).unwrap()) == timeless(&expected.whole));
+        let what = check_refused(dir.path(), &output, "File too large");
+        assert_eq!(what, if checkpoints { "checkpoint of epoch 1" } else { "the model" });
+        check_goes_on(dir.path(), &statement);
     }
 }
 
