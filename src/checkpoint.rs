@@ -30,8 +30,14 @@ const SCORES: [(Score, &str); 3] = [
 ];
 /// Mean and precision of the training codes, (Z,) and (Z, Z), or (Z,) for wide codes.
 const LATENT: [&str; 2] = ["calibration.latent_mean", "calibration.latent_precision"];
-/// The largest file that is read: what the bounds of a configuration allow, with calibration and header.
-const MAX_BYTES: u64 = 3 << 30;
+/// The largest file that is read unless told otherwise: what the bounds of a configuration allow, with calibration and
+/// header.
+pub const MAX_BYTES: usize = 3 << 30;
+
+/// The largest header that is read, parsed once it is known to fit: the tensors' names, and the metadata.
+const MAX_HEADER_BYTES: usize = 64 << 20;
+/// The longest text of each key of the metadata. A history has at most 100,000 epochs, of about 350 bytes each.
+const MAX_TEXT: [(&str, usize); 3] = [("config", 1 << 16), ("training", 1 << 20), ("history", 48 << 20)];
 
 /// A tensor of a model file, in the file's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +109,7 @@ impl ModelFile {
     /// shape than the configuration says, or not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let broken = |e: safetensors::SafeTensorError| Error::Model(format!("not a safetensors file: {e}"));
+        check_header(bytes)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(bytes).map_err(broken)?;
         let nothing = HashMap::new();
@@ -137,7 +144,7 @@ impl ModelFile {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-        if bytes > MAX_BYTES {
+        if bytes > MAX_BYTES as u64 {
             return Err(Error::Model(format!("{} has {bytes} bytes, expected at most {MAX_BYTES}", path.display())));
         }
         Self::from_bytes(&std::fs::read(path).map_err(|e| Error::io(path, e))?)
@@ -184,16 +191,7 @@ impl ModelFile {
     /// [`Error::Io`] if the folder cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let at = |e| Error::io(path, e);
-        let bytes = self.to_bytes()?;
-        let mut builder = tempfile::Builder::new();
-        let builder = shared(builder.prefix(".wae-").suffix(".tmp"));
-        let mut file = builder.tempfile_in(folder).map_err(at)?;
-        file.write_all(&bytes).map_err(at)?;
-        file.as_file().sync_all().map_err(at)?;
-        file.persist(path).map_err(|e| at(e.error))?;
-        sync_folder(folder).map_err(at)
+        write_atomically(path, &self.to_bytes()?).map_err(|e| Error::io(path, e))
     }
 
     /// Name, shape and values of every tensor of the file, in its order.
@@ -244,10 +242,36 @@ impl ModelFile {
     }
 }
 
+/// Writes a file so that a crash at any moment leaves what was there before, or all of it.
+///
+/// # Errors
+/// Those of writing a temporary file beside it and renaming that.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    let mut file = shared(builder.prefix(".wae-").suffix(".tmp")).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    sync_folder(folder)
+}
+
+/// Refuses a header that is too long, before it is parsed.
+fn check_header(bytes: &[u8]) -> Result<()> {
+    let declared = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    if declared > MAX_HEADER_BYTES as u64 {
+        return Err(Error::Model(format!("the header declares {declared} bytes, expected at most {MAX_HEADER_BYTES}")));
+    }
+    Ok(())
+}
+
 /// A value of the metadata, if it is there.
 fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<Option<T>> {
-    let parse =
-        |text: &String| serde_json::from_str(text).map_err(|e| Error::Model(format!("'{key}' is unreadable: {e}")));
+    let most = MAX_TEXT.iter().find(|(known, _)| *known == key).map_or(0, |(_, most)| *most);
+    let parse = |text: &String| match text.len() {
+        bytes if bytes > most => Err(Error::Model(format!("'{key}' has {bytes} bytes, expected at most {most}"))),
+        _ => serde_json::from_str(text).map_err(|e| Error::Model(format!("'{key}' is unreadable: {e}"))),
+    };
     metadata.get(key).map(parse).transpose()
 }
 

@@ -1,5 +1,6 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and touches no file.
 
+mod memory;
 mod step;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -265,7 +266,7 @@ impl Trainer {
         let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
         let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
         for rows in rows.chunks(EVALUATED) {
-            codes.extend(wae.encode(&self.dataset.training(rows))?);
+            codes.extend(wae.encode(&self.dataset.training(rows)?)?);
         }
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
         let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
@@ -275,7 +276,7 @@ impl Trainer {
     /// Training rows as a tensor, (N, H, W, C).
     fn batch(&self, rows: &[usize]) -> Result<Tensor> {
         let shape = self.config.image();
-        ops::tensor(self.dataset.training(rows), &[rows.len(), shape.height(), shape.width(), shape.channels()])
+        ops::tensor(self.dataset.training(rows)?, &[rows.len(), shape.height(), shape.width(), shape.channels()])
     }
 
     /// Mean cost and divergence of the held-out rows, in eval mode.
@@ -295,7 +296,10 @@ impl Trainer {
             _ => DIVERGENCE_ROWS,
         };
         let rows = self.dataset.held_out_rows().min(limit);
-        let head = wae.encode_head(&self.dataset.held_out(0..rows))?;
+        let mut head = Vec::new();
+        for start in (0..rows).step_by(EVALUATED) {
+            head.extend(wae.encode_head(&self.dataset.held_out(start..(start + EVALUATED).min(rows))?)?);
+        }
         let mut generator = generator(self.options.seed, Purpose::Evaluation, 0);
         let mut fixed = Generators::new(self.options.seed, 0);
         let prior = prior::sample_with(self.config.prior(), rows, self.config.latent_dim(), &mut generator);
@@ -307,7 +311,7 @@ impl Trainer {
     fn held_out(&self) -> impl Iterator<Item = Result<Vec<f32>>> {
         let rows = self.dataset.held_out_rows();
         let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));
-        batches.map(|rows| Ok(self.dataset.held_out(rows)))
+        batches.map(|rows| self.dataset.held_out(rows))
     }
 
     fn diverged(&self, epoch: usize, step: u64, values: Values, rate: f64) -> Error {

@@ -212,8 +212,8 @@ impl TrainOptions {
         let refuse = |name: &str, expected: &str, got: f64| {
             Err(Error::Config(format!("option '{name}' must be {expected}, got {got}")))
         };
-        if !(1..=1_000_000).contains(&self.epochs) {
-            return refuse("epochs", "an integer between 1 and 1000000", self.epochs as f64);
+        if !(1..=100_000).contains(&self.epochs) {
+            return refuse("epochs", "an integer between 1 and 100000", self.epochs as f64);
         }
         if !(2..=1 << 20).contains(&self.batch_size) {
             return refuse("batch_size", "an integer between 2 and 1048576", self.batch_size as f64);
@@ -320,8 +320,8 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("epochs", json!(0), "option 'epochs' must be an integer between 1 and 1000000, got 0")]
-    #[case("epochs", json!(2.5), "option 'epochs' must be an integer between 1 and 1000000, got 2.5")]
+    #[case("epochs", json!(0), "option 'epochs' must be an integer between 1 and 100000, got 0")]
+    #[case("epochs", json!(2.5), "option 'epochs' must be an integer between 1 and 100000, got 2.5")]
     #[case("schedule", json!("linear"), "option 'schedule' must be 'step' or 'manual' or 'smooth' or 'plateau' or 'constant', got \"linear\"")]
     #[case("holdout", json!(1.0), "option 'holdout' must be a number from 0 to less than 1, got 1.0")]
     #[case("network", json!("32,0"), "option 'network' must be 'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128', got \"32,0\"")]

@@ -143,7 +143,7 @@ impl Wae {
 
     /// What the encoder's head puts out: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode_head(&self, images: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.encoder, self.images_a_pass(), images, self.config.image().len(), head_width(&self.config))
+        apply(&self.encoder, images_a_pass(&self.config), images, self.config.image().len(), head_width(&self.config))
     }
 
     /// Images of latent codes.
@@ -154,7 +154,7 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of Z.
     pub fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.decoder, self.images_a_pass(), codes, self.config.latent_dim(), self.config.image().len())
+        apply(&self.decoder, images_a_pass(&self.config), codes, self.config.latent_dim(), self.config.image().len())
     }
 
     /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
@@ -223,11 +223,6 @@ impl Wae {
         Ok(pairs.map(|(x, y)| value(x, y)).collect())
     }
 
-    /// Images that pass through the layers together.
-    fn images_a_pass(&self) -> usize {
-        (ACTIVATION / largest_activation(&self.config).max(1)).clamp(1, IMAGES)
-    }
-
     /// Bytes of memory that the packed weights hold.
     pub fn memory(&self) -> usize {
         let weights = |layer: &Layer| match &layer.weights {
@@ -238,6 +233,11 @@ impl Wae {
         };
         self.encoder.iter().chain(&self.decoder).map(weights).sum()
     }
+}
+
+/// Images that pass through the layers together.
+pub(super) fn images_a_pass(config: &Config) -> usize {
+    (ACTIVATION / largest_activation(config).max(1)).clamp(1, IMAGES)
 }
 
 fn apply(layers: &[Layer], images: usize, input: &[f32], input_len: usize, output_len: usize) -> Result<Vec<f32>> {

@@ -4,9 +4,11 @@ mod architecture;
 mod code;
 mod inference;
 mod layer;
+pub(crate) mod memory;
 mod network;
 
-pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, parameters};
+pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
 pub(crate) use code::{CodeMap, Codes};
 pub use inference::{Precision, Wae};
+pub use memory::scoring_memory;
 pub(crate) use network::{Network, truncated_normal};

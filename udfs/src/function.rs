@@ -162,7 +162,7 @@ impl ScalarUDFImpl for ModelFunction {
             Some(Expr::Literal(value, _)) => literal_model(self.kernel.name, value)?,
             Some(_) => return Ok(ExprSimplifyResult::Original(args)),
         };
-        let model = models::load(self.kernel.name, name, &options)?;
+        let model = models::load_for_statement(self.kernel.name, name, &options, info)?;
         let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(self.clone().pin(options, model))), args);
         Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)))
     }

@@ -126,7 +126,7 @@ fn pin<K: LatentStatistic>(mut call: AggregateFunction, info: &SimplifyContext) 
             );
         }
     };
-    let model = models::load(K::NAME, name, &options)?;
+    let model = models::load_for_statement(K::NAME, name, &options, info)?;
     let (expected, name) = (model.wae().config().latent_dim(), model.name());
     let width = vector_width(K::NAME, PARAMETERS[0], &info.get_data_type(&call.params.args[0])?)?;
     if let Some(got) = width.filter(|width| *width != expected) {

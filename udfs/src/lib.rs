@@ -1,7 +1,7 @@
 //! Wasserstein auto-encoders as SQL functions for Apache DataFusion.
 //!
 //! Models are trained, and images encoded, decoded and scored for anomalies, in SQL over Arrow columns. A model is one
-//! safetensors file in the folder `wae.model_dir`.
+//! safetensors file in `wae.model_dir`, a folder or a URL of an object store that the session has registered.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -134,6 +134,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+pub use crate::models::read_model;
 pub use crate::options::{OnError, WaeOptions};
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;
@@ -154,15 +155,15 @@ pub use crate::train::WaeTrainExec;
 /// # Errors
 /// Those of DataFusion's registration.
 pub fn register_all(ctx: &SessionContext) -> Result<()> {
+    let object_stores = Arc::clone(&ctx.runtime_env().object_store_registry);
     let options = {
         let state = ctx.state_ref();
         let mut state = state.write();
         let config = state.config_mut().options_mut();
         config.execution.parquet.skip_metadata = false;
         config.execution.skip_physical_aggregate_schema_check = true;
-        if config.extensions.get::<WaeOptions>().is_none() {
-            config.extensions.insert(WaeOptions::default());
-        }
+        let kept = WaeOptions::of(config);
+        config.extensions.insert(kept.with_object_stores(object_stores));
         WaeOptions::of(config)
     };
     for function in functions(&options) {

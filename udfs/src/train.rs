@@ -2,11 +2,11 @@
 //!
 //! The options are read at planning, and so is the source's type. The plan node is [`WaeTrainExec`].
 
+mod collect;
 mod exec;
 pub(crate) mod reference;
 pub(crate) mod report;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -21,6 +21,7 @@ use wae_core::TrainOptions;
 pub use self::exec::WaeTrainExec;
 use crate::error::plan_error;
 use crate::models;
+use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::source::{SOURCE_ARGUMENT, Source, projected};
 use crate::table_function::{Argument, Call, TableDocumentation, TableFunction};
@@ -60,7 +61,7 @@ pub(crate) struct TrainCall {
     /// The model's name.
     pub(crate) model: String,
     /// The model's file.
-    pub(crate) path: PathBuf,
+    pub(crate) file: StoredFile,
     /// How to train.
     pub(crate) train: TrainOptions,
     /// The session's options.
@@ -70,13 +71,14 @@ pub(crate) struct TrainCall {
 impl TrainCall {
     /// Refuses to replace a model without being told to.
     pub(crate) fn check_overwrite(&self) -> Result<()> {
-        if self.path.exists() && !self.train.overwrite {
-            let (name, path) = (&self.model, self.path.display());
-            return plan_err!(
-                "{NAME}: model '{name}' exists already ({path}), expected another name or overwrite => true"
-            );
+        let (name, file) = (&self.model, &self.file);
+        match file.exists() {
+            Ok(true) if !self.train.overwrite => {
+                plan_err!("{NAME}: model '{name}' exists already ({file}), expected another name or overwrite => true")
+            }
+            Ok(_) => Ok(()),
+            Err(e) => plan_err!("{NAME}: model '{name}': {file}: {e}"),
         }
-        Ok(())
     }
 }
 
@@ -85,12 +87,12 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let Some(model) = call.take_text("model")? else {
         return plan_err!("{NAME}: no model given, expected the name of the model to train, as in model => 'fashion'");
     };
-    let path = models::path_of(NAME, &model, &call.options.model_dir())?;
+    let file = models::file(NAME, &model, &call.options)?;
     let json = call.take_text("options")?;
     let session = call.options.clone();
     let options = options(json.as_deref(), call.into_rest())?;
     let train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
-    let call = TrainCall { model, path, train, session };
+    let call = TrainCall { model, file, train, session };
     call.check_overwrite()?;
     Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
 }

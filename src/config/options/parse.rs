@@ -97,7 +97,7 @@ impl TrainOptions {
     /// Takes an option of how a model is trained, or of what it is.
     fn set(&mut self, given: &Given<'_>) -> Result<()> {
         match given.name {
-            "epochs" => self.epochs = given.integer(1, 1_000_000)? as usize,
+            "epochs" => self.epochs = given.integer(1, 100_000)? as usize,
             "batch_size" => self.batch_size = given.integer(2, 1 << 20)? as usize,
             "learning_rate" => self.learning_rate = given.learning_rate()?,
             "schedule" => self.schedule = given.choice(&Schedule::ALL)?,

@@ -85,13 +85,6 @@ pub(crate) fn history(path: &Path) -> Option<Vec<EpochReport>> {
     Some(history)
 }
 
-/// The key under which a training of a model file is known: its folder is canonical, the file need not exist.
-pub(crate) fn key(path: &Path) -> PathBuf {
-    let (Some(dir), Some(file)) = (path.parent(), path.file_name()) else { return path.to_owned() };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    dir.canonicalize().map_or_else(|_| path.to_owned(), |dir| dir.join(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

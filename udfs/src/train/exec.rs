@@ -4,26 +4,26 @@
 //! read that row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
 
 use std::fmt;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::{Dataset, DatasetBuilder, ImageColumn, Trainer};
+use wae_core::{Dataset, Trainer};
 
+use super::collect::Memory;
 use super::{NAME, TrainCall, report};
-use crate::models::running::{self, RunningGuard, Work};
-use crate::options::OnError;
-use crate::source::one_partition;
+use crate::models;
+use crate::models::running::{RunningGuard, Work};
+use crate::source::{in_mini_batches, one_partition};
 use crate::worker::{self, Stopped, Worker};
 
 /// Trains a model on the images of its child and yields a row an epoch.
@@ -32,6 +32,7 @@ pub struct WaeTrainExec {
     input: Arc<dyn ExecutionPlan>,
     call: TrainCall,
     done: Arc<AtomicUsize>,
+    metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
@@ -48,7 +49,8 @@ impl WaeTrainExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { input, call, done: Arc::default(), properties: Arc::new(properties) }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { input, call, done: Arc::default(), metrics, properties: Arc::new(properties) }
     }
 
     /// The model's name.
@@ -112,13 +114,17 @@ impl ExecutionPlan for WaeTrainExec {
         if partition != 0 {
             return exec_err!("{NAME}: one partition expected, got partition {partition}");
         }
-        let input = self.input.execute(0, Arc::clone(&context))?;
+        let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
         let training = Training {
             call: self.call.clone(),
             done: Arc::clone(&self.done),
-            memory: MemoryConsumer::new(NAME).register(context.memory_pool()),
+            memory: Memory::new(&context, &self.metrics),
         };
         Ok(worker::stream(NAME, self.schema(), input, move |worker| training.run(worker)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }
 
@@ -126,40 +132,19 @@ impl ExecutionPlan for WaeTrainExec {
 struct Training {
     call: TrainCall,
     done: Arc<AtomicUsize>,
-    memory: MemoryReservation,
+    memory: Memory,
 }
 
 impl Training {
-    fn run(self, mut worker: Worker) -> Result<(), Stopped> {
-        if let Some(dir) = self.call.path.parent() {
-            let failed = |e| exec_datafusion_err!("{NAME}: cannot create '{}' (wae.model_dir): {e}", dir.display());
-            fs::create_dir_all(dir).map_err(failed)?;
-        }
-        let key = running::key(&self.call.path);
+    fn run(mut self, mut worker: Worker) -> Result<(), Stopped> {
+        let dir = self.call.file.store();
+        dir.create().map_err(|e| exec_datafusion_err!("{NAME}: cannot create '{dir}' (wae.model_dir): {e}"))?;
+        let key = self.call.file.key();
         let cancelled = Arc::clone(worker.cancelled());
         let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, key, cancelled)?;
         self.call.check_overwrite()?;
-        let dataset = self.read(&mut worker)?;
+        let dataset = self.memory.read(&self.call, &mut worker)?;
         self.train(&worker, dataset, running)
-    }
-
-    /// Decodes the source.
-    fn read(&self, worker: &mut Worker) -> Result<Dataset, Stopped> {
-        let session = &self.call.session;
-        let skip = session.on_error() == OnError::Null;
-        let mut builder = DatasetBuilder::new(&self.call.train, session.limits(), skip);
-        let mut rows = 0;
-        while let Some(batch) = worker.next_batch()? {
-            let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
-            let column = column.map_err(|e| worker.stopped(e))?;
-            builder.push(&column).map_err(|e| worker.stopped(e))?;
-            rows += column.len();
-            self.memory.try_resize(builder.memory())?;
-        }
-        if rows == 0 {
-            return Err(exec_datafusion_err!("{NAME}: the source has no rows").into());
-        }
-        builder.finish().map_err(|e| worker.stopped(e))
     }
 
     /// Trains, and saves the model when the last epoch is done.
@@ -176,8 +161,7 @@ impl Training {
                 }
             } else {
                 self.call.check_overwrite()?;
-                trainer.model().and_then(|model| model.write(&self.call.path)).map_err(stopped)?;
-                log::info!("{NAME}: wrote {}", self.call.path.display());
+                models::write_file(NAME, &self.call.file, &trainer.model().map_err(stopped)?)?;
                 // Who reads the last row may start the next training of this name.
                 running = None;
             }

@@ -16,7 +16,7 @@ const fn option(name: &'static str, default: &'static str, values: &'static str)
 
 /// Every option, those that matter most first.
 pub(crate) const OPTIONS: [OptionText; 27] = [
-    option("epochs", "`20`", "passes over the training rows, 1 to 1000000"),
+    option("epochs", "`20`", "passes over the training rows, 1 to 100000"),
     option("batch_size", "`100`", "images a step, 2 to 1048576; an incomplete last batch is left out"),
     option("learning_rate", "`0.001`", "Adam's initial learning rate, above 0 and at most 1 (β = 0.5, 0.999)"),
     option(
