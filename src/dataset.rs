@@ -193,6 +193,14 @@ impl Dataset {
         self.read(rows.iter().map(|row| self.order[self.held_out + row]))
     }
 
+    /// The same as bytes, where every image had bytes.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn training_bytes(&self, rows: &[usize]) -> Option<Vec<u8>> {
+        let (Store::U8(values), len) = (&self.pixels, self.shape.len()) else { return None };
+        let row = |row: &usize| self.order[self.held_out + row] as usize * len;
+        Some(rows.iter().map(row).flat_map(|start| values[start..start + len].iter().copied()).collect())
+    }
+
     /// A range of held-out rows, in [0, 1].
     ///
     /// # Shapes

@@ -5,20 +5,19 @@ mod step;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::{LatentStatistics, recalibrate};
-use crate::checkpoint::{ModelFile, TrainingInfo};
+use crate::calibrate::{LatentStatistics, recalibrate_with};
+use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
 use crate::config::{Config, Objective, Prior, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{CodeMap, Network, Precision, Wae};
 use crate::objective::{moments, prior};
-use crate::ops;
+use crate::ops::{self, Target, Tensor};
 use crate::train::step::{Draws, Generators, Rates, Step, Values};
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
@@ -126,8 +125,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Config`] if the options are out of range, do not fit the images, or are others than those that the images were
-    /// collected under.
-    pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
+    /// collected under; [`Error::Device`] if the device cannot be opened.
+    pub fn try_new(mut options: TrainOptions, dataset: Dataset) -> Result<Self> {
         options.validate()?;
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
@@ -136,7 +135,11 @@ impl Trainer {
         }
         let config = options.config_of_preprocessed(dataset.shape())?;
         let mut weights = generator(options.seed, Purpose::Weights, 0);
-        let network = Network::initialise(&config, options.initialisation, &mut weights)?;
+        let precision = options.precision.unwrap_or_default();
+        let device = options.device.unwrap_or_default().resolved();
+        let target = Target::open(device, precision)?;
+        (options.device, options.precision) = (Some(device), Some(target.precision()));
+        let network = Network::initialise(&config, &target, options.initialisation, &mut weights)?;
         let step = Step::new(config.clone(), options.noise, options.log_variance_penalty);
         let lambda = config.objective().lambda();
         Ok(Self { options, config, dataset, network, step, lambda, history: Vec::new(), started: Instant::now() })
@@ -229,7 +232,8 @@ impl Trainer {
             let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &noise);
             let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
             let gradient = codes.backward(&sampled, &noise, by_code, None);
-            self.network.encode_backward(ops::tensor(gradient, head.dims())?)?;
+            let gradient = self.network.target().tensor(gradient, head.dims())?;
+            self.network.encode_backward(gradient)?;
             self.network.step(self.options.learning_rate)?;
             if loss < enough {
                 break;
@@ -251,7 +255,7 @@ impl Trainer {
                 "tensor '{name}' is not finite after training: try a smaller learning_rate"
             )));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &tensors, Precision::F32)?;
+        let wae = self.scorer(&tensors)?;
         let training = TrainingInfo {
             rows: self.dataset.training_rows() as u64,
             held_out: self.dataset.held_out_rows() as u64,
@@ -269,13 +273,17 @@ impl Trainer {
         }
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
         let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        recalibrate(&file.with_latent(latent), self.held_out())
+        recalibrate_with(&wae, &file.with_latent(latent), self.held_out())
+    }
+
+    /// The model as it stands, in f32, where it is trained.
+    fn scorer(&self, tensors: &Tensors) -> Result<Wae> {
+        Wae::from_tensors(self.config.clone(), tensors, &self.network.target().with_precision(Precision::F32))
     }
 
     /// Training rows as a tensor, (N, H, W, C).
     fn batch(&self, rows: &[usize]) -> Result<Tensor> {
-        let shape = self.config.image();
-        ops::tensor(self.dataset.training(rows), &[rows.len(), shape.height(), shape.width(), shape.channels()])
+        self.network.target().batch(&self.dataset, rows)
     }
 
     /// Mean cost and divergence of the held-out rows, in eval mode.
@@ -283,7 +291,7 @@ impl Trainer {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, Precision::F32)?;
+        let wae = self.scorer(&self.network.tensors()?)?;
         let mut costs = Vec::new();
         for images in self.held_out() {
             let images = images?;

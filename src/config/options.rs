@@ -9,19 +9,22 @@ mod used;
 pub use self::preset::Preset;
 pub use self::schedule::{LambdaSchedule, Schedule};
 use super::{ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
+use crate::model::Precision;
 
 /// The seed of every random choice when none is given.
 pub const DEFAULT_SEED: u64 = 0;
 
 /// Every option that [`TrainOptions::try_from_options`] takes.
-pub const OPTION_NAMES: [&str; 27] = [
+pub const OPTION_NAMES: [&str; 29] = [
     "adversary_learning_rate",
     "adversary_widths",
     "batch_size",
     "cost",
     "crop",
+    "device",
     "encoder",
     "epochs",
     "holdout",
@@ -36,6 +39,7 @@ pub const OPTION_NAMES: [&str; 27] = [
     "noise",
     "objective",
     "overwrite",
+    "precision",
     "preset",
     "pretrain",
     "prior",
@@ -167,6 +171,10 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Whether a model of the same name may be replaced.
     pub overwrite: bool,
+    /// Where to train; [`Device::Auto`] when `None`.
+    pub device: Option<Device>,
+    /// What to compute in on a GPU; f32 when `None`. The processor trains in f32.
+    pub precision: Option<Precision>,
 }
 
 impl Default for TrainOptions {
@@ -199,6 +207,8 @@ impl Default for TrainOptions {
             holdout: 0.1,
             seed: DEFAULT_SEED,
             overwrite: false,
+            device: None,
+            precision: None,
         }
     }
 }

@@ -2,11 +2,16 @@
 
 mod architecture;
 mod code;
+mod folded;
 mod inference;
 mod layer;
 mod network;
 
+#[cfg(feature = "cuda")]
+pub(crate) use architecture::Direction;
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, parameters};
 pub(crate) use code::{CodeMap, Codes};
+#[cfg(feature = "cuda")]
+pub(crate) use folded::Folded;
 pub use inference::{Precision, Wae};
 pub(crate) use network::{Network, truncated_normal};

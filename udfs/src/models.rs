@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use datafusion::common::{Result, exec_datafusion_err, plan_err};
 use sha2::{Digest, Sha256};
-use wae_core::{ModelFile, Precision, Wae};
+use wae_core::{Device, ModelFile, Precision, Wae};
 
 use crate::options::WaeOptions;
 
@@ -57,7 +57,8 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
     let path = existing_path(function, name, &options.model_dir())?;
     let canonical =
         path.canonicalize().map_err(|e| exec_datafusion_err!("{function}: model '{name}', {}: {e}", path.display()))?;
-    let entry = CACHE.entry(&canonical, options.precision());
+    let place = (options.precision(), options.device().resolved());
+    let entry = CACHE.entry(&canonical, place);
     let mut slot = lock(&entry.slot);
     let stamp = Stamp::of(&canonical).map_err(|e| exec_datafusion_err!("{function}: {}: {e}", canonical.display()))?;
     if let Some((at, model)) = &*slot
@@ -65,7 +66,7 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
     {
         return Ok(Arc::clone(model));
     }
-    let model = Arc::new(read(function, name, &canonical, options.precision())?);
+    let model = Arc::new(read(function, name, &canonical, place)?);
     entry.bytes.store(model.wae.memory(), Ordering::Relaxed);
     *slot = Some((stamp, Arc::clone(&model)));
     drop(slot);
@@ -129,10 +130,10 @@ pub(crate) fn read_file(function: &str, name: &str, path: &Path) -> Result<(Mode
     Ok((file, hex(&Sha256::digest(&bytes)), bytes.len()))
 }
 
-fn read(function: &str, name: &str, path: &Path, precision: Precision) -> Result<LoadedModel> {
+fn read(function: &str, name: &str, path: &Path, (precision, device): Place) -> Result<LoadedModel> {
     let (file, sha256, _) = read_file(function, name, path)?;
     let wae =
-        Wae::with_precision(&file, precision).map_err(|e| exec_datafusion_err!("{function}: model '{name}': {e}"))?;
+        Wae::on_device(&file, precision, device).map_err(|e| exec_datafusion_err!("{function}: model '{name}': {e}"))?;
     log::info!("read model '{name}' from {} (sha256 {sha256})", path.display());
     Ok(LoadedModel { name: name.to_owned(), sha256, wae })
 }
@@ -167,13 +168,16 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
+/// What a model in memory computes in, and where.
+type Place = (Precision, Device);
+
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 
-/// Models by canonical path and precision. `entries` is locked for look-ups only; reading a file locks that file's
+/// Models by canonical path and place. `entries` is locked for look-ups only; reading a file locks that file's
 /// entry alone, so that concurrent users of one model share one load and users of another do not wait.
 #[derive(Debug, Default)]
 struct Cache {
-    entries: Mutex<HashMap<(PathBuf, Precision), Arc<Entry>>>,
+    entries: Mutex<HashMap<(PathBuf, Place), Arc<Entry>>>,
     clock: AtomicU64,
 }
 
@@ -185,9 +189,9 @@ struct Entry {
 }
 
 impl Cache {
-    fn entry(&self, path: &Path, precision: Precision) -> Arc<Entry> {
+    fn entry(&self, path: &Path, place: Place) -> Arc<Entry> {
         let mut entries = lock(&self.entries);
-        let entry = entries.entry((path.to_owned(), precision)).or_default();
+        let entry = entries.entry((path.to_owned(), place)).or_default();
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Arc::clone(entry)
     }
@@ -249,11 +253,12 @@ mod tests {
 
     #[test]
     fn the_cache_forgets_the_least_recently_used() {
+        const CPU: Place = (Precision::F32, Device::Cpu);
         let cache = Cache::default();
         for name in ["a", "b", "c"] {
-            cache.entry(Path::new(name), Precision::F32).bytes.store(10, Ordering::Relaxed);
+            cache.entry(Path::new(name), CPU).bytes.store(10, Ordering::Relaxed);
         }
-        cache.entry(Path::new("a"), Precision::F32);
+        cache.entry(Path::new("a"), CPU);
         cache.shrink(20, Path::new("c"));
         let mut left: Vec<_> = lock(&cache.entries).keys().map(|(path, _)| path.clone()).collect();
         left.sort();

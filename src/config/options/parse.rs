@@ -7,6 +7,7 @@ use super::{LambdaSchedule, OPTION_NAMES, ObjectiveChoice, Preset, Schedule, Tra
 use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, bounds};
 use crate::error::{Error, Result};
 use crate::image::Preprocess;
+use crate::model::Precision;
 
 /// Options that say nothing unless the objective is one of these.
 const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [
@@ -117,6 +118,8 @@ impl TrainOptions {
             "holdout" => self.holdout = given.number("a number from 0 to less than 1", |v| (0.0..1.0).contains(&v))?,
             "seed" => self.seed = given.integer(0, u64::MAX)?,
             "overwrite" => self.overwrite = given.boolean()?,
+            "device" => self.device = Some(given.device()?),
+            "precision" => self.precision = Some(given.choice(&Precision::ALL)?),
             _ => self.set_model(given)?,
         }
         Ok(())

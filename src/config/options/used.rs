@@ -28,6 +28,8 @@ impl TrainOptions {
             "preset": self.preset.map(|preset| name(&Preset::ALL, preset)),
             "holdout": self.holdout,
             "seed": self.seed,
+            "device": self.device.unwrap_or_default().to_string(),
+            "precision": self.precision.unwrap_or_default().name(),
         })
     }
 }
