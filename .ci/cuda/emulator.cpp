@@ -138,8 +138,8 @@ int nvrtcCreateProgram(Handle *program, const char *, const char *, int, const c
 }
 int nvrtcDestroyProgram(Handle *) { return OK; }
 int nvrtcCompileProgram(Handle, int, const char *const *) { return OK; }
-int nvrtcGetPTXSize(Handle, size_t *bytes) { *bytes = 1; return OK; }
-int nvrtcGetPTX(Handle, char *ptx) { *ptx = 0; return OK; }
+int nvrtcGetCUBINSize(Handle, size_t *bytes) { *bytes = 1; return OK; }
+int nvrtcGetCUBIN(Handle, char *code) { *code = 0; return OK; }
 int nvrtcGetProgramLogSize(Handle, size_t *bytes) { *bytes = 1; return OK; }
 int nvrtcGetProgramLog(Handle, char *log) { *log = 0; return OK; }
 

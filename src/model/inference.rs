@@ -3,57 +3,28 @@
 //! Norms are folded into the weights before them, and the weights are packed, or sent to a GPU, once, when the model is
 //! loaded.
 
-use half::bf16;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::architecture::{Activation, Architecture, Direction, LayerSpec, head_width, largest_activation};
+use super::architecture::{Architecture, LayerSpec, head_width, largest_activation};
 use super::code::CodeMap;
 use super::folded::Folded;
+use super::packed::{Layer, pass};
+use super::precision::Precision;
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernels::{DownWeights, Epilogue, UpWeights, has_bf16};
+use crate::kernels::has_bf16;
 use crate::objective::cost::CostFunction;
+use crate::ops::Target;
 #[cfg(feature = "cuda")]
 use crate::ops::cuda::Scorer;
-use crate::ops::Target;
 
 /// The most images that pass through the layers together: enough to fill every register tile.
 const IMAGES: usize = 120;
 /// The most values that a layer of them may have, unless one image alone has more: 256 MB.
 const ACTIVATION: usize = 1 << 26;
-/// Values a task where a precision is converted.
-const CONVERTED: usize = 1 << 13;
-
-/// What a model computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Values of 32 bits.
-    #[default]
-    F32,
-    /// On a GPU, values of 32 bits whose products are taken from their first 19 (NVIDIA's TF32), several times as fast; on the
-    /// processor the same as f32.
-    Tf32,
-    /// Values and weights of 16 bits between the first and the last layer, with sums in f32: on processors with AVX512_BF16,
-    /// 1.5 to 2 times as fast on wide networks, with costs that change by about a hundredth.
-    /// Calibration stays that of f32, so that p-values hold approximately. Elsewhere f32 is used. On a GPU, training computes in
-    /// it too, on weights that are kept in 32 bits.
-    Bf16,
-}
-
-impl Precision {
-    /// Every precision under its name.
-    pub const ALL: [(&'static str, Self); 3] = [("f32", Self::F32), ("tf32", Self::Tf32), ("bf16", Self::Bf16)];
-
-    /// The name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, precision)| *precision == self).map_or("", |(name, _)| name)
-    }
-}
 
 /// A trained model, ready to encode, decode and score.
 ///
@@ -72,30 +43,12 @@ pub struct Wae {
 /// What computes.
 #[derive(Debug)]
 enum Engine {
-    Cpu { encoder: Vec<Layer>, decoder: Vec<Layer> },
+    Cpu {
+        encoder: Vec<Layer>,
+        decoder: Vec<Layer>,
+    },
     #[cfg(feature = "cuda")]
     Cuda(Scorer),
-}
-
-#[derive(Debug)]
-struct Layer {
-    weights: Weights,
-    shift: Vec<f32>,
-    activation: Activation,
-}
-
-#[derive(Debug)]
-enum Weights {
-    Down(DownWeights),
-    Up(UpWeights),
-    DownBf16(DownWeights<bf16>),
-    UpBf16(UpWeights<bf16>),
-}
-
-/// Activations between layers, (N, H, W, C).
-enum Values {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
 }
 
 impl Wae {
@@ -148,7 +101,7 @@ impl Wae {
         let architecture = Architecture::new(&config);
         let layers = |specs: &[LayerSpec]| -> Result<Vec<Layer>> {
             let folded = folded(specs, tensors, precision, &config)?;
-            Ok(folded.into_iter().map(|(layer, precision)| Layer::new(layer, precision)).collect())
+            Ok(folded.into_iter().map(|(layer, precision)| Layer::new(&layer, precision)).collect())
         };
         let engine = Engine::Cpu { encoder: layers(&architecture.encoder)?, decoder: layers(&architecture.decoder)? };
         Ok(Self::new(config, engine))
@@ -199,9 +152,7 @@ impl Wae {
                 apply(images, self.images_a_pass(IMAGES), lengths, |rows| Ok(pass(encoder, rows)))
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => {
-                apply(images, self.images_a_pass(usize::MAX), lengths, |rows| scorer.encode(rows))
-            }
+            Engine::Cuda(scorer) => apply(images, self.images_a_pass(usize::MAX), lengths, |rows| scorer.encode(rows)),
         }
     }
 
@@ -219,9 +170,7 @@ impl Wae {
                 apply(codes, self.images_a_pass(IMAGES), lengths, |rows| Ok(pass(decoder, rows)))
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => {
-                apply(codes, self.images_a_pass(usize::MAX), lengths, |rows| scorer.decode(rows))
-            }
+            Engine::Cuda(scorer) => apply(codes, self.images_a_pass(usize::MAX), lengths, |rows| scorer.decode(rows)),
         }
     }
 
@@ -298,14 +247,8 @@ impl Wae {
 
     /// Bytes of memory that the weights hold, in the machine or on the GPU.
     pub fn memory(&self) -> usize {
-        let weights = |layer: &Layer| match &layer.weights {
-            Weights::Down(weights) => weights.memory(),
-            Weights::Up(weights) => weights.memory(),
-            Weights::DownBf16(weights) => weights.memory(),
-            Weights::UpBf16(weights) => weights.memory(),
-        };
         match &self.engine {
-            Engine::Cpu { encoder, decoder } => encoder.iter().chain(decoder).map(weights).sum(),
+            Engine::Cpu { encoder, decoder } => encoder.iter().chain(decoder).map(Layer::memory).sum(),
             #[cfg(feature = "cuda")]
             Engine::Cuda(scorer) => scorer.memory(),
         }
@@ -347,58 +290,4 @@ fn apply(
         output.extend(pass(rows)?);
     }
     Ok(output)
-}
-
-fn pass(layers: &[Layer], rows: &[f32]) -> Vec<f32> {
-    layers.iter().fold(Values::F32(rows.to_vec()), |values, layer| layer.apply(values)).into_f32()
-}
-
-impl Layer {
-    fn new(layer: Folded, precision: Precision) -> Self {
-        let Folded { geometry: g, weights, shift, activation, .. } = &layer;
-        let (scale, narrow) = (layer.scale.as_deref(), precision == Precision::Bf16);
-        let weights = match layer.direction {
-            Direction::Down => match narrow.then(|| DownWeights::new_bf16(*g, weights, scale)).flatten() {
-                Some(packed) => Weights::DownBf16(packed),
-                None => Weights::Down(DownWeights::new(*g, weights, scale)),
-            },
-            Direction::Up => match narrow.then(|| UpWeights::new_bf16(*g, weights, scale)).flatten() {
-                Some(packed) => Weights::UpBf16(packed),
-                None => Weights::Up(UpWeights::new(*g, weights, scale)),
-            },
-        };
-        Self { weights, shift: shift.clone(), activation: *activation }
-    }
-
-    fn apply(&self, input: Values) -> Values {
-        let epilogue = Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu };
-        let mut output = match &self.weights {
-            Weights::Down(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
-            Weights::Up(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
-            Weights::DownBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
-            Weights::UpBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
-        };
-        if self.activation == Activation::Sigmoid {
-            let mut values = output.into_f32();
-            crate::kernels::sigmoid(&mut values);
-            output = Values::F32(values);
-        }
-        output
-    }
-}
-
-impl Values {
-    fn into_f32(self) -> Vec<f32> {
-        match self {
-            Self::F32(values) => values,
-            Self::Bf16(values) => values.par_iter().with_min_len(CONVERTED).map(|v| v.to_f32()).collect(),
-        }
-    }
-
-    fn into_bf16(self) -> Vec<bf16> {
-        match self {
-            Self::F32(values) => values.par_iter().with_min_len(CONVERTED).map(|v| bf16::from_f32(*v)).collect(),
-            Self::Bf16(values) => values,
-        }
-    }
 }

@@ -6,6 +6,8 @@ mod folded;
 mod inference;
 mod layer;
 mod network;
+mod packed;
+mod precision;
 
 #[cfg(feature = "cuda")]
 pub(crate) use architecture::Direction;
@@ -13,5 +15,6 @@ pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activ
 pub(crate) use code::{CodeMap, Codes};
 #[cfg(feature = "cuda")]
 pub(crate) use folded::Folded;
-pub use inference::{Precision, Wae};
+pub use inference::Wae;
 pub(crate) use network::{Network, truncated_normal};
+pub use precision::Precision;

@@ -8,11 +8,13 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod target;
+mod tensor;
 
 pub(crate) use self::target::{Target, resolve};
-use crate::error::Result;
 #[cfg(feature = "cuda")]
-use crate::error::Error;
+use self::tensor::on_two_devices;
+pub(crate) use self::tensor::{Tensor, with_values};
+use crate::error::Result;
 use crate::kernels::{AdamStep, BatchStatistics, Geometry};
 use crate::model::Activation;
 use crate::objective::cost::CostFunction;
@@ -20,55 +22,6 @@ use crate::objective::mmd;
 
 /// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).
 const MOMENTUM: f64 = 0.1;
-
-/// Values in a shape, on the CPU or on a GPU. Clones share them.
-#[derive(Debug, Clone)]
-pub(crate) enum Tensor {
-    /// In memory.
-    Cpu(candle_core::Tensor),
-    /// On a GPU.
-    #[cfg(feature = "cuda")]
-    Cuda(cuda::Array),
-}
-
-impl Tensor {
-    /// The shape.
-    pub(crate) fn dims(&self) -> &[usize] {
-        match self {
-            Self::Cpu(tensor) => tensor.dims(),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(array) => array.dims(),
-        }
-    }
-
-    /// Rows, by the first dimension.
-    pub(crate) fn rows(&self) -> usize {
-        self.dims().first().copied().unwrap_or(1)
-    }
-
-    /// The same values in another shape of as many.
-    pub(crate) fn reshape(&self, shape: &[usize]) -> Result<Self> {
-        Ok(match self {
-            Self::Cpu(tensor) => Self::Cpu(tensor.reshape(shape)?),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(array) => Self::Cuda(array.reshape(shape)?),
-        })
-    }
-}
-
-#[cfg(feature = "cuda")]
-fn on_two_devices() -> Error {
-    Error::Device("an operation met tensors of two devices".to_owned())
-}
-
-/// Reads a tensor's values in order; those on a GPU are waited for.
-pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    match tensor {
-        Tensor::Cpu(tensor) => cpu::with_values(tensor, f),
-        #[cfg(feature = "cuda")]
-        Tensor::Cuda(array) => Ok(f(&array.to_vec()?)),
-    }
-}
 
 /// Convolution, and the data gradient of a transposed one: (N, H, W, C_large) → (N, h, w, C_small).
 pub(crate) fn down(g: &Geometry, large: &Tensor, weights: &Tensor) -> Result<Tensor> {
@@ -260,8 +213,7 @@ pub(crate) fn cost(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(f
     match (x, y) {
         (Tensor::Cpu(x), Tensor::Cpu(y)) => {
             let (rows, shape) = (x.dims().first().copied().unwrap_or(1), y.dims());
-            let (cost, gradient) =
-                cpu::with_values(x, |x| cpu::with_values(y, |y| function.mean(x, y, rows)))??;
+            let (cost, gradient) = cpu::with_values(x, |x| cpu::with_values(y, |y| function.mean(x, y, rows)))??;
             Ok((cost, Tensor::Cpu(cpu::tensor(gradient, shape)?)))
         }
         #[cfg(feature = "cuda")]
@@ -284,7 +236,9 @@ pub(crate) fn mmd(
 ) -> Result<Option<(f64, Vec<f32>)>> {
     match target {
         #[cfg(feature = "cuda")]
-        Target::Cuda(place) if q.len() >= 2 * dim && p.len() >= 2 * dim => cuda::mmd(place, kernel, q, p, dim).map(Some),
+        Target::Cuda(place) if q.len() >= 2 * dim && p.len() >= 2 * dim => {
+            cuda::mmd(place, kernel, q, p, dim).map(Some)
+        }
         _ => Ok(mmd::value(kernel, q, p, dim).map(|value| (value, mmd::gradient(kernel, q, p, dim)))),
     }
 }
@@ -306,9 +260,7 @@ pub(crate) fn adam(step: AdamStep, parameter: &Tensor, gradient: &Tensor, moment
     match (parameter, gradient) {
         (Tensor::Cpu(parameter), Tensor::Cpu(gradient)) => cpu::adam(step, parameter, gradient, &mut moments.cpu),
         #[cfg(feature = "cuda")]
-        (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => {
-            cuda::adam(step, parameter, gradient, &mut moments.cuda)
-        }
+        (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => cuda::adam(step, parameter, gradient, &mut moments.cuda),
         #[cfg(feature = "cuda")]
         _ => Err(on_two_devices()),
     }

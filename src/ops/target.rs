@@ -1,10 +1,10 @@
 //! Where tensors are made.
 
-use super::{Running, Tensor, cpu};
-use crate::device::Device;
-use crate::dataset::Dataset;
 #[cfg(feature = "cuda")]
 use super::cuda;
+use super::{Running, Tensor, cpu};
+use crate::dataset::Dataset;
+use crate::device::Device;
 use crate::error::Result;
 use crate::kernels::Geometry;
 use crate::model::Precision;

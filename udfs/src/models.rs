@@ -132,8 +132,8 @@ pub(crate) fn read_file(function: &str, name: &str, path: &Path) -> Result<(Mode
 
 fn read(function: &str, name: &str, path: &Path, (precision, device): Place) -> Result<LoadedModel> {
     let (file, sha256, _) = read_file(function, name, path)?;
-    let wae =
-        Wae::on_device(&file, precision, device).map_err(|e| exec_datafusion_err!("{function}: model '{name}': {e}"))?;
+    let wae = Wae::on_device(&file, precision, device)
+        .map_err(|e| exec_datafusion_err!("{function}: model '{name}': {e}"))?;
     log::info!("read model '{name}' from {} (sha256 {sha256})", path.display());
     Ok(LoadedModel { name: name.to_owned(), sha256, wae })
 }

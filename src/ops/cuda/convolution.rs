@@ -15,10 +15,11 @@ use cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType, FilterDescriptor,
     TensorDescriptor,
 };
-use cudarc::driver::{CudaSlice, DeviceRepr, PushKernelArg};
+use cudarc::driver::{CudaSlice, DeviceRepr};
 use half::bf16;
 
 use super::gpu::Libraries;
+use super::grid::Grid;
 use super::{Array, Data, Gpu, linear, transposed};
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
@@ -98,7 +99,8 @@ fn data_gradient<T: Element>(g: &Geometry, small: &Array, weights: &Array) -> Re
         let mut libraries = gpu.libraries()?;
         let (cudnn, plans, workspace) = libraries.parts();
         let plan = T::plan(plans, cudnn, g, &grid, images, weights.precision())?;
-        let operation = ConvBackwardData { conv: &plan.convolution, dx: &plan.large, w: &plan.weights, dy: &plan.small };
+        let operation =
+            ConvBackwardData { conv: &plan.convolution, dx: &plan.large, w: &plan.weights, dy: &plan.small };
         let (algorithm, bytes) = match plan.data {
             Some(chosen) => chosen,
             None => {
@@ -125,7 +127,8 @@ fn filter_gradient<T: Element>(g: &Geometry, weights: &Array, large: &Array, sma
         let mut libraries = gpu.libraries()?;
         let (cudnn, plans, workspace) = libraries.parts();
         let plan = T::plan(plans, cudnn, g, &grid, images, weights.precision())?;
-        let operation = ConvBackwardFilter { conv: &plan.convolution, x: &plan.large, dw: &plan.weights, dy: &plan.small };
+        let operation =
+            ConvBackwardFilter { conv: &plan.convolution, x: &plan.large, dw: &plan.weights, dy: &plan.small };
         let (algorithm, bytes) = match plan.filter {
             Some(chosen) => chosen,
             None => {
@@ -140,62 +143,6 @@ fn filter_gradient<T: Element>(g: &Geometry, weights: &Array, large: &Array, sma
         plan.filter = Some((algorithm, bytes));
     }
     Array::of(gpu, T::data(gradient), weights.dims())
-}
-
-/// The large grid as cuDNN sees it.
-struct Grid {
-    height: usize,
-    width: usize,
-    /// What cuDNN pads on each side: 0 where the grid is padded beforehand.
-    padding: (usize, usize),
-}
-
-impl Grid {
-    fn of(g: &Geometry) -> Self {
-        let total = |large: usize, small: usize| ((small.max(1) - 1) * g.stride + g.kernel).saturating_sub(large);
-        let (height, width) = (total(g.large.0, g.small.0), total(g.large.1, g.small.1));
-        if (height, width) == (2 * g.padding.0, 2 * g.padding.1) {
-            return Self { height: g.large.0, width: g.large.1, padding: g.padding };
-        }
-        Self { height: g.large.0 + height, width: g.large.1 + width, padding: (0, 0) }
-    }
-
-    fn is_padded(&self, g: &Geometry) -> bool {
-        (self.height, self.width) != g.large
-    }
-
-    /// The large grid with its padding, where cuDNN does not add it.
-    fn padded(&self, g: &Geometry, x: &Array) -> Result<Array> {
-        if !self.is_padded(g) {
-            return Ok(x.clone());
-        }
-        let images = x.len() / g.large_len();
-        copy("pad", x, [images, self.height, self.width, g.large_channels], g.padding, g.large)
-    }
-
-    /// The large grid without its padding.
-    fn cropped(&self, g: &Geometry, x: Array) -> Result<Array> {
-        if !self.is_padded(g) {
-            return Ok(x);
-        }
-        let images = x.len() / (self.height * self.width * g.large_channels);
-        copy("crop", &x, [images, g.large.0, g.large.1, g.large_channels], g.padding, (self.height, self.width))
-    }
-}
-
-/// The kernels `pad` and `crop`: into `shape`, from `corner` on, out of a grid of `from`.
-fn copy(kernel: &str, x: &Array, shape: [usize; 4], corner: (usize, usize), from: (usize, usize)) -> Result<Array> {
-    let (gpu, len) = (x.gpu(), shape.iter().product());
-    let y = x.data().uninit_like(gpu, len)?;
-    let [n, height, width, channels, top, left, from_height, from_width] =
-        [len, shape[1], shape[2], shape[3], corner.0, corner.1, from.0, from.1].map(|v| v as u32);
-    gpu.launch(&y.kernel(kernel), len, |arguments| {
-        arguments.arg(&n);
-        x.data().push(arguments);
-        y.push(arguments);
-        arguments.arg(&height).arg(&width).arg(&channels).arg(&top).arg(&left).arg(&from_height).arg(&from_width);
-    })?;
-    Array::of(gpu, y, &shape)
 }
 
 /// cuDNN's descriptors of a convolution on so many images, and the algorithm with its scratch bytes for each direction.
@@ -219,13 +166,7 @@ pub(super) struct Plans {
 }
 
 impl<T: CudnnDataType> Plan<T> {
-    fn try_new(
-        cudnn: &Arc<Cudnn>,
-        g: &Geometry,
-        grid: &Grid,
-        images: usize,
-        precision: Precision,
-    ) -> Result<Self> {
+    fn try_new(cudnn: &Arc<Cudnn>, g: &Geometry, grid: &Grid, images: usize, precision: Precision) -> Result<Self> {
         let format = cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         // Sizes come as (N, C, H, W) whatever the format.
         let sizes = |n: usize, c: usize, (h, w): (usize, usize)| [n, c, h, w].map(|v| v as i32);

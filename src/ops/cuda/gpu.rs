@@ -5,15 +5,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::cublas::CudaBlas;
-use cudarc::cublas::result::CublasError;
-use cudarc::cudnn::{Cudnn, CudnnError};
+use cudarc::cudnn::Cudnn;
 use cudarc::driver::result::{device, mem_pool, memcpy_htod_async};
-use cudarc::driver::sys::{CUmemPool_attribute_enum, CUresult};
+use cudarc::driver::sys::CUmemPool_attribute_enum;
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DevicePtrMut, DeviceRepr};
-use cudarc::driver::{DriverError, LaunchArgs, LaunchConfig, PinnedHostSlice};
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use cudarc::driver::{LaunchArgs, LaunchConfig, PinnedHostSlice};
+use cudarc::nvrtc::Ptx;
 use rayon::prelude::*;
 
+use super::compile::{compile, names};
 use super::convolution::Plans;
 use crate::error::{Error, Result};
 use crate::model::Precision;
@@ -22,8 +22,6 @@ use crate::model::Precision;
 const BLOCK: u32 = 256;
 /// Bytes that a thread copies into page-locked memory.
 const COPIED: usize = 1 << 20;
-/// What every kernel is compiled from.
-pub(super) const SOURCE: &str = include_str!("kernels.cu");
 
 /// A GPU, and what a network computes in on it.
 #[derive(Debug, Clone)]
@@ -79,12 +77,15 @@ impl Gpu {
         if let Some(gpu) = open.get(&number) {
             return Ok(Arc::clone(gpu));
         }
-        let gpu = Self::try_new(number).map_err(|e| Error::Device(format!("cuda:{number}: {e}")))?;
+        // cudarc panics where a library lacks a function that it calls, as one of another version may.
+        let opened = std::panic::catch_unwind(|| Self::try_new(number));
+        let opened = opened.unwrap_or_else(|_| Err(Error::Device("a library of another version".to_owned())));
+        let gpu = opened.map_err(|e| Error::Device(format!("cuda:{number}: {e}")))?;
         Ok(Arc::clone(open.entry(number).or_insert(Arc::new(gpu))))
     }
 
     fn try_new(number: usize) -> Result<Self> {
-        // cudarc panics where a library that it calls is missing.
+        // cudarc also panics where a library is missing, which is no surprise.
         // SAFETY: opening NVIDIA's libraries runs their initialisers, which have no preconditions.
         let present = unsafe {
             [
@@ -243,66 +244,15 @@ impl Libraries {
     }
 }
 
-/// Compiles the kernels for a GPU.
+/// The kernels, compiled for a GPU.
 fn kernels(context: &Arc<CudaContext>) -> Result<HashMap<String, CudaFunction>> {
     let (major, minor) = context.compute_capability()?;
-    let options = CompileOptions {
-        options: vec![format!("--gpu-architecture=compute_{major}{minor}")],
-        name: Some("kernels.cu".to_owned()),
-        ..CompileOptions::default()
-    };
-    let ptx = compile_ptx_with_opts(SOURCE, options).map_err(|e| Error::Device(format!("kernels.cu: {e}")))?;
-    let module = context.load_module(ptx)?;
+    let code = compile(&format!("sm_{major}{minor}"))?;
+    let module = context.load_module(Ptx::from_binary(code))?;
     names().into_iter().map(|name| Ok((name.clone(), module.load_function(&name)?))).collect()
-}
-
-/// The kernels' names, read from their source: those written out, and those that a macro makes for each type.
-pub(super) fn names() -> Vec<String> {
-    let name = |line: &str| {
-        let (_, rest) = line.split_once("extern \"C\" __global__ void ")?;
-        Some(rest.split_once('(')?.0.to_owned())
-    };
-    let written = SOURCE.lines().filter_map(name);
-    written
-        .flat_map(|name| match name.strip_suffix("##NAME") {
-            Some(stem) => vec![format!("{stem}f32"), format!("{stem}bf16")],
-            None => vec![name],
-        })
-        .collect()
 }
 
 /// Locks; a thread that panicked while it held the lock left a whole value behind.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl From<DriverError> for Error {
-    fn from(e: DriverError) -> Self {
-        match e.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Self::DeviceMemory("the GPU is out of memory".to_owned()),
-            other => Self::Device(format!("the driver reports {other:?}")),
-        }
-    }
-}
-
-impl From<CudnnError> for Error {
-    fn from(e: CudnnError) -> Self {
-        match e.0 {
-            cudarc::cudnn::sys::cudnnStatus_t::CUDNN_STATUS_ALLOC_FAILED => {
-                Self::DeviceMemory("the GPU is out of memory in cuDNN".to_owned())
-            }
-            other => Self::Device(format!("cuDNN reports {other:?}")),
-        }
-    }
-}
-
-impl From<CublasError> for Error {
-    fn from(e: CublasError) -> Self {
-        match e.0 {
-            cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
-                Self::DeviceMemory("the GPU is out of memory in cuBLAS".to_owned())
-            }
-            other => Self::Device(format!("cuBLAS reports {other:?}")),
-        }
-    }
 }

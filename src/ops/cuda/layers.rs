@@ -53,12 +53,7 @@ pub(crate) struct Statistics {
     inverse: CudaSlice<f32>,
 }
 
-pub(crate) fn norm_relu(
-    x: &Array,
-    gamma: &Array,
-    beta: &Array,
-    running: &Running,
-) -> Result<(Array, Statistics)> {
+pub(crate) fn norm_relu(x: &Array, gamma: &Array, beta: &Array, running: &Running) -> Result<(Array, Statistics)> {
     let (gpu, channels) = (x.gpu(), x.channels());
     let (n, c) = (x.len() as u32, channels as u32);
     let statistics = statistics(x, running)?;

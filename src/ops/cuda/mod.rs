@@ -8,8 +8,11 @@
 //! transpose of the CPU's (k, k, C_large, C_small). A linear layer is a convolution on one pixel and goes to cuBLAS.
 
 mod array;
+mod compile;
 mod convolution;
+mod error;
 mod gpu;
+mod grid;
 mod layers;
 mod linear;
 mod objective;
