@@ -24,6 +24,7 @@ struct Parameter {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "cuda", expect(clippy::large_enum_variant, reason = "there are a dozen in a network"))]
 enum TailState {
     Norm { gamma: Parameter, beta: Parameter, running: ops::Running },
     Bias { bias: Parameter },

@@ -61,6 +61,7 @@ pub(crate) fn weight_gradient(g: &Geometry, weights: &Tensor, large: &Tensor, sm
 }
 
 /// The values of a convolution's weights or of their gradient, (k, k, C_large, C_small).
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU keeps weights in this order"))]
 pub(crate) fn weight_values(g: &Geometry, weights: &Tensor) -> Result<Vec<f32>> {
     match weights {
         Tensor::Cpu(weights) => cpu::with_values(weights, <[f32]>::to_vec),

@@ -60,6 +60,7 @@ impl Target {
     }
 
     /// A convolution's weights, given as (k, k, C_large, C_small), which compute in `precision` on a GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU takes weights as they come"))]
     pub(crate) fn weights(&self, g: &Geometry, values: Vec<f32>, precision: Precision) -> Result<Tensor> {
         match self {
             Self::Cpu => {
@@ -81,6 +82,7 @@ impl Target {
     }
 
     /// The same place with another precision.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU trains in f32"))]
     pub(crate) fn with_precision(&self, precision: Precision) -> Self {
         match self {
             Self::Cpu => Self::Cpu,

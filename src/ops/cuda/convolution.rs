@@ -31,6 +31,9 @@ const PLANS: usize = 512;
 /// A convolution's weights from the CPU's order.
 pub(crate) fn weights(gpu: &Arc<Gpu>, g: &Geometry, values: &[f32], precision: Precision) -> Result<Array> {
     let rows = g.taps() * g.large_channels;
+    // cuDNN takes channels of 16 bits in eights; others stay wide.
+    let in_eights = g.large_channels.is_multiple_of(8) && g.small_channels.is_multiple_of(8);
+    let precision = if precision == Precision::Bf16 && !in_eights { Precision::Tf32 } else { precision };
     Ok(Array::new(gpu, &transposed(values, rows), &[values.len()])?.with_precision(precision))
 }
 

@@ -70,6 +70,9 @@ fn geometries(generator: &mut impl Rng) -> Vec<Geometry> {
         Geometry::same((9, 9), (1, 4), 4, 1),
         Geometry::same((3, 3), (2, 3), 1, 2),
         Geometry::same((1, 1), (4, 4), 5, 2),
+        Geometry::same((14, 14), (8, 16), 4, 2),
+        Geometry::same((7, 7), (16, 8), 4, 2),
+        Geometry::same((9, 10), (8, 8), 5, 1),
         Geometry::linear(13, 7),
         Geometry::linear(1, 1),
     ];
@@ -262,14 +265,14 @@ fn config(options: &[(&str, serde_json::Value)], shape: ImageShape) -> Config {
 }
 
 /// A whole network's gradients, by ‖a − b‖ / ‖b‖: its layers' order, shapes and types. What single operations round, ReLUs and
-/// norms over few values multiply: 1.6e-2 in TF32 and 6.1e-2 in bf16 were the largest errors seen on the emulated GPU.
+/// norms over few values multiply.
 #[rstest]
 #[case(Precision::F32, 1e-4)]
 #[case(Precision::Tf32, 3e-2)]
 #[case(Precision::Bf16, 1e-1)]
 fn networks(#[case] precision: Precision, #[case] tolerance: f32) {
     let Some(gpu) = gpu(precision) else { return };
-    for (widths, kernel, shape) in [("6,10,12", 4, ImageShape::new(28, 28, 1)), ("5,8", 5, ImageShape::new(12, 17, 3))]
+    for (widths, kernel, shape) in [("8,16,24", 4, ImageShape::new(28, 28, 1)), ("5,8", 5, ImageShape::new(12, 17, 3))]
     {
         let config = config(&[("network", widths.into()), ("kernel", kernel.into()), ("latent_dim", 4.into())], shape);
         let mut results = Vec::new();
