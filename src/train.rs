@@ -63,7 +63,7 @@ pub struct EpochReport {
 
 /// A training, an epoch at a time.
 ///
-/// The same options, data, thread count and kernels give the same tensors, bit for bit.
+/// The same options, data, thread count and kernels give the same tensors on the processor, bit for bit.
 #[derive(Debug)]
 pub struct Trainer {
     options: TrainOptions,

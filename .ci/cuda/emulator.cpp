@@ -8,6 +8,7 @@
 #include "host.h"
 #include "kernels.cu"
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -18,7 +19,15 @@
 namespace {
 
 std::recursive_mutex stream; // one stream: its work is done in the order of the calls
-#define ON_STREAM std::lock_guard<std::recursive_mutex> guard(stream)
+thread_local void *current = nullptr; // the context that was made current on this thread
+#define ON_STREAM std::lock_guard<std::recursive_mutex> guard(stream); need_context(__func__)
+
+// The default stream is that of the current context.
+void need_context(const char *name) {
+    if (current) return;
+    fprintf(stderr, "%s on a thread without a current context\n", name);
+    abort();
+}
 
 template <typename... A, size_t... I> void invoke(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
     kernel(*(A *)arguments[I]...);
@@ -73,8 +82,8 @@ int cuDeviceGetAttribute(int *value, int attribute, int) {
 int cuDeviceTotalMem_v2(size_t *bytes, int) { *bytes = limit(); return OK; }
 int cuDevicePrimaryCtxRetain(Handle *context, int) { *context = (Handle)1; return OK; }
 int cuDevicePrimaryCtxRelease_v2(int) { return OK; }
-int cuCtxSetCurrent(Handle) { return OK; }
-int cuCtxGetCurrent(Handle *context) { *context = (Handle)1; return OK; }
+int cuCtxSetCurrent(Handle context) { current = context; return OK; }
+int cuCtxGetCurrent(Handle *context) { *context = current; return OK; }
 int cuGetErrorName(int, const char **name) { *name = "an error of the emulated driver"; return OK; }
 int cuGetErrorString(int, const char **name) { *name = "an error of the emulated driver"; return OK; }
 int cuDeviceGetDefaultMemPool(Handle *pool, int) { *pool = (Handle)1; return OK; }
@@ -105,10 +114,10 @@ int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STRE
 int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STREAM; memcpy(to, from, n); return OK; }
 int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STREAM; memcpy(to, from, n); return OK; }
 int cuMemsetD8Async(void *to, unsigned char v, size_t n, Handle) { ON_STREAM; memset(to, v, n); return OK; }
-int cuStreamSynchronize(Handle) { return OK; }
+int cuStreamSynchronize(Handle) { ON_STREAM; return OK; }
 int cuStreamWaitEvent(Handle, Handle, unsigned) { return OK; }
 int cuEventCreate(Handle *event, unsigned) { *event = (Handle)1; return OK; }
-int cuEventRecord(Handle, Handle) { return OK; }
+int cuEventRecord(Handle, Handle) { ON_STREAM; return OK; }
 int cuEventSynchronize(Handle) { return OK; }
 int cuEventDestroy_v2(Handle) { return OK; }
 int cuModuleLoadData(Handle *module, const void *) { *module = (Handle)1; return OK; }

@@ -183,6 +183,17 @@ impl Network {
     }
 }
 
+/// A GPU's memory goes back to the driver when the training is over.
+#[cfg(feature = "cuda")]
+impl Drop for Network {
+    fn drop(&mut self) {
+        let Self { encoder, decoder, adversary, target, .. } = self;
+        if let Target::Cuda(place) = target {
+            place.gpu.release(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
+        }
+    }
+}
+
 /// β as in the authors' configs.py, ε as in PyTorch.
 fn adam(step: u64, learning_rate: f64) -> AdamStep {
     AdamStep::new(step, learning_rate, 0.5, 0.999, 1e-8)

@@ -215,7 +215,19 @@ impl Gpu {
         Ok(())
     }
 
-    /// Gives freed memory back to the driver: when a model is dropped, and when memory runs out.
+    /// Drops what lies on the GPU, and gives its memory back to the driver.
+    pub(crate) fn release(&self, drop: impl FnOnce()) {
+        // The driver frees memory of the GPU that is current on this thread, which may never have computed on it.
+        let freed = self.synchronize().and_then(|()| {
+            drop();
+            self.trim()
+        });
+        if let Err(e) = freed {
+            log::warn!("freeing memory of {self:?}: {e}");
+        }
+    }
+
+    /// Gives freed memory back to the driver.
     pub(crate) fn trim(&self) -> Result<()> {
         lock(&self.libraries).workspace = None;
         self.stream.synchronize()?;

@@ -84,11 +84,10 @@ impl Scorer {
 
 impl Drop for Scorer {
     fn drop(&mut self) {
-        self.encoder.clear();
-        self.decoder.clear();
-        if let Err(e) = self.gpu.trim() {
-            log::warn!("freeing a model on {:?}: {e}", self.gpu);
-        }
+        self.gpu.release(|| {
+            self.encoder.clear();
+            self.decoder.clear();
+        });
     }
 }
 

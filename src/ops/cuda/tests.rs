@@ -300,7 +300,7 @@ fn networks(#[case] precision: Precision, #[case] tolerance: f32) {
     }
 }
 
-/// One copy of the weights and one stream for all threads.
+/// One copy of the weights and one stream for all threads; the last thread that has the model frees it.
 #[test]
 fn threads_share_a_model() {
     let Some(gpu) = gpu(Precision::F32) else { return };
@@ -316,6 +316,7 @@ fn threads_share_a_model() {
             scope.spawn(|| assert_eq!(wae.decode(&wae.encode(&images).unwrap()).unwrap(), expected));
         }
     });
+    std::thread::spawn(move || drop(wae)).join().unwrap();
 }
 
 /// Whether or not there is a GPU: no machine has a hundred.
