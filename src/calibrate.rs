@@ -12,8 +12,10 @@
 mod latent;
 
 use crate::checkpoint::ModelFile;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::Wae;
+use crate::model::memory::{scoring_memory, weights_memory};
 
 pub use self::latent::LatentStatistics;
 
@@ -109,6 +111,12 @@ impl Calibration {
     pub(crate) fn all(&self) -> impl Iterator<Item = (Score, &HeldOut)> {
         Score::ALL.into_iter().filter_map(|(_, score)| Some((score, self.scores(score)?)))
     }
+}
+
+/// Bytes of memory that [`recalibrate`] takes for a model and one batch of so many rows, beside the scores: the file and its
+/// copy, the weights packed, and a pass.
+pub fn calibration_memory(config: &Config, rows: usize) -> usize {
+    weights_memory(config, 3).saturating_add(scoring_memory(config, rows))
 }
 
 /// A model with the scores of other held-out rows in the place of its own: rows like those that it will be asked about,

@@ -4,6 +4,7 @@
 //! shape. It is checked once, in [`Config::try_new`]; whoever holds one may rely on it. How a model is trained is in
 //! [`TrainOptions`].
 
+mod architecture;
 mod objective;
 mod options;
 
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
 pub use self::options::{
-    DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, ObjectiveChoice, Preset, Schedule,
-    TrainOptions,
+    CheckpointInterval, DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, ObjectiveChoice,
+    Preset, Schedule, TrainOptions,
 };
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
@@ -28,6 +29,8 @@ pub(crate) mod bounds {
     pub const SCALES: usize = 64;
     /// Trainable numbers of one network: nearly seven times those of the paper's CelebA network.
     pub const PARAMETERS: usize = 1 << 28;
+    /// Weights of the encoder and the decoder as inference packs them: 4 GB.
+    pub const PACKED: usize = 1 << 30;
     /// Values of the largest layer of one image: 512 MB.
     pub const ACTIVATION: usize = 1 << 27;
     /// σ_z, and the factors of a kernel's bandwidth.
@@ -156,6 +159,13 @@ impl Config {
                 bounds::PARAMETERS
             )));
         }
+        let packed = crate::model::packed_values(&config);
+        if packed > bounds::PACKED {
+            return Err(Error::Config(format!(
+                "the weights of this network take {packed} values in memory, expected at most {}",
+                bounds::PACKED
+            )));
+        }
         let largest = crate::model::largest_activation(&config);
         if largest > bounds::ACTIVATION {
             return Err(Error::Config(format!(
@@ -269,6 +279,7 @@ mod tests {
     #[case::layers(|p: &mut Parts| p.network.decoder_channels.clear(), "the number of decoder_channels must be between 1 and 12, got 0")]
     #[case::activation(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.network = Network { encoder_channels: vec![8192, 1], decoder_channels: vec![1], kernel: 1 } }, "values an image, expected at most 134217728")]
     #[case::parameters(|p: &mut Parts| p.network.encoder_channels = vec![8192; 12], "parameters, expected at most")]
+    #[case::packed(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.latent_dim = 1; p.network = Network { encoder_channels: vec![8], decoder_channels: vec![1; 10], kernel: 1 } }, "take 2147484416 values in memory")]
     #[case::scale(|p: &mut Parts| p.prior.scale = f64::NAN, "prior_scale must be a number from 1e-6 to 1e6, got NaN")]
     #[case::lambda(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![1.0], lambda: -1.0 }, "lambda must be a number from 0 to 1e12, got -1")]
     #[case::vae(|p: &mut Parts| p.objective = Objective::Vae { lambda: 1.0 }, "objective 'vae' takes encoder 'gaussian', got 'deterministic'")]

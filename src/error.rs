@@ -59,6 +59,10 @@ pub enum Error {
     #[error("training was cancelled")]
     Cancelled,
 
+    /// Memory, or a temporary file, that was refused.
+    #[error("{0}")]
+    Resources(String),
+
     /// Reading or writing a file failed.
     #[error("{path}: {source}")]
     Io {

@@ -38,7 +38,7 @@ fn learns_clothes_better_than_principal_components() {
         (images("fashion/train.parquet", Some(&CLOTHES)), images("fashion/test.parquet", Some(&[5, 7, 8, 9])));
     let options = options(&[("network", json!("small")), ("epochs", json!(8))]);
     let held_out = dataset(&options, &clothes);
-    let held_out = held_out.held_out(0..held_out.held_out_rows());
+    let held_out = held_out.held_out(0..held_out.held_out_rows()).unwrap();
     let (history, model) = train(options, &clothes);
     let last = history.last().unwrap();
 

@@ -134,6 +134,7 @@ fn links_of_the_readme_lead_to_files() {
 }
 
 /// Targets are not found by themselves (`autotests = false` and the like): a file that nobody declares would never run.
+/// Python's tests are found by their names, by pytest, which `.ci/run` has to call; one of them runs the examples.
 #[test]
 fn every_test_example_and_bench_is_declared() {
     let root = root();
@@ -155,6 +156,29 @@ fn every_test_example_and_bench_is_declared() {
             }
         }
         assert!(found > 0, "{folder} holds no file");
+    }
+}
+
+#[test]
+fn every_test_and_example_in_python_is_run() {
+    let root = root();
+    let ci = fs::read_to_string(root.join(".ci/run")).unwrap();
+    assert!(ci.contains("-m pytest -q tests/python"), ".ci/run runs pytest");
+    let tests: Vec<(String, String)> = fs::read_dir(root.join("tests/python"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "py"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .collect();
+    assert!(tests.len() > 1, "tests/python holds no tests");
+    for (name, text) in &tests {
+        assert!(name == "conftest.py" || name.starts_with("test_"), "pytest does not collect tests/python/{name}");
+        assert!(name == "conftest.py" || text.contains("\ndef test_"), "tests/python/{name} holds no test");
+    }
+    for entry in fs::read_dir(root.join("examples/python")).unwrap() {
+        let name = entry.unwrap().file_name().to_str().unwrap().to_owned();
+        let path = format!("examples/python/{name}");
+        assert!(tests.iter().any(|(_, text)| text.contains(&path)), "no test in tests/python runs {path}");
     }
 }
 

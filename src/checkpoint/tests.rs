@@ -2,7 +2,9 @@
 
 use rstest::rstest;
 
+use super::format::MAX_HEADER_BYTES;
 use super::*;
+use crate::calibrate::Score;
 
 const GOLDEN: &[u8] = include_bytes!("../../fixtures/golden/golden.model.safetensors");
 
@@ -36,6 +38,50 @@ fn edit_config(header: &mut serde_json::Value, edit: impl FnOnce(&mut serde_json
 fn a_lying_header_is_refused(#[case] edit: fn(&mut serde_json::Value), #[case] message: &str) {
     let error = ModelFile::from_bytes(&with_header(edit)).unwrap_err().to_string();
     assert!(error.contains(message), "{error}");
+}
+
+#[rstest]
+#[case::config("config", 1 << 16)]
+#[case::training("training", 1 << 20)]
+fn a_long_text_is_not_parsed(#[case] key: &str, #[case] most: usize) {
+    let text = |bytes: usize| with_header(|h| h["__metadata__"][key] = " ".repeat(bytes).into());
+    let error = |bytes: usize| ModelFile::from_bytes(&text(bytes)).unwrap_err().to_string();
+    assert_eq!(error(most + 1), format!("'{key}' has {} bytes, expected at most {most}", most + 1));
+    assert!(error(most).contains("is unreadable: EOF"), "{}", error(most));
+}
+
+#[test]
+fn a_long_header_is_not_parsed() {
+    let mut bytes = GOLDEN.to_vec();
+    bytes[..8].copy_from_slice(&(64_u64 * (1 << 20) + 1).to_le_bytes());
+    let error = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
+    assert_eq!(error, "the header declares 67108865 bytes, expected at most 67108864");
+    for few in [0, 7, 8] {
+        let error = ModelFile::from_bytes(&GOLDEN[..few]).unwrap_err().to_string();
+        assert!(error.starts_with("not a safetensors file"), "{error}");
+    }
+}
+
+/// The longest training that there can be has a history that is read.
+#[test]
+fn the_longest_history_is_within_bounds() {
+    let line = crate::train::EpochReport {
+        epoch: 100_000,
+        loss: -1.234_567_890_123_456_7e-100,
+        reconstruction_cost: -1.234_567_890_123_456_7e-100,
+        divergence: Some(-1.234_567_890_123_456_7e-100),
+        holdout_reconstruction_cost: Some(-1.234_567_890_123_456_7e-100),
+        holdout_divergence: Some(-1.234_567_890_123_456_7e-100),
+        learning_rate: 1.234_567_890_123_456_7e-100,
+        images: u64::MAX,
+        skipped: u64::MAX,
+        images_per_second: 1.234_567_890_123_456_7e-100,
+        seconds: 1.234_567_890_123_456_7e-100,
+    };
+    let bytes = serde_json::to_string(&line).unwrap().len() + 1;
+    assert!(bytes * 100_000 <= 48 << 20, "{bytes} bytes an epoch");
+    // In the header, each quotation mark takes a backslash more.
+    assert!((bytes + 22) * 100_000 <= MAX_HEADER_BYTES - (1 << 22));
 }
 
 #[test]

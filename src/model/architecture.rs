@@ -68,6 +68,13 @@ pub(crate) enum Role {
     RunningVariance,
 }
 
+impl Role {
+    /// Whether the optimiser changes it; running statistics follow the batches.
+    pub(crate) fn is_trained(self) -> bool {
+        !matches!(self, Self::RunningMean | Self::RunningVariance)
+    }
+}
+
 /// The encoder's, the decoder's and the discriminator's layers, first to last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Architecture {
@@ -269,13 +276,28 @@ impl LayerSpec {
 
 /// The number of trainable values, saturating where a hostile configuration overflows.
 pub(crate) fn parameters(config: &Config) -> usize {
-    let trainable = |role: &Role| !matches!(role, Role::RunningMean | Role::RunningVariance);
     let values = |shape: &[usize]| shape.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
     Architecture::new(config)
         .layers()
         .flat_map(LayerSpec::tensors)
-        .filter(|(role, ..)| trainable(role))
+        .filter(|(role, ..)| role.is_trained())
         .fold(0, |sum, (_, _, shape)| sum.saturating_add(values(&shape)))
+}
+
+/// The values of all weights as inference packs them, whose outputs fill whole panels of up to 64: a layer of one output
+/// takes 64 times the memory that it takes in a file. Saturating.
+pub(crate) fn packed_values(config: &Config) -> usize {
+    const PANEL: usize = 64;
+    let product = |sides: &[usize]| sides.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
+    let layer = |spec: &LayerSpec| {
+        let (g, outputs) = (&spec.geometry, spec.outputs());
+        let reduced = if spec.direction == Direction::Down { g.large_channels } else { g.small_channels };
+        product(&[g.taps(), reduced, outputs.next_multiple_of(PANEL)])
+    };
+    // The discriminator is not packed: it trains only.
+    let architecture = Architecture::new(config);
+    let layers = architecture.encoder.iter().chain(&architecture.decoder);
+    layers.fold(0, |sum, spec| sum.saturating_add(layer(spec)))
 }
 
 /// The values of the largest layer of one image, the columns of thin layers included, saturating.

@@ -149,10 +149,10 @@ impl Wae {
         let lengths = (self.config.image().len(), head_width(&self.config));
         match &self.engine {
             Engine::Cpu { encoder, .. } => {
-                apply(images, self.images_a_pass(IMAGES), lengths, |rows| Ok(pass(encoder, rows)))
+                apply(images, images_a_pass(&self.config), lengths, |rows| Ok(pass(encoder, rows)))
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => apply(images, self.images_a_pass(usize::MAX), lengths, |rows| scorer.encode(rows)),
+            Engine::Cuda(scorer) => apply(images, images_that_fit(&self.config), lengths, |rows| scorer.encode(rows)),
         }
     }
 
@@ -167,10 +167,10 @@ impl Wae {
         let lengths = (self.config.latent_dim(), self.config.image().len());
         match &self.engine {
             Engine::Cpu { decoder, .. } => {
-                apply(codes, self.images_a_pass(IMAGES), lengths, |rows| Ok(pass(decoder, rows)))
+                apply(codes, images_a_pass(&self.config), lengths, |rows| Ok(pass(decoder, rows)))
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => apply(codes, self.images_a_pass(usize::MAX), lengths, |rows| scorer.decode(rows)),
+            Engine::Cuda(scorer) => apply(codes, images_that_fit(&self.config), lengths, |rows| scorer.decode(rows)),
         }
     }
 
@@ -240,11 +240,6 @@ impl Wae {
         Ok(pairs.map(|(x, y)| value(x, y)).collect())
     }
 
-    /// Images that pass through the layers together, `most` at most.
-    fn images_a_pass(&self, most: usize) -> usize {
-        (ACTIVATION / largest_activation(&self.config).max(1)).clamp(1, most)
-    }
-
     /// Bytes of memory that the weights hold, in the machine or on the GPU.
     pub fn memory(&self) -> usize {
         match &self.engine {
@@ -253,6 +248,16 @@ impl Wae {
             Engine::Cuda(scorer) => scorer.memory(),
         }
     }
+}
+
+/// Images that pass through the layers together.
+pub(super) fn images_a_pass(config: &Config) -> usize {
+    images_that_fit(config).min(IMAGES)
+}
+
+/// Images whose largest layer is within bounds.
+fn images_that_fit(config: &Config) -> usize {
+    (ACTIVATION / largest_activation(config).max(1)).max(1)
 }
 
 /// The precision, or f32 where the processor lacks it, which the log says.

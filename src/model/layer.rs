@@ -115,6 +115,29 @@ impl Layer {
         self.parameters_mut().into_iter().for_each(|parameter| parameter.moments = ops::Moments::default());
     }
 
+    /// Adam's moments of a trained tensor, in the order of the kernels; zeros before the first step.
+    pub(super) fn moments(&self, wanted: Role) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        let Some(parameter) = self.parameters().into_iter().find(|p| p.role == wanted) else { return Ok(None) };
+        let (m, v) = parameter.moments.tensors(&parameter.value)?;
+        Ok(Some((self.read(wanted, &m)?, self.read(wanted, &v)?)))
+    }
+
+    /// Puts other moments in their place, where the network lies.
+    pub(super) fn set_moments(&mut self, target: &Target, wanted: Role, m: Vec<f32>, v: Vec<f32>) -> Result<()> {
+        let g = self.spec.geometry;
+        let tensor = |values: Vec<f32>| match wanted {
+            Role::Weight => target.weights(&g, values, Precision::F32),
+            _ => {
+                let shape = [values.len()];
+                target.tensor(values, &shape)
+            }
+        };
+        if let Some(parameter) = self.parameters_mut().into_iter().find(|p| p.role == wanted) {
+            parameter.moments = ops::Moments::new(&tensor(m)?, &tensor(v)?)?;
+        }
+        Ok(())
+    }
+
     /// The gradient of a tensor after a pass, in the order of the kernels.
     #[cfg(test)]
     pub(super) fn gradient(&self, wanted: Role) -> Result<Option<Vec<f32>>> {

@@ -125,6 +125,22 @@ pub(super) struct Moments {
     v: Vec<f32>,
 }
 
+impl Moments {
+    pub(super) fn new(m: &Tensor, v: &Tensor) -> Result<Self> {
+        Ok(Self { m: with_values(m, <[f32]>::to_vec)?, v: with_values(v, <[f32]>::to_vec)? })
+    }
+
+    /// m and v of a parameter of `len` values: zeros before the first step.
+    pub(super) fn tensors(&self, len: usize) -> Result<(Tensor, Tensor)> {
+        let padded = |values: &[f32]| {
+            let mut values = values.to_vec();
+            values.resize(len, 0.0);
+            tensor(values, &[len])
+        };
+        Ok((padded(&self.m)?, padded(&self.v)?))
+    }
+}
+
 struct AdamOp<'a> {
     step: AdamStep,
     moments: std::sync::Mutex<&'a mut Moments>,

@@ -274,3 +274,37 @@ pub(crate) struct Moments {
     #[cfg(feature = "cuda")]
     cuda: Option<cuda::Moments>,
 }
+
+impl Moments {
+    /// Moments m and v, each as long as the parameter and in its order.
+    pub(crate) fn new(m: &Tensor, v: &Tensor) -> Result<Self> {
+        match (m, v) {
+            (Tensor::Cpu(m), Tensor::Cpu(v)) => Ok(Self {
+                cpu: cpu::Moments::new(m, v)?,
+                #[cfg(feature = "cuda")]
+                cuda: None,
+            }),
+            #[cfg(feature = "cuda")]
+            (Tensor::Cuda(m), Tensor::Cuda(v)) => {
+                Ok(Self { cpu: cpu::Moments::default(), cuda: Some(cuda::Moments::new(m, v)) })
+            }
+            #[cfg(feature = "cuda")]
+            _ => Err(on_two_devices()),
+        }
+    }
+
+    /// m and v of a parameter, in its order: zeros before the first step.
+    pub(crate) fn tensors(&self, parameter: &Tensor) -> Result<(Tensor, Tensor)> {
+        match parameter {
+            Tensor::Cpu(parameter) => {
+                let (m, v) = self.cpu.tensors(parameter.elem_count())?;
+                Ok((Tensor::Cpu(m), Tensor::Cpu(v)))
+            }
+            #[cfg(feature = "cuda")]
+            Tensor::Cuda(parameter) => {
+                let (m, v) = cuda::Moments::tensors(self.cuda.as_ref(), parameter)?;
+                Ok((Tensor::Cuda(m), Tensor::Cuda(v)))
+            }
+        }
+    }
+}

@@ -52,11 +52,11 @@ impl Target {
         let shape = [rows.len(), image.height(), image.width(), image.channels()];
         #[cfg(feature = "cuda")]
         if let Self::Cuda(place) = self
-            && let Some(bytes) = dataset.training_bytes(rows)
+            && let Some(bytes) = dataset.training_bytes(rows)?
         {
             return cuda::Array::of_bytes(&place.gpu, &bytes, &shape).map(Tensor::Cuda);
         }
-        self.tensor(dataset.training(rows), &shape)
+        self.tensor(dataset.training(rows)?, &shape)
     }
 
     /// A convolution's weights, given as (k, k, C_large, C_small), which compute in `precision` on a GPU.

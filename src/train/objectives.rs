@@ -93,7 +93,7 @@ fn three_epochs_are_finite_and_scores_no_random_numbers(#[case] objective: &str)
     assert!(trainer.history().iter().all(|report| report.divergence.is_some() == has_divergence));
     assert!(trainer.history().iter().all(|report| report.holdout_divergence.is_some() == has_divergence));
     let file = crate::ModelFile::from_bytes(&trainer.model().unwrap().to_bytes().unwrap()).unwrap();
-    let (wae, images) = (Wae::try_new(&file).unwrap(), trainer.dataset.training(&[0, 1, 2]));
+    let (wae, images) = (Wae::try_new(&file).unwrap(), trainer.dataset.training(&[0, 1, 2]).unwrap());
     let codes = wae.encode(&images).unwrap();
     assert_eq!(codes.len(), 3 * trainer.config().latent_dim());
     assert_eq!(codes, wae.encode(&images).unwrap(), "scoring neither samples nor adds noise");

@@ -1,5 +1,6 @@
 //! The engine's errors as DataFusion's, with the function's name put before each.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display, Formatter};
 
 use datafusion::common::DataFusionError;
@@ -14,6 +15,7 @@ pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
 pub(crate) fn exec_error(function: &str, error: &Error) -> DataFusionError {
     match error {
         Error::Row { row, source } => row_error(function, *row, source),
+        Error::Resources(reason) => datafusion::common::resources_datafusion_err!("{function}: {reason}"),
         error => datafusion::common::exec_datafusion_err!("{function}: {error}"),
     }
 }
@@ -42,10 +44,58 @@ impl Unreadable {
         self.first.get_or_insert_with(|| (row, reason.to_string()));
     }
 
-    /// Logs what was counted, if anything: of how many `images`, and for which model if the function takes one.
+    /// Logs what was counted, if anything: of how many `images`, and for which model if the function takes one. Within
+    /// [`Skipped::collect`] it is kept for the one line of a whole query.
     pub(crate) fn warn(&self, function: &str, images: usize, model: Option<&str>) {
-        if self.count > 0 {
-            log::warn!("{function}: {}", Warning { unreadable: self, images, model });
+        if self.count == 0 {
+            return;
+        }
+        let warning = format!("{function}: {}", Warning { unreadable: self, images, model });
+        COLLECTING.with_borrow_mut(|collecting| match collecting {
+            Some(skipped) => skipped.add(self.count, warning),
+            None => log::warn!("{warning}"),
+        });
+    }
+}
+
+thread_local! {
+    /// Who collects the warnings of this thread: expressions have no other way to tell their plan node of a row.
+    static COLLECTING: RefCell<Option<Skipped>> = const { RefCell::new(None) };
+}
+
+/// Images of a query's partition that gave NULL because they could not be read. Logged, once, when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Skipped {
+    count: usize,
+    first: Option<String>,
+}
+
+impl Skipped {
+    /// Evaluates expressions on this thread and counts the images that they skip.
+    pub(crate) fn collect<T>(&mut self, evaluate: impl FnOnce() -> T) -> T {
+        COLLECTING.set(Some(std::mem::take(self)));
+        let value = evaluate();
+        if let Some(skipped) = COLLECTING.take() {
+            *self = skipped;
+        }
+        value
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    fn add(&mut self, count: usize, warning: String) {
+        self.count += count;
+        self.first.get_or_insert(warning);
+    }
+}
+
+impl Drop for Skipped {
+    fn drop(&mut self) {
+        if let Some(first) = &self.first {
+            log::warn!("{} images could not be read and are NULL; the first batch with any: {first}", self.count);
         }
     }
 }
@@ -86,6 +136,23 @@ mod tests {
              has shape [64, 64, 3], model 'clothes' takes [28, 28, 1]"
         );
         assert!(text(None).starts_with("2 of 7 images could not be read and are NULL; the first: row 2"));
+    }
+
+    #[test]
+    fn a_query_collects_the_images_of_its_batches() {
+        let mut skipped = Skipped::default();
+        for count in [2, 0, 1] {
+            let batch = || {
+                let mut unreadable = Unreadable::default();
+                (0..count).for_each(|row| unreadable.push(row, "no PNG"));
+                unreadable.warn("f", 5, None);
+            };
+            skipped.collect(batch);
+        }
+        assert_eq!(skipped.count(), 3);
+        let first = skipped.first.clone().unwrap();
+        assert_eq!(first, "f: 2 of 5 images could not be read and are NULL; the first: row 0 of the batch: no PNG");
+        assert!(COLLECTING.take().is_none());
     }
 
     #[test]

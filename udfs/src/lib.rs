@@ -1,7 +1,7 @@
 //! Wasserstein auto-encoders as SQL functions for Apache DataFusion.
 //!
 //! Models are trained, and images encoded, decoded and scored for anomalies, in SQL over Arrow columns. A model is one
-//! safetensors file in the folder `wae.model_dir`.
+//! safetensors file in `wae.model_dir`, a folder or a URL of an object store that the session has registered.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -77,6 +77,8 @@
 //! | `wae_history([model])` | the same, of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
+//! | `wae_drop(model)` | one: a model is removed |
+//! | `wae_rename(model, to)` | one: a model gets another name |
 //! | `read_images(glob)` | files, with their bytes |
 
 mod aggregate;
@@ -84,6 +86,7 @@ mod args;
 mod auroc;
 mod average_precision;
 mod columns;
+pub mod distributed;
 mod error;
 mod frechet_distance;
 mod function;
@@ -96,6 +99,8 @@ mod latent_aggregate;
 mod models;
 mod options;
 mod pass;
+mod pin;
+mod planned_image;
 mod ranking;
 mod read_images;
 mod reference;
@@ -104,6 +109,7 @@ mod scores;
 mod sharing;
 mod source;
 mod table_function;
+mod text;
 mod train;
 mod vectors;
 mod wae_anomaly_map;
@@ -111,6 +117,7 @@ mod wae_anomaly_score;
 mod wae_calibrate;
 mod wae_decode;
 mod wae_detect;
+mod wae_drop;
 mod wae_encode;
 mod wae_fdr;
 mod wae_history;
@@ -124,6 +131,7 @@ mod wae_p_value;
 mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
+mod wae_rename;
 mod wae_sample;
 mod worker;
 
@@ -133,10 +141,13 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+pub use crate::models::read_model;
 pub use crate::options::{OnError, WaeOptions};
+use crate::planned_image::PlannedImage;
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
+pub use crate::text::{csv_batch, table_batch};
 pub use crate::train::WaeTrainExec;
 
 /// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the planner
@@ -152,15 +163,15 @@ pub use crate::train::WaeTrainExec;
 /// # Errors
 /// Those of DataFusion's registration.
 pub fn register_all(ctx: &SessionContext) -> Result<()> {
+    let object_stores = Arc::clone(&ctx.runtime_env().object_store_registry);
     let options = {
         let state = ctx.state_ref();
         let mut state = state.write();
         let config = state.config_mut().options_mut();
         config.execution.parquet.skip_metadata = false;
         config.execution.skip_physical_aggregate_schema_check = true;
-        if config.extensions.get::<WaeOptions>().is_none() {
-            config.extensions.insert(WaeOptions::default());
-        }
+        let kept = WaeOptions::of(config);
+        config.extensions.insert(kept.with_object_stores(object_stores));
         WaeOptions::of(config)
     };
     for function in functions(&options) {
@@ -230,8 +241,8 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_anomaly_map::wae_anomaly_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         wae_pass::wae_pass_udf(options),
-        image_decode::image_decode_udf(),
-        image_encode::image_encode_udf(),
-        image_sharpness::image_sharpness_udf(),
+        image_decode::image_decode_udf(PlannedImage::default()),
+        image_encode::image_encode_udf(PlannedImage::default()),
+        image_sharpness::image_sharpness_udf(PlannedImage::default()),
     ]
 }

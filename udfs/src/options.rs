@@ -6,11 +6,14 @@
 //! ```
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use datafusion::common::{Result, config_datafusion_err, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use wae_core::checkpoint::MAX_BYTES;
 use wae_core::image::Limits;
 use wae_core::{Device, Error, Precision};
 
@@ -41,6 +44,33 @@ pub struct WaeOptions {
     max_pixels: usize,
     max_image_bytes: usize,
     cache_bytes: usize,
+    max_model_bytes: usize,
+    max_sample_rows: usize,
+    object_stores: ObjectStores,
+}
+
+/// The object stores of a session. They are no option: `SET` does not change them and no other node receives them.
+#[derive(Debug, Clone, Default)]
+struct ObjectStores(Option<Arc<dyn ObjectStoreRegistry>>);
+
+impl ObjectStores {
+    fn address(&self) -> Option<*const ()> {
+        self.0.as_ref().map(|registry| Arc::as_ptr(registry).cast())
+    }
+}
+
+impl PartialEq for ObjectStores {
+    fn eq(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+}
+
+impl Eq for ObjectStores {}
+
+impl Hash for ObjectStores {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address().hash(state);
+    }
 }
 
 impl Default for WaeOptions {
@@ -56,6 +86,9 @@ impl Default for WaeOptions {
             max_pixels: limits.max_pixels,
             max_image_bytes: limits.max_image_bytes,
             cache_bytes: 1 << 30,
+            max_model_bytes: MAX_BYTES,
+            max_sample_rows: 1_000_000,
+            object_stores: ObjectStores::default(),
         }
     }
 }
@@ -71,9 +104,27 @@ impl WaeOptions {
         self.model.as_deref()
     }
 
-    /// The folder that holds the model files.
-    pub fn model_dir(&self) -> PathBuf {
-        PathBuf::from(&self.model_dir)
+    /// The same options, with the object stores that `wae.model_dir` may be a URL of: those of a RuntimeEnv. Contexts
+    /// that went through [`register_all`](crate::register_all) have theirs; a node of a cluster whose options are put
+    /// together in another way needs this.
+    pub fn with_object_stores(mut self, registry: Arc<dyn ObjectStoreRegistry>) -> Self {
+        self.object_stores = ObjectStores(Some(registry));
+        self
+    }
+
+    /// The folder that holds the model files: a path, or a URL of a registered object store.
+    pub fn model_dir(&self) -> &str {
+        &self.model_dir
+    }
+
+    /// The object stores that the folder may be in.
+    pub(crate) fn object_stores(&self) -> Option<&dyn ObjectStoreRegistry> {
+        self.object_stores.0.as_deref()
+    }
+
+    /// Bytes that a model's file may have.
+    pub fn max_model_bytes(&self) -> usize {
+        self.max_model_bytes
     }
 
     /// Where models are trained and computed.
@@ -111,15 +162,24 @@ impl WaeOptions {
         self.cache_bytes
     }
 
+    /// Rows that a call of `wae_sample` may give.
+    pub fn max_sample_rows(&self) -> usize {
+        self.max_sample_rows
+    }
+
     /// Each option's name, value and description.
-    fn list(&self) -> [(&'static str, Option<String>, &'static str); 9] {
+    fn list(&self) -> [(&'static str, Option<String>, &'static str); 11] {
         let on_error = match self.on_error {
             OnError::Error => "error",
             OnError::Null => "null",
         };
         [
             ("model", self.model.clone(), "Model taken where a function is called without one"),
-            ("model_dir", Some(self.model_dir.clone()), "Folder that holds the model files"),
+            (
+                "model_dir",
+                Some(self.model_dir.clone()),
+                "Where the model files are: a folder, or a URL of a registered object store",
+            ),
             ("device", Some(self.device.to_string()), DEVICE),
             (
                 "precision",
@@ -132,13 +192,15 @@ impl WaeOptions {
             ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
             ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
             ("cache_bytes", Some(self.cache_bytes.to_string()), "Bytes of memory that cached models may take"),
+            ("max_model_bytes", Some(self.max_model_bytes.to_string()), "Most bytes a model's file may have"),
+            ("max_sample_rows", Some(self.max_sample_rows.to_string()), "Most rows of a call of wae_sample"),
         ]
     }
 
     fn assign(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "model" => self.model = (!value.is_empty()).then(|| value.to_owned()),
-            "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder, got ''"),
+            "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder or a URL, got ''"),
             "model_dir" => self.model_dir = value.to_owned(),
             "device" => self.device = device(value)?,
             "precision" => {
@@ -153,6 +215,8 @@ impl WaeOptions {
             "max_pixels" => self.max_pixels = integer(name, value, 1)?,
             "max_image_bytes" => self.max_image_bytes = integer(name, value, 1)?,
             "cache_bytes" => self.cache_bytes = integer(name, value, 0)?,
+            "max_model_bytes" => self.max_model_bytes = integer(name, value, 1)?,
+            "max_sample_rows" => self.max_sample_rows = integer(name, value, 0)?,
             _ => {
                 let names: Vec<_> = self.list().iter().map(|(name, ..)| format!("wae.{name}")).collect();
                 return config_err!("unknown option 'wae.{name}', expected one of {}", names.join(", "));
@@ -229,7 +293,7 @@ mod tests {
     #[case("on_error", "skip", "wae.on_error must be error or null, got 'skip'")]
     #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
     #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
-    #[case("model_dir", "", "wae.model_dir must be a folder, got ''")]
+    #[case("model_dir", "", "wae.model_dir must be a folder or a URL, got ''")]
     #[case("models", "x", "unknown option 'wae.models', expected one of wae.model, wae.model_dir, wae.device")]
     fn a_bad_value_says_what_was_expected(#[case] key: &str, #[case] value: &str, #[case] message: &str) {
         let error = WaeOptions::default().set(key, value).unwrap_err().strip_backtrace();

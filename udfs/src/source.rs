@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::expressions;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -105,6 +106,25 @@ fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
 /// A plan with its partitions in one.
 pub(crate) fn one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     if plan.output_partitioning().partition_count() > 1 { Arc::new(CoalescePartitionsExec::new(plan)) } else { plan }
+}
+
+/// The context in which a plan of images runs: it reads at most `rows` rows at a time. DataFusion's own batches are 8,192 rows,
+/// of which some wait in each channel: hundreds of megabytes of images.
+pub(crate) fn in_mini_batches(context: &Arc<TaskContext>, rows: usize) -> Arc<TaskContext> {
+    let config = context.session_config();
+    if config.batch_size() <= rows {
+        return Arc::clone(context);
+    }
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        config.clone().with_batch_size(rows),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        context.runtime_env(),
+    ))
 }
 
 /// The columns of a plan that a scan asks for.

@@ -2,11 +2,13 @@
 //!
 //! The options are read at planning, and so is the source's type. The plan node is [`WaeTrainExec`].
 
+mod collect;
 mod exec;
 pub(crate) mod reference;
 pub(crate) mod report;
+mod save;
+pub(crate) mod start;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -19,8 +21,10 @@ use serde_json::Value;
 use wae_core::TrainOptions;
 
 pub use self::exec::WaeTrainExec;
+use crate::columns::image_type;
 use crate::error::plan_error;
 use crate::models;
+use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::source::{SOURCE_ARGUMENT, Source, projected};
 use crate::table_function::{Argument, Call, TableDocumentation, TableFunction};
@@ -39,7 +43,8 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
          done. A row an epoch, sent as the epoch ends: epoch, loss, reconstruction_cost, divergence, \
          holdout_reconstruction_cost, holdout_divergence, learning_rate, images, skipped, images_per_second, seconds. \
          A query that is dropped or stops earlier, such as one with a LIMIT below the number of epochs, saves \
-         nothing.",
+         no model; with `checkpoint_every`, the last checkpoint stays, and the same call with `resume => true` goes on \
+         from there.",
         arguments: &[
             ("source", SOURCE_ARGUMENT),
             ("model", "The name that the model gets: letters, digits, `_`, `.` and `-`."),
@@ -60,24 +65,11 @@ pub(crate) struct TrainCall {
     /// The model's name.
     pub(crate) model: String,
     /// The model's file.
-    pub(crate) path: PathBuf,
+    pub(crate) file: StoredFile,
     /// How to train.
     pub(crate) train: TrainOptions,
     /// The session's options.
     pub(crate) session: WaeOptions,
-}
-
-impl TrainCall {
-    /// Refuses to replace a model without being told to.
-    pub(crate) fn check_overwrite(&self) -> Result<()> {
-        if self.path.exists() && !self.train.overwrite {
-            let (name, path) = (&self.model, self.path.display());
-            return plan_err!(
-                "{NAME}: model '{name}' exists already ({path}), expected another name or overwrite => true"
-            );
-        }
-        Ok(())
-    }
 }
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
@@ -85,15 +77,15 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let Some(model) = call.take_text("model")? else {
         return plan_err!("{NAME}: no model given, expected the name of the model to train, as in model => 'fashion'");
     };
-    let path = models::path_of(NAME, &model, &call.options.model_dir())?;
+    let file = models::file(NAME, &model, &call.options)?;
     let json = call.take_text("options")?;
     let session = call.options.clone();
     let options = options(json.as_deref(), call.into_rest())?;
     let mut train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
     train.device.get_or_insert(session.device());
     train.precision.get_or_insert(session.precision());
-    let call = TrainCall { model, path, train, session };
-    call.check_overwrite()?;
+    let call = TrainCall { model, file, train, session };
+    call.check()?;
     Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
 }
 
@@ -139,7 +131,7 @@ fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
 
 /// A training as a table: scanning it trains.
 #[derive(Debug)]
-struct TrainTable {
+pub(crate) struct TrainTable {
     source: Source,
     call: TrainCall,
     schema: SchemaRef,
@@ -162,8 +154,11 @@ impl TableProvider for TrainTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.call.check_overwrite()?;
+        self.call.check()?;
         let input = self.source.images(NAME, state).await?;
+        if let Some(shape) = image_type(input.schema().field(0)).ok().and_then(|t| t.shape()) {
+            self.call.check_init(shape)?;
+        }
         let training: Arc<dyn ExecutionPlan> = Arc::new(WaeTrainExec::new(input, self.call.clone()));
         projected(training, &self.schema, projection)
     }

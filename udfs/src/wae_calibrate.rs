@@ -5,7 +5,6 @@
 
 mod exec;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
@@ -21,6 +20,7 @@ use crate::columns::image_type;
 use crate::error::shape_mismatch;
 use crate::function::default_model;
 use crate::models;
+use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::source::{SOURCE_ARGUMENT, Source, projected};
 use crate::table_function::{Call, TableDocumentation, TableFunction};
@@ -53,7 +53,7 @@ struct CalibrateCall {
     /// The model's name.
     model: String,
     /// The model's file.
-    path: PathBuf,
+    file: StoredFile,
     /// The session's options.
     session: WaeOptions,
 }
@@ -64,8 +64,8 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
         Some(model) => model,
         None => default_model(NAME, &call.options)?.to_owned(),
     };
-    let path = models::existing_path(NAME, &model, &call.options.model_dir())?;
-    let call = CalibrateCall { model, path, session: call.options };
+    let file = models::existing_file(NAME, &model, &call.options)?;
+    let call = CalibrateCall { model, file, session: call.options };
     Ok(Arc::new(CalibrateTable { source, call, schema: schema() }))
 }
 
@@ -92,7 +92,7 @@ fn row(model: &str, rows: usize, skipped: usize, smallest_p: f64) -> Result<Reco
 
 /// A calibration as a table: scanning it calibrates.
 #[derive(Debug)]
-struct CalibrateTable {
+pub(crate) struct CalibrateTable {
     source: Source,
     call: CalibrateCall,
     schema: SchemaRef,

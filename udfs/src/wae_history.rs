@@ -32,17 +32,17 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
         Some(name) => name,
         None => default_model(function, &call.options)?.to_owned(),
     };
-    let dir = call.options.model_dir();
-    let path = models::path_of(function, &name, &dir)?;
-    let key = running::key(&path);
+    let options = call.options;
+    let file = models::file(function, &name, &options)?;
+    let key = file.key();
     if running::history(&key).is_none() {
-        models::existing_path(function, &name, &dir)?;
+        models::existing_file(function, &name, &options)?;
     }
     rows::table(report::schema(), move |_, sink| {
         // The training may have ended since planning, or begun.
         let history = match running::history(&key) {
             Some(history) => history,
-            None => models::read_file(function, &name, &path)?.0.history().to_vec(),
+            None => models::read_file(function, &name, &file, &options)?.0.history().to_vec(),
         };
         sink(report::batch(&history)?);
         Ok(())

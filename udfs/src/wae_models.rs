@@ -1,6 +1,5 @@
 //! `wae_models()`: the models of `wae.model_dir`, one a row.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -11,6 +10,8 @@ use datafusion::common::{Result, exec_datafusion_err};
 use wae_core::{Calibration, ModelFile};
 
 use crate::models;
+use crate::models::store::ModelStore;
+use crate::options::WaeOptions;
 use crate::rows::{self, Sink};
 use crate::table_function::{Call, TableDocumentation, TableFunction};
 
@@ -31,10 +32,11 @@ pub(crate) const WAE_MODELS: TableFunction = TableFunction {
 };
 
 fn plan(call: Call) -> Result<Arc<dyn TableProvider>> {
-    let dir = call.options.model_dir();
+    let options = call.options;
+    let store = ModelStore::try_new(call.function, &options)?;
     let schema = schema();
     let produced = Arc::clone(&schema);
-    rows::table(schema, move |_, sink| list(&dir, &produced, sink))
+    rows::table(schema, move |_, sink| list(&store, &options, &produced, sink))
 }
 
 fn schema() -> SchemaRef {
@@ -59,16 +61,16 @@ fn schema() -> SchemaRef {
 
 /// Reads each model in turn, so that one at a time is in memory. A file that is no model is left out, with a warning:
 /// it must not hide the others.
-fn list(dir: &Path, schema: &SchemaRef, sink: &mut Sink<'_>) -> Result<()> {
+fn list(store: &ModelStore, options: &WaeOptions, schema: &SchemaRef, sink: &mut Sink<'_>) -> Result<()> {
     let function = WAE_MODELS.name;
-    let names = match models::names(dir) {
+    let names = match models::names(store) {
         Ok(names) => names,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(exec_datafusion_err!("{function}: {} (wae.model_dir): {e}", dir.display())),
+        Err(e) => return Err(exec_datafusion_err!("{function}: cannot list '{store}' (wae.model_dir): {e}")),
     };
     for name in names {
-        let path = models::path_of(function, &name, dir)?;
-        match models::read_file(function, &name, &path) {
+        match models::file(function, &name, options).and_then(|file| models::read_file(function, &name, &file, options))
+        {
             Ok((file, sha256, bytes)) => {
                 if !sink(row(schema, &name, &file, sha256, bytes)?) {
                     break;
@@ -93,7 +95,7 @@ fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: 
         integer(config.image().channels()),
         text(config.objective().name()),
         Arc::new(Float64Array::from(vec![config.objective().lambda()])),
-        Arc::new(Int64Array::from(vec![training.map(|t| t.rows as i64)])),
+        Arc::new(Int64Array::from(vec![training.and_then(|t| i64::try_from(t.rows).ok())])),
         integer(file.history().len()),
         integer(file.parameters()),
         integer(bytes),

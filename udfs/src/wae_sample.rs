@@ -18,8 +18,10 @@ use crate::table_function::{Call, TableDocumentation, TableFunction};
 use crate::wae_decode::decoded_field;
 use crate::wae_encode::code_field;
 
-/// Most rows of a call: their codes are drawn in one go, so that a row does not depend on the batch size.
-const MAX_ROWS: u64 = 1_000_000;
+/// Most values of a call's codes, 1 GB: they are drawn in one go, so that a row does not depend on the batch size.
+const MAX_VALUES: usize = 1 << 28;
+/// Most values of a batch's images, unless one alone has more: 64 MB as they are decoded.
+const BATCH_VALUES: usize = 1 << 24;
 
 /// The table function.
 pub(crate) const WAE_SAMPLE: TableFunction = TableFunction {
@@ -31,7 +33,7 @@ pub(crate) const WAE_SAMPLE: TableFunction = TableFunction {
         syntax: "wae_sample(n [, model [, seed]])",
         description: "Codes drawn from the prior, with the images that they decode to: latent, image.",
         arguments: &[
-            ("n", "The number of rows, at most 1000000."),
+            ("n", "The number of rows, at most `wae.max_sample_rows`."),
             ("model", "The model's name. Left out, it is the session's `wae.model`."),
             ("seed", "An integer; the same seed gives the same rows. 0 if left out."),
         ],
@@ -41,7 +43,8 @@ pub(crate) const WAE_SAMPLE: TableFunction = TableFunction {
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let function = call.function;
-    let Some(count) = call.take_integer("n", MAX_ROWS)? else {
+    let most = call.options.max_sample_rows() as u64;
+    let Some(count) = call.take_integer("n", most)? else {
         return plan_err!("{function} takes 1 to 3 arguments (n, model, seed), got no n");
     };
     let seed = call.take_integer("seed", u64::MAX)?.unwrap_or(wae_core::config::DEFAULT_SEED);
@@ -50,7 +53,12 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
         None => default_model(function, &call.options)?.to_owned(),
     };
     let model = models::load(function, &name, &call.options)?;
-    let batch_size = call.options.batch_size();
+    let config = model.wae().config();
+    let fit = MAX_VALUES / config.latent_dim();
+    if count > fit as u64 {
+        return plan_err!("{function}: codes of model '{name}' fit in memory up to n = {fit}, got {count}");
+    }
+    let batch_size = call.options.batch_size().min((BATCH_VALUES / config.image().len()).max(1));
     let fields = vec![code_field("latent", Some(&model)), decoded_field("image", Some(&model))];
     let schema = Arc::new(Schema::new(fields));
     let produced = Arc::clone(&schema);

@@ -98,7 +98,7 @@ impl TrainOptions {
     /// Takes an option of how a model is trained, or of what it is.
     fn set(&mut self, given: &Given<'_>) -> Result<()> {
         match given.name {
-            "epochs" => self.epochs = given.integer(1, 1_000_000)? as usize,
+            "epochs" => self.epochs = given.integer(1, 100_000)? as usize,
             "batch_size" => self.batch_size = given.integer(2, 1 << 20)? as usize,
             "learning_rate" => self.learning_rate = given.learning_rate()?,
             "schedule" => self.schedule = given.choice(&Schedule::ALL)?,
@@ -117,6 +117,9 @@ impl TrainOptions {
             "objective" | "preset" | "size" | "crop" => {}
             "holdout" => self.holdout = given.number("a number from 0 to less than 1", |v| (0.0..1.0).contains(&v))?,
             "seed" => self.seed = given.integer(0, u64::MAX)?,
+            "checkpoint_every" => self.checkpoint_every = given.interval()?,
+            "resume" => self.resume = given.boolean()?,
+            "init" => self.init = Some(given.model()?),
             "overwrite" => self.overwrite = given.boolean()?,
             "device" => self.device = Some(given.device()?),
             "precision" => self.precision = Some(given.choice(&Precision::ALL)?),

@@ -21,6 +21,23 @@ pub(crate) struct Moments {
     v: Array,
 }
 
+impl Moments {
+    pub(crate) fn new(m: &Array, v: &Array) -> Self {
+        Self { m: m.clone(), v: v.clone() }
+    }
+
+    /// m and v of a parameter: zeros before the first step.
+    pub(crate) fn tensors(moments: Option<&Self>, parameter: &Array) -> Result<(Array, Array)> {
+        match moments {
+            Some(Self { m, v }) => Ok((m.clone(), v.clone())),
+            None => {
+                let zeros = || Array::zeros(parameter.gpu(), parameter.dims());
+                Ok((zeros()?, zeros()?))
+            }
+        }
+    }
+}
+
 pub(crate) fn adam(step: AdamStep, parameter: &Array, gradient: &Array, moments: &mut Option<Moments>) -> Result<()> {
     let gpu = parameter.gpu();
     if moments.is_none() {

@@ -6,6 +6,7 @@
 #[path = "wae/report/mod.rs"]
 mod report;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -14,12 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::WriterBuilder;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -27,7 +26,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use datafusion_wae::WaeTrainExec;
+use datafusion_wae::{WaeTrainExec, csv_batch, table_batch};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustyline::DefaultEditor;
@@ -38,9 +37,6 @@ use tokio::runtime::Runtime;
 /// every step with glibc's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Characters of a nested or binary value that a table shows.
-const CELL: usize = 60;
 
 /// Wasserstein auto-encoders in SQL.
 #[derive(Debug, Parser)]
@@ -188,21 +184,25 @@ impl Shell {
     async fn run(&self, sql: &str) -> Result<()> {
         let mut parser = DFParserBuilder::new(sql).with_dialect(&GenericDialect {}).build()?;
         for statement in parser.parse_statements()? {
+            let planned = OnceCell::new();
             tokio::select! {
-                result = self.run_statement(statement) => result?,
-                _ = tokio::signal::ctrl_c() => return exec_err!("cancelled"),
+                result = self.run_statement(statement, &planned) => result?,
+                // The query is dropped by now, and a training of it stops as soon as its batch is done.
+                _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(training)).await,
             }
         }
         Ok(())
     }
 
-    async fn run_statement(&self, statement: Statement) -> Result<()> {
+    /// Runs a statement; its plan is put down where it can be asked what became of a training.
+    async fn run_statement(&self, statement: Statement, planned: &OnceCell<Arc<dyn ExecutionPlan>>) -> Result<()> {
         let plan = self.ctx.state().statement_to_plan(statement).await?;
         let frame = self.ctx.execute_logical_plan(plan).await?;
         let context = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
-        let mut stream = execute_stream(Arc::clone(&plan), context)?;
-        let progress = Progress::try_new(&plan);
+        let plan = planned.get_or_init(|| plan);
+        let mut stream = execute_stream(Arc::clone(plan), context)?;
+        let progress = Progress::try_new(plan);
         let mut output = Output::new(self.format, stream.schema());
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
@@ -216,6 +216,28 @@ impl Shell {
         }
         drop(progress);
         output.finish()
+    }
+}
+
+/// Waits until a training has stopped, at most to the next Ctrl-C, and says what is left of it.
+async fn cancelled(training: Option<&WaeTrainExec>) -> Result<()> {
+    let Some(training) = training else { return exec_err!("cancelled") };
+    let stopped = async {
+        while training.is_running() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = stopped => {}
+        _ = tokio::signal::ctrl_c() => return exec_err!("cancelled before the batch was done"),
+    }
+    let (model, epochs) = (training.model(), training.epochs());
+    match training.checkpoint() {
+        Some(epoch) => exec_err!(
+            "cancelled: the checkpoint of epoch {epoch} of {epochs} of model '{model}' stays, and the same statement with \
+             resume => true goes on from there"
+        ),
+        None => exec_err!("cancelled: model '{model}' was not saved, and there is no checkpoint to go on from"),
     }
 }
 
@@ -294,10 +316,10 @@ impl Output {
     fn write_rows(&mut self, batch: RecordBatch) -> Result<()> {
         let mut text = Vec::new();
         match self.format {
-            Format::Table => self.batches.push(as_text(&batch, Some(CELL))?),
+            Format::Table => self.batches.push(table_batch(&batch)?),
             Format::Csv => {
                 let mut writer = WriterBuilder::new().with_header(self.empty).build(&mut text);
-                writer.write(&as_text(&batch, None)?)?;
+                writer.write(&csv_batch(&batch)?)?;
             }
             Format::Json if batch.num_rows() == 0 => text.extend(b"[]\n"),
             Format::Json => {
@@ -321,37 +343,6 @@ impl Output {
         }
         Ok(io::stdout().lock().flush()?)
     }
-}
-
-/// A batch whose nested and binary columns are text, cut to a number of characters: CSV has no form for them, and a
-/// table of whole images helps nobody.
-fn as_text(batch: &RecordBatch, cut: Option<usize>) -> Result<RecordBatch, ArrowError> {
-    let is_wide =
-        |t: &DataType| t.is_nested() || matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
-    let (mut fields, mut columns): (Vec<Arc<Field>>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
-    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-        if is_wide(field.data_type()) {
-            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
-            columns.push(Arc::new(text_column(column, cut)?));
-        } else {
-            fields.push(Arc::clone(field));
-            columns.push(Arc::clone(column));
-        }
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-}
-
-fn text_column(column: &ArrayRef, cut: Option<usize>) -> Result<StringArray, ArrowError> {
-    let options = FormatOptions::default();
-    let formatter = ArrayFormatter::try_new(column, &options)?;
-    let cell = |row: usize| {
-        let text = formatter.value(row).try_to_string()?;
-        Ok(match cut {
-            Some(most) if text.chars().count() > most => text.chars().take(most - 1).chain(['…']).collect(),
-            _ => text,
-        })
-    };
-    (0..column.len()).map(|row| column.is_valid(row).then(|| cell(row)).transpose()).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, Statistics, exec_err};
+use datafusion::common::{DataFusionError, Result, Statistics, exec_err, resources_datafusion_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -23,16 +24,19 @@ use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
+use wae_core::model::scoring_memory;
 
+use crate::error::Skipped;
 use crate::function::ModelFunction;
 use crate::options::WaeOptions;
+use crate::source::in_mini_batches;
 use crate::wae_pass;
 
 /// Computes passes into columns after those of its input.
 ///
 /// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many, and
-/// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`. No filter that
-/// reads a pass moves below it.
+/// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that could
+/// not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below it.
 #[derive(Debug, Clone)]
 pub struct WaePassExec {
     /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
@@ -42,7 +46,11 @@ pub struct WaePassExec {
 }
 
 impl WaePassExec {
-    fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
+    /// Adds passes to the columns of an input.
+    ///
+    /// # Errors
+    /// Those of a projection.
+    pub fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
         let column = |(i, name): (usize, &str)| ProjectionExpr::new(Arc::new(Column::new(name, i)), name);
         let schema = input.schema();
         let columns = schema.fields().iter().map(|f| f.name().as_str()).enumerate().map(column);
@@ -51,18 +59,29 @@ impl WaePassExec {
         Ok(Self { projection, metrics: ExecutionPlanMetricsSet::new() })
     }
 
-    fn passes(&self) -> &[ProjectionExpr] {
+    /// The passes.
+    pub fn passes(&self) -> &[ProjectionExpr] {
         &self.projection.expr()[self.projection.input().schema().fields().len()..]
     }
 
     /// The number of images that went through the network so far, over all passes of this node.
     pub fn rows_scored(&self) -> usize {
-        self.metrics.clone_inner().sum_by_name(ROWS_SCORED).map_or(0, |value| value.as_usize())
+        self.metric(ROWS_SCORED)
+    }
+
+    /// The number of images that could not be read so far and are NULL, over all passes of this node.
+    pub fn rows_skipped(&self) -> usize {
+        self.metric(ROWS_SKIPPED)
+    }
+
+    fn metric(&self, name: &str) -> usize {
+        self.metrics.clone_inner().sum_by_name(name).map_or(0, |value| value.as_usize())
     }
 }
 
-/// The metric's name.
+/// The metrics' names.
 const ROWS_SCORED: &str = "rows_scored";
+const ROWS_SKIPPED: &str = "rows_skipped";
 
 impl DisplayAs for WaePassExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,13 +125,16 @@ impl ExecutionPlan for WaePassExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.projection.input().execute(partition, Arc::clone(&context))?;
         let rows = WaeOptions::of(context.session_config().options()).batch_size();
-        let worker = Worker {
+        let input = self.projection.input().execute(partition, in_mini_batches(&context, rows))?;
+        let mut worker = Worker {
             passes: self.passes().to_vec(),
             schema: self.schema(),
+            memory: MemoryConsumer::new(format!("WaePassExec[{partition}]")).register(context.memory_pool()),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             scored: MetricBuilder::new(&self.metrics).counter(ROWS_SCORED, partition),
+            unread: MetricBuilder::new(&self.metrics).counter(ROWS_SKIPPED, partition),
+            skipped: Skipped::default(),
         };
         let parts =
             input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
@@ -167,17 +189,39 @@ fn slices(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> 
 struct Worker {
     passes: Vec<ProjectionExpr>,
     schema: SchemaRef,
+    /// Held from the first batch to the last, so that what sorts or groups the scores does not take it between two.
+    memory: MemoryReservation,
     baseline: BaselineMetrics,
     scored: Count,
+    unread: Count,
+    skipped: Skipped,
 }
 
 impl Worker {
-    fn project(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    /// Asks for the memory of the largest pass of so many rows.
+    fn reserve(&self, rows: usize) -> Result<()> {
+        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows)).max().unwrap_or(0);
+        if bytes <= self.memory.size() {
+            return Ok(());
+        }
+        self.memory.try_resize(bytes).map_err(|e| {
+            resources_datafusion_err!(
+                "a pass of {rows} images takes about {} MB: raise the memory limit, or lower wae.batch_size. {}",
+                bytes.div_ceil(1_000_000),
+                e.message()
+            )
+        })
+    }
+
+    fn project(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let timer = self.baseline.elapsed_compute().timer();
         let rows = batch.num_rows();
+        self.reserve(rows)?;
         let mut columns = batch.columns().to_vec();
         for pass in &self.passes {
-            let column = pass.expr.evaluate(batch)?.into_array(rows)?;
+            let before = self.skipped.count();
+            let column = self.skipped.collect(|| pass.expr.evaluate(batch))?.into_array(rows)?;
+            self.unread.add(self.skipped.count() - before);
             // NULL where there is no image, where it could not be read, and where nothing needs it.
             self.scored.add(rows - column.null_count());
             columns.push(column);
@@ -187,6 +231,19 @@ impl Worker {
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         Ok(batch.record_output(&self.baseline))
     }
+}
+
+/// Bytes for `rows` images in the pass of an expression, whose model planning has found.
+fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> usize {
+    let mut bytes = 0;
+    // The walk itself cannot fail.
+    let _ = expr.apply(|expr| {
+        let function = expr.downcast_ref::<ScalarFunctionExpr>().map(|call| call.fun().inner());
+        let model = function.and_then(|function| function.downcast_ref::<ModelFunction>()?.pinned());
+        bytes = bytes.max(model.map_or(0, |model| scoring_memory(model.wae().config(), rows)));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    bytes
 }
 
 fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
@@ -199,7 +256,7 @@ fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
 
 /// The rule of physical plans: what a projection computes of passes becomes a [`WaePassExec`] below it.
 #[derive(Debug)]
-pub(super) struct WaePassPlanner;
+pub(crate) struct WaePassPlanner;
 
 impl PhysicalOptimizerRule for WaePassPlanner {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {

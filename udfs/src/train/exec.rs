@@ -1,29 +1,29 @@
 //! The plan node that trains.
 //!
-//! The training runs on a worker thread ([`crate::worker`]) and looks once a batch whether it was dropped. The model is saved before the last epoch's row is sent: whoever has
-//! read that row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
+//! The training runs on a worker thread ([`crate::worker`]) and looks once a batch whether it was dropped. The model is saved
+//! before the last epoch's row is sent: whoever has read that row finds the model, and a query that stops earlier (`LIMIT 2` of
+//! 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write (`save.rs`).
 
 use std::fmt;
-use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::{Dataset, DatasetBuilder, ImageColumn, Trainer};
 
+use super::collect::Memory;
 use super::{NAME, TrainCall, report};
-use crate::models::running::{self, RunningGuard, Work};
-use crate::options::OnError;
-use crate::source::one_partition;
+use crate::models::named::remove_leftovers;
+use crate::models::running::{RunningGuard, Work};
+use crate::source::{in_mini_batches, one_partition};
 use crate::worker::{self, Stopped, Worker};
 
 /// Trains a model on the images of its child and yields a row an epoch.
@@ -31,8 +31,28 @@ use crate::worker::{self, Stopped, Worker};
 pub struct WaeTrainExec {
     input: Arc<dyn ExecutionPlan>,
     call: TrainCall,
-    done: Arc<AtomicUsize>,
+    state: Arc<TrainState>,
+    metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
+}
+
+/// What can be seen of a training from outside.
+#[derive(Debug, Default)]
+pub(super) struct TrainState {
+    /// Epochs done.
+    pub(super) done: AtomicUsize,
+    /// Epochs of the last checkpoint; 0 for none.
+    pub(super) checkpoint: AtomicUsize,
+    /// Whether the training's thread runs.
+    running: AtomicBool,
+}
+
+impl TrainState {
+    /// Says that a training goes on from a checkpoint of so many epochs.
+    fn resumed(&self, epochs: usize) {
+        self.done.store(epochs, Ordering::Relaxed);
+        self.checkpoint.store(epochs, Ordering::Relaxed);
+    }
 }
 
 impl WaeTrainExec {
@@ -48,7 +68,8 @@ impl WaeTrainExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { input, call, done: Arc::default(), properties: Arc::new(properties) }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { input, call, state: Arc::default(), metrics, properties: Arc::new(properties) }
     }
 
     /// The model's name.
@@ -63,7 +84,17 @@ impl WaeTrainExec {
 
     /// The number of epochs done so far.
     pub fn epochs_done(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
+        self.state.done.load(Ordering::Relaxed)
+    }
+
+    /// The epoch of the checkpoint that the training would go on from, if it were stopped now.
+    pub fn checkpoint(&self) -> Option<usize> {
+        Some(self.state.checkpoint.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)
+    }
+
+    /// Whether the training's thread runs: after its query is dropped, it does until the batch is done.
+    pub fn is_running(&self) -> bool {
+        self.state.running.load(Ordering::Acquire)
     }
 }
 
@@ -104,7 +135,7 @@ impl ExecutionPlan for WaeTrainExec {
             return exec_err!("{NAME}: one source expected, got {count}");
         };
         let mut node = Self::new(input, self.call.clone());
-        node.done = Arc::clone(&self.done);
+        node.state = Arc::clone(&self.state);
         Ok(Arc::new(node))
     }
 
@@ -112,77 +143,58 @@ impl ExecutionPlan for WaeTrainExec {
         if partition != 0 {
             return exec_err!("{NAME}: one partition expected, got partition {partition}");
         }
-        let input = self.input.execute(0, Arc::clone(&context))?;
+        let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
         let training = Training {
             call: self.call.clone(),
-            done: Arc::clone(&self.done),
-            memory: MemoryConsumer::new(NAME).register(context.memory_pool()),
+            state: Arc::clone(&self.state),
+            memory: Memory::new(&context, &self.metrics),
         };
-        Ok(worker::stream(NAME, self.schema(), input, move |worker| training.run(worker)))
+        let running = Running::of(&self.state);
+        Ok(worker::stream(NAME, self.schema(), input, move |worker| {
+            let _running = running;
+            training.run(worker)
+        }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// Says that the training's thread runs, until it is dropped.
+struct Running(Arc<TrainState>);
+
+impl Running {
+    fn of(state: &Arc<TrainState>) -> Self {
+        state.running.store(true, Ordering::Release);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
     }
 }
 
 /// What the training thread works with.
-struct Training {
-    call: TrainCall,
-    done: Arc<AtomicUsize>,
-    memory: MemoryReservation,
+pub(super) struct Training {
+    pub(super) call: TrainCall,
+    pub(super) state: Arc<TrainState>,
+    memory: Memory,
 }
 
 impl Training {
-    fn run(self, mut worker: Worker) -> Result<(), Stopped> {
-        if let Some(dir) = self.call.path.parent() {
-            let failed = |e| exec_datafusion_err!("{NAME}: cannot create '{}' (wae.model_dir): {e}", dir.display());
-            fs::create_dir_all(dir).map_err(failed)?;
-        }
-        let key = running::key(&self.call.path);
+    fn run(mut self, mut worker: Worker) -> Result<(), Stopped> {
+        let dir = self.call.file.store();
+        dir.create().map_err(|e| exec_datafusion_err!("{NAME}: cannot create '{dir}' (wae.model_dir): {e}"))?;
         let cancelled = Arc::clone(worker.cancelled());
-        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, key, cancelled)?;
-        self.call.check_overwrite()?;
-        let dataset = self.read(&mut worker)?;
-        self.train(&worker, dataset, running)
-    }
-
-    /// Decodes the source.
-    fn read(&self, worker: &mut Worker) -> Result<Dataset, Stopped> {
-        let session = &self.call.session;
-        let skip = session.on_error() == OnError::Null;
-        let mut builder = DatasetBuilder::new(&self.call.train, session.limits(), skip);
-        let mut rows = 0;
-        while let Some(batch) = worker.next_batch()? {
-            let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
-            let column = column.map_err(|e| worker.stopped(e))?;
-            builder.push(&column).map_err(|e| worker.stopped(e))?;
-            rows += column.len();
-            self.memory.try_resize(builder.memory())?;
-        }
-        if rows == 0 {
-            return Err(exec_datafusion_err!("{NAME}: the source has no rows").into());
-        }
-        builder.finish().map_err(|e| worker.stopped(e))
-    }
-
-    /// Trains, and saves the model when the last epoch is done.
-    fn train(&self, worker: &Worker, dataset: Dataset, running: RunningGuard) -> Result<(), Stopped> {
-        let stopped = |error| worker.stopped(error);
-        let mut trainer = Trainer::try_new(self.call.train.clone(), dataset).map_err(stopped)?;
-        let mut running = Some(running);
-        while let Some(report) = trainer.next_epoch(worker.cancelled()).map_err(stopped)? {
-            self.done.store(report.epoch, Ordering::Relaxed);
-            let row = report::batch(std::slice::from_ref(&report))?;
-            if report.epoch < self.call.train.epochs {
-                if let Some(running) = &running {
-                    running.push(report);
-                }
-            } else {
-                self.call.check_overwrite()?;
-                trainer.model().and_then(|model| model.write(&self.call.path)).map_err(stopped)?;
-                log::info!("{NAME}: wrote {}", self.call.path.display());
-                // Who reads the last row may start the next training of this name.
-                running = None;
-            }
-            worker.send(row)?;
-        }
-        Ok(())
+        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, &self.call.file, cancelled)?;
+        remove_leftovers(NAME, &self.call.model, &self.call.file)?;
+        self.call.check()?;
+        let start = self.call.start()?;
+        self.state.resumed(start.epochs());
+        let dataset = self.memory.read(&self.call, &mut worker)?;
+        self.train(&worker, dataset, start, running)
     }
 }

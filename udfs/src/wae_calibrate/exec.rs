@@ -13,15 +13,15 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::calibrate::recalibrate;
+use wae_core::calibrate::{calibration_memory, recalibrate};
 use wae_core::{Error, ImageColumn, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
 use crate::error::Unreadable;
 use crate::image_reader::ImageReader;
 use crate::models;
-use crate::models::running::{self, RunningGuard, Work};
-use crate::source::one_partition;
+use crate::models::running::{RunningGuard, Work};
+use crate::source::{in_mini_batches, one_partition};
 use crate::worker::{self, Stopped, Worker};
 
 /// Bytes that the engine keeps of a row: its scores.
@@ -90,7 +90,7 @@ impl ExecutionPlan for WaeCalibrateExec {
         if partition != 0 {
             return exec_err!("{NAME}: one partition expected, got partition {partition}");
         }
-        let input = self.input.execute(0, Arc::clone(&context))?;
+        let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
         let memory = MemoryConsumer::new(NAME).register(context.memory_pool());
         let call = self.call.clone();
         Ok(worker::stream(NAME, self.schema(), input, move |worker| calibrate(&call, worker, memory)))
@@ -99,9 +99,9 @@ impl ExecutionPlan for WaeCalibrateExec {
 
 /// Replaces the calibration in the model's file, and says so.
 fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation) -> Result<(), Stopped> {
-    let (key, cancelled) = (running::key(&call.path), Arc::clone(worker.cancelled()));
-    let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, key, cancelled)?;
-    let (file, sha256, _) = models::read_file(NAME, &call.model, &call.path)?;
+    let cancelled = Arc::clone(worker.cancelled());
+    let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, &call.file, cancelled)?;
+    let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
     let mut images = Images::new(call, &file, &mut worker, memory);
     let calibrated = recalibrate(&file, images.by_ref());
     let (rows, skipped, stopped) = (images.rows, images.skipped, images.stopped.take());
@@ -114,12 +114,11 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     }
     let calibrated = calibrated.map_err(|e| worker.stopped(e))?;
     // Another process may have trained the model anew: these scores are not of that one.
-    if models::read_file(NAME, &call.model, &call.path)?.1 != sha256 {
+    if models::read_file(NAME, &call.model, &call.file, &call.session)?.1 != sha256 {
         let error = exec_datafusion_err!("{NAME}: model '{}' was replaced while it was calibrated", call.model);
         return Err(error.into());
     }
-    calibrated.write(&call.path).map_err(|e| worker.stopped(e))?;
-    log::info!("{NAME}: wrote {}", call.path.display());
+    models::write_file(NAME, &call.file, &calibrated)?;
     // Who reads the row may train or calibrate the model next.
     drop(running);
     worker.send(row(&call.model, rows, skipped, 1.0 / (rows + 1) as f64)?)
@@ -130,6 +129,8 @@ struct Images<'a> {
     reader: ImageReader<'a>,
     worker: &'a mut Worker,
     memory: MemoryReservation,
+    /// Bytes for the model and the images of a mini-batch, whatever the number of rows.
+    fixed: usize,
     batch: Option<(ImageColumn, Vec<usize>)>,
     /// Images that were read.
     rows: usize,
@@ -142,7 +143,8 @@ struct Images<'a> {
 impl<'a> Images<'a> {
     fn new(call: &'a CalibrateCall, file: &'a ModelFile, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
         let reader = ImageReader { function: NAME, model: &call.model, config: file.config(), options: &call.session };
-        Self { reader, worker, memory, batch: None, rows: 0, skipped: 0, stopped: None }
+        let fixed = calibration_memory(file.config(), call.session.batch_size());
+        Self { reader, worker, memory, fixed, batch: None, rows: 0, skipped: 0, stopped: None }
     }
 
     /// The next images; `None` at the end of the source.
@@ -165,10 +167,10 @@ impl<'a> Images<'a> {
                 self.batch = None;
                 continue;
             }
+            self.memory.try_resize(self.fixed + (self.rows + rows.len()) * BYTES_A_ROW)?;
             let (read, pixels) = self.reader.read(column, &rows, &mut Unreadable::default())?;
             self.skipped += rows.len() - read.len();
             self.rows += read.len();
-            self.memory.try_resize(self.rows * BYTES_A_ROW)?;
             if !read.is_empty() {
                 return Ok(Some(pixels));
             }

@@ -4,9 +4,8 @@ use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use datafusion_wae::WaeOptions;
-use sha2::{Digest, Sha256};
+use datafusion::common::{Result, exec_err};
+use datafusion_wae::{WaeOptions, read_model};
 use wae_core::calibrate::{HeldOut, Score};
 use wae_core::config::Cost;
 use wae_core::image::Limits;
@@ -14,7 +13,7 @@ use wae_core::{Config, ModelFile};
 
 use super::chart::{count, short};
 use super::curves::{Column, History};
-use super::{Session, engine_error, literal};
+use super::{Session, literal};
 
 /// The model's file, read once.
 pub(super) struct Model {
@@ -27,10 +26,7 @@ impl Model {
     /// Reads the file of the session's model, which is known to exist.
     pub(super) fn read(session: &Session<'_>) -> Result<Self> {
         let options = WaeOptions::of(session.ctx.state().config_options());
-        let path = options.model_dir().join(format!("{}.safetensors", session.model));
-        let bytes = std::fs::read(&path).map_err(|e| exec_datafusion_err!("report: {}: {e}", path.display()))?;
-        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-        let file = ModelFile::from_bytes(&bytes).map_err(engine_error)?;
+        let (file, sha256) = read_model(session.model, &options)?;
         Ok(Self { file, sha256, limits: options.limits() })
     }
 

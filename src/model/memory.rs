@@ -1,0 +1,69 @@
+//! How much memory a network takes, from its architecture alone.
+//!
+//! Values are counted that lie in memory together at the worst moment; what a task of a kernel holds for itself is left out.
+
+use super::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
+use super::inference::images_a_pass;
+use crate::config::Config;
+
+/// Bytes of a value.
+const VALUE: usize = size_of::<f32>();
+/// Tensors of the largest layer that are there at once beside what layers remember: a gradient, the one made of it, and a copy.
+const AT_WORK: usize = 3;
+/// The same in scoring: what a layer reads and what it writes.
+const READ_AND_WRITTEN: usize = 2;
+
+/// Bytes for a pass of `rows` images through a model, with what it gives: Σ over the values of
+///
+/// ```text
+/// rows · (3·H·W·C + d_z)  +  min(rows, those that pass together) · 2·a
+/// ```
+///
+/// Where: a is the number of values of the largest layer. Of an image there are the values read, the reconstruction, and what
+/// comes out.
+pub fn scoring_memory(config: &Config, rows: usize) -> usize {
+    let image = config.image().len().saturating_mul(3).saturating_add(config.latent_dim());
+    let layers = images_a_pass(config).min(rows).saturating_mul(READ_AND_WRITTEN * widest(config));
+    VALUE.saturating_mul(rows.saturating_mul(image).saturating_add(layers))
+}
+
+/// Bytes for a step on `rows` images: every layer's output is kept for the way back, before its norm too where it has one.
+pub(crate) fn step_memory(config: &Config, rows: usize) -> usize {
+    let architecture = Architecture::new(config);
+    let codes = architecture.adversary.iter().map(|layer| 2 * remembered(layer)).sum::<usize>();
+    let layers = architecture.encoder.iter().chain(&architecture.decoder).map(remembered).sum::<usize>();
+    // The batch, the same with noise, and the gradient of the reconstruction.
+    let image = 3 * config.image().len();
+    VALUE.saturating_mul(rows.saturating_mul(codes + layers + image + AT_WORK * widest(config)))
+}
+
+/// Bytes for a step on `rows` images of the encoder alone.
+pub(crate) fn encoder_step_memory(config: &Config, rows: usize) -> usize {
+    let layers = Architecture::new(config).encoder.iter().map(remembered).sum::<usize>();
+    let image = 2 * config.image().len();
+    VALUE.saturating_mul(rows.saturating_mul(layers + image + AT_WORK * widest(config)))
+}
+
+/// Bytes for `copies` of every weight.
+pub(crate) fn weights_memory(config: &Config, copies: usize) -> usize {
+    VALUE.saturating_mul(copies).saturating_mul(parameters(config))
+}
+
+/// Values of the largest layer of an image.
+fn widest(config: &Config) -> usize {
+    let values = |layer: &LayerSpec| layer.geometry.large_len().max(layer.geometry.small_len());
+    Architecture::new(config).layers().map(values).max().unwrap_or(0)
+}
+
+/// Values that a layer keeps of an image on the way forward.
+fn remembered(layer: &LayerSpec) -> usize {
+    let g = &layer.geometry;
+    let output = match layer.direction {
+        Direction::Down => g.small_len(),
+        Direction::Up => g.large_len(),
+    };
+    match layer.tail {
+        Tail::Norm => 2 * output,
+        Tail::Bias(_) => output,
+    }
+}

@@ -1,0 +1,57 @@
+//! How much memory a training takes beside its images.
+
+use super::{DIVERGENCE_ROWS, EVALUATED, PRETRAINING_VALUES, SINKHORN_ROWS, STATISTICS_ROWS};
+use crate::config::{Objective, TrainOptions};
+use crate::error::Result;
+use crate::image::ImageShape;
+use crate::model::memory::{encoder_step_memory, scoring_memory, step_memory, weights_memory};
+
+/// What there is of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
+const COPIES_IN_A_STEP: usize = 5;
+/// What there is of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file.
+const COPIES_AT_THE_END: usize = 8;
+/// Matrices of f64 that the Sinkhorn divergence has of a batch: costs, and three transport problems.
+const SINKHORN_MATRICES: usize = 4;
+
+impl TrainOptions {
+    /// Bytes of memory that a training takes at its worst moment beside the images, estimated from the architecture for
+    /// images of shape `image` before they are resized and cropped: the larger of a step,
+    ///
+    /// ```text
+    /// 4 · (5·P + n · (Σ values kept of each layer + 3·H·W·C + 3·a))
+    /// ```
+    ///
+    /// and of the end, when the model is made and calibrated, `4 · (8·P + 256 images scored + the codes of 10,000 rows)`.
+    ///
+    /// Where: P is the number of parameters, n the batch size, a the values of the largest layer. Measured peaks lie between
+    /// half of it and a tenth above (`tests/allocation.rs`).
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] if the options do not fit the images.
+    pub fn memory(&self, image: ImageShape) -> Result<usize> {
+        let preprocessed = self.preprocess.as_ref().map_or(image, |preprocess| preprocess.output(image));
+        self.memory_of_preprocessed(preprocessed)
+    }
+
+    /// As [`Self::memory`], for images that are resized and cropped already, as a dataset's are.
+    ///
+    /// # Errors
+    /// Those of [`Self::memory`].
+    pub fn memory_of_preprocessed(&self, image: ImageShape) -> Result<usize> {
+        let config = self.config_of_preprocessed(image)?;
+        let square = |rows: usize| rows.saturating_mul(rows).saturating_mul(SINKHORN_MATRICES * size_of::<f64>());
+        let pairs = match config.objective() {
+            Objective::Sinkhorn { .. } => square(self.batch_size).max(square(SINKHORN_ROWS)),
+            _ => 0,
+        };
+        let batch = step_memory(&config, self.batch_size).saturating_add(pairs);
+        let pretraining = match self.pretrain {
+            true => encoder_step_memory(&config, PRETRAINING_VALUES.end() / config.image().len().max(1)),
+            false => 0,
+        };
+        let step = weights_memory(&config, COPIES_IN_A_STEP).saturating_add(batch.max(pretraining));
+        let codes = (STATISTICS_ROWS + DIVERGENCE_ROWS) * config.latent_dim() * size_of::<f64>();
+        let end = weights_memory(&config, COPIES_AT_THE_END).saturating_add(scoring_memory(&config, EVALUATED) + codes);
+        Ok(step.max(end))
+    }
+}
