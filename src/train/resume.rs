@@ -41,7 +41,7 @@ impl Trainer {
                 info.state.kernels
             );
         }
-        trainer.network = Network::from_tensors(&trainer.config, checkpoint.tensors())?;
+        trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
         trainer.network.set_optimizer(checkpoint.optimizer())?;
         (trainer.lambda, trainer.seconds_before) = (info.state.lambda, info.state.seconds);
         trainer.history.clone_from(&info.history);
@@ -64,7 +64,7 @@ impl Trainer {
                 tensors.insert(name.clone(), tensor.clone());
             }
         }
-        trainer.network = Network::from_tensors(&trainer.config, &tensors)?;
+        trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), &tensors)?;
         Ok(trainer)
     }
 
@@ -76,7 +76,7 @@ impl Trainer {
         if self.within_epoch {
             return Err(Error::Training("a checkpoint is taken between two epochs, and one was not ended".to_owned()));
         }
-        let optimizer = self.network.optimizer();
+        let optimizer = self.network.optimizer()?;
         let state = State {
             lambda: self.lambda,
             steps: optimizer.steps,
