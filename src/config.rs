@@ -4,6 +4,7 @@
 //! shape. It is checked once, in [`Config::try_new`]; whoever holds one may rely on it. How a model is trained is in
 //! [`TrainOptions`].
 
+mod architecture;
 mod objective;
 mod options;
 
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
 pub use self::options::{
-    DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, ObjectiveChoice, Preset, Schedule,
-    TrainOptions,
+    CheckpointInterval, DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, ObjectiveChoice,
+    Preset, Schedule, TrainOptions,
 };
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};

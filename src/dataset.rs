@@ -12,6 +12,8 @@ mod rows;
 mod store;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 pub use self::resources::{Resources, SpillFile, Unlimited};
 use self::rows::{INDEX_BYTES, Row, Rows, RowsWriter};
@@ -161,7 +163,8 @@ impl DatasetBuilder {
             )));
         }
         let made_with = (self.preprocess, self.holdout, self.seed);
-        Ok(Dataset { images, order, held_out, skipped: self.skipped, made_with })
+        let fingerprint = Fingerprint::of(order.iter().map(|row| keys[*row as usize]), held_out);
+        Ok(Dataset { images, order, held_out, skipped: self.skipped, made_with, fingerprint })
     }
 }
 
@@ -197,6 +200,28 @@ pub struct Dataset {
     held_out: usize,
     skipped: u64,
     made_with: (Option<Preprocess>, f64, u64),
+    fingerprint: Fingerprint,
+}
+
+/// What tells one set of images from another without holding them: their number, and a hash over the hashes of their
+/// pixels in the set's order, which depends on the seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fingerprint {
+    pub(crate) rows: u64,
+    pub(crate) held_out: u64,
+    /// XXH3's 128 bits, in hexadecimal.
+    pub(crate) hash: String,
+}
+
+impl Fingerprint {
+    /// Of the hashes of all rows in order, the held-out ones first.
+    fn of(keys: impl ExactSizeIterator<Item = u64>, held_out: usize) -> Self {
+        let rows = keys.len() as u64;
+        let mut hash = Xxh3::new();
+        keys.for_each(|key| hash.update(&key.to_le_bytes()));
+        Self { rows, held_out: held_out as u64, hash: format!("{:032x}", hash.digest128()) }
+    }
 }
 
 impl Dataset {
@@ -208,6 +233,11 @@ impl Dataset {
     /// Whether the images were prepared and split as these options say.
     pub(crate) fn was_made_with(&self, options: &TrainOptions) -> bool {
         self.made_with == (options.preprocess.clone(), options.holdout, options.seed)
+    }
+
+    /// What tells these images from others.
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
 
     /// The number of training rows.

@@ -74,7 +74,7 @@ mod ops;
 pub mod train;
 
 pub use crate::calibrate::Calibration;
-pub use crate::checkpoint::{ModelFile, TrainingInfo};
+pub use crate::checkpoint::{Checkpoint, ModelFile, TrainingInfo};
 pub use crate::config::{Config, TrainOptions};
 pub use crate::dataset::{Dataset, DatasetBuilder, Resources, SpillFile};
 pub use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and touches no file.
 
 mod memory;
+mod resume;
 mod step;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,6 +78,10 @@ pub struct Trainer {
     lambda: f64,
     history: Vec<EpochReport>,
     started: Instant,
+    /// Seconds of training before the checkpoint that it goes on from.
+    seconds_before: f64,
+    /// Whether an epoch was begun and not ended, as after an error: there is no going on from there.
+    within_epoch: bool,
 }
 
 /// What random numbers are drawn for; each purpose of each epoch has a stream of its own.
@@ -127,8 +132,18 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Config`] if the options are out of range, do not fit the images, or are others than those that the images were
-    /// collected under.
+    /// collected under; or if they name a model to begin from, which [`Self::from_model`] takes.
     pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
+        match &options.init {
+            Some(name) => {
+                Err(Error::Config(format!("option 'init' is '{name}', expected that model beside the options")))
+            }
+            None => Self::unstarted(options, dataset),
+        }
+    }
+
+    /// A training with initial weights.
+    fn unstarted(options: TrainOptions, dataset: Dataset) -> Result<Self> {
         options.validate()?;
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
@@ -140,7 +155,9 @@ impl Trainer {
         let network = Network::initialise(&config, options.initialisation, &mut weights)?;
         let step = Step::new(config.clone(), options.noise, options.log_variance_penalty);
         let lambda = config.objective().lambda();
-        Ok(Self { options, config, dataset, network, step, lambda, history: Vec::new(), started: Instant::now() })
+        let (history, started) = (Vec::new(), Instant::now());
+        let (seconds_before, within_epoch) = (0.0, false);
+        Ok(Self { options, config, dataset, network, step, lambda, history, started, seconds_before, within_epoch })
     }
 
     /// The configuration of the model in training.
@@ -159,12 +176,13 @@ impl Trainer {
     /// out of it.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] within a step once `cancelled` is set; [`Error::Training`] if the loss is not finite.
+    /// [`Error::Cancelled`] within a batch once `cancelled` is set; [`Error::Training`] if the loss is not finite.
     pub fn next_epoch(&mut self, cancelled: &AtomicBool) -> Result<Option<EpochReport>> {
         let epoch = self.history.len() + 1;
         if epoch > self.options.epochs {
             return Ok(None);
         }
+        self.within_epoch = true;
         if epoch == 1 && self.options.pretrain {
             self.pretrain(cancelled)?;
         }
@@ -191,7 +209,7 @@ impl Trainer {
             self.lambda = schedule.next(self.lambda, self.network.steps(), values.cost, values.divergence);
         }
         let seconds = begun.elapsed().as_secs_f64();
-        let (holdout_cost, holdout_divergence) = self.evaluate()?;
+        let (holdout_cost, holdout_divergence) = self.evaluate(cancelled)?;
         let report = EpochReport {
             epoch,
             loss: means.loss,
@@ -203,9 +221,10 @@ impl Trainer {
             images: means.images,
             skipped: self.dataset.skipped(),
             images_per_second: means.images as f64 / seconds.max(1e-9),
-            seconds: self.started.elapsed().as_secs_f64(),
+            seconds: self.seconds(),
         };
         self.history.push(report.clone());
+        self.within_epoch = false;
         Ok(Some(report))
     }
 
@@ -245,6 +264,14 @@ impl Trainer {
     /// # Errors
     /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not.
     pub fn model(&self) -> Result<ModelFile> {
+        self.model_unless(&AtomicBool::new(false))
+    }
+
+    /// The model as it stands, unless `cancelled` is set before it is calibrated.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] within a batch, and those of [`Self::model`].
+    pub fn model_unless(&self, cancelled: &AtomicBool) -> Result<ModelFile> {
         let tensors = self.network.tensors()?;
         // Adam can break the weights after a last loss that was finite; such a model must not replace a good one.
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
@@ -258,7 +285,7 @@ impl Trainer {
             held_out: self.dataset.held_out_rows() as u64,
             skipped: self.dataset.skipped(),
             seed: self.options.seed,
-            seconds: self.started.elapsed().as_secs_f64(),
+            seconds: self.seconds(),
             created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             options: self.options.used(),
@@ -266,11 +293,14 @@ impl Trainer {
         let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
         let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
         for rows in rows.chunks(EVALUATED) {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             codes.extend(wae.encode(&self.dataset.training(rows)?)?);
         }
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
         let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        recalibrate(&file.with_latent(latent), self.held_out())
+        recalibrate(&file.with_latent(latent), self.held_out(cancelled))
     }
 
     /// Training rows as a tensor, (N, H, W, C).
@@ -280,13 +310,13 @@ impl Trainer {
     }
 
     /// Mean cost and divergence of the held-out rows, in eval mode.
-    fn evaluate(&mut self) -> Result<(Option<f64>, Option<f64>)> {
+    fn evaluate(&mut self, cancelled: &AtomicBool) -> Result<(Option<f64>, Option<f64>)> {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
         let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, Precision::F32)?;
         let mut costs = Vec::new();
-        for images in self.held_out() {
+        for images in self.held_out(cancelled) {
             let images = images?;
             costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
         }
@@ -307,11 +337,14 @@ impl Trainer {
         Ok((Some(mean), self.step.evaluate(&mut self.network, head, &draws)?))
     }
 
-    /// The held-out images, some at a time, (N, H, W, C).
-    fn held_out(&self) -> impl Iterator<Item = Result<Vec<f32>>> {
+    /// The held-out images, some at a time, (N, H, W, C); [`Error::Cancelled`] in the place of those that come after.
+    fn held_out(&self, cancelled: &AtomicBool) -> impl Iterator<Item = Result<Vec<f32>>> {
         let rows = self.dataset.held_out_rows();
         let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));
-        batches.map(|rows| self.dataset.held_out(rows))
+        batches.map(|rows| match cancelled.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => self.dataset.held_out(rows),
+        })
     }
 
     fn diverged(&self, epoch: usize, step: u64, values: Values, rate: f64) -> Error {
@@ -347,4 +380,6 @@ mod golden;
 #[cfg(test)]
 mod objectives;
 #[cfg(test)]
-mod tests;
+mod resumed;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use datafusion::arrow::array::{Array, AsArray, BinaryArray, FixedSizeListArray, Int64Array, RecordBatch};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch,
+};
 use datafusion::arrow::datatypes::{Field, Float32Type, Int64Type, Schema, UInt8Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
@@ -382,24 +384,29 @@ async fn attacking_images_are_refused() {
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
 }
 
-/// Metadata that lies about lists of four values is refused when the query is planned.
+/// Metadata that lies about lists of four values is refused, whether the type says that they have one length or not.
 #[tokio::test]
 async fn attacking_metadata_is_refused() {
     count_panics();
     let ctx = datafusion_wae::session_context().unwrap();
+    let rows = || [Some([Some(1); 4])];
+    let fixed: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<UInt8Type, _, _>(rows(), 4));
+    let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<UInt8Type, _, _>(rows()));
     for path in attacks("metadata") {
-        let pixels = FixedSizeListArray::from_iter_primitive::<UInt8Type, _, _>([Some([Some(1); 4])], 4);
-        let metadata = [
-            ("ARROW:extension:name", "arrow.fixed_shape_tensor".to_owned()),
-            ("ARROW:extension:metadata", std::fs::read_to_string(&path).unwrap()),
-        ];
-        let field = Field::new("image", pixels.data_type().clone(), true)
-            .with_metadata(metadata.map(|(key, value)| (key.to_owned(), value)).into());
-        let schema = Arc::new(Schema::new(vec![field]));
-        ctx.deregister_table("t").unwrap();
-        ctx.register_batch("t", RecordBatch::try_new(schema, vec![Arc::new(pixels)]).unwrap()).unwrap();
-        let error = ctx.sql("SELECT image_sharpness(image) FROM t").await.expect_err("planned").strip_backtrace();
-        assert!(error.contains("image_sharpness: "), "{}: {error}", path.display());
+        for pixels in [&fixed, &lists] {
+            let metadata = [
+                ("ARROW:extension:name", "arrow.fixed_shape_tensor".to_owned()),
+                ("ARROW:extension:metadata", std::fs::read_to_string(&path).unwrap()),
+            ];
+            let field = Field::new("image", pixels.data_type().clone(), true)
+                .with_metadata(metadata.map(|(key, value)| (key.to_owned(), value)).into());
+            let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::clone(pixels)]);
+            ctx.deregister_table("t").unwrap();
+            ctx.register_batch("t", batch.unwrap()).unwrap();
+            let error = run(&ctx, "SELECT image_sharpness(image) FROM t").await;
+            let error = error.expect_err(&path.display().to_string()).strip_backtrace();
+            assert!(error.contains("image_sharpness: "), "{}: {error}", path.display());
+        }
     }
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
 }

@@ -82,6 +82,20 @@ async fn use_models(ctx: &SessionContext, dir: &str) {
     assert_eq!(count(ctx, "SELECT cast(array_length(wae_encode(image, 'n')) AS BIGINT) FROM t LIMIT 1").await, 3);
     run(ctx, &train("n", ", latent_dim => 4, overwrite => true")).await.unwrap();
     assert_eq!(count(ctx, "SELECT cast(array_length(wae_encode(image, 'n')) AS BIGINT) FROM t LIMIT 1").await, 4);
+
+    // A training that stops leaves a checkpoint, which is renamed, gone on from, and dropped like a model.
+    let stopped = |name: &str, options: &str| train(name, options).replace("epochs => 2", "epochs => 5");
+    run(ctx, &(stopped("s", ", checkpoint_every => 1") + " LIMIT 1")).await.unwrap();
+    assert_eq!(count(ctx, "SELECT count(*) FROM wae_models()").await, 2);
+    let left = error(ctx, &stopped("s", "")).await;
+    assert!(left.contains(&format!("left a checkpoint ({dir}/.s.checkpoint), expected resume => true")), "{left}");
+    assert!(text(ctx, "SELECT * FROM wae_rename('s', 'u')").await.contains("| s     | u  | checkpoint |"));
+    let other = error(ctx, &stopped("u", ", seed => 4, resume => true")).await;
+    assert!(other.contains("is of another training: seed was 0, is 4"), "{other}");
+    run(ctx, &stopped("u", ", resume => true")).await.unwrap();
+    assert_eq!(count(ctx, "SELECT count(*) FROM wae_history('u')").await, 5);
+    assert!(text(ctx, "SELECT * FROM wae_drop('u')").await.contains("| u     | model   |"));
+    assert_eq!(count(ctx, "SELECT count(*) FROM wae_models()").await, 2);
 }
 
 // On a runtime of one thread, which planning blocks while it waits for the store.

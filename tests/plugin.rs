@@ -388,7 +388,9 @@ async fn a_plan_shows_the_source_under_the_training() {
 #[case::examples("examples")]
 fn every_target_is_declared(#[case] folder: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let manifests = ["Cargo.toml", "udfs/Cargo.toml"].map(|m| std::fs::read_to_string(root.join(m)).unwrap()).concat();
+    let manifests = ["Cargo.toml", "udfs/Cargo.toml", "udfs/ballista/Cargo.toml"]
+        .map(|m| std::fs::read_to_string(root.join(m)).unwrap())
+        .concat();
     let Ok(files) = std::fs::read_dir(root.join(folder)) else { return };
     for file in files {
         let name = file.unwrap().file_name().into_string().unwrap();

@@ -2,7 +2,9 @@
 
 use rstest::rstest;
 
+use super::format::MAX_HEADER_BYTES;
 use super::*;
+use crate::calibrate::Score;
 
 const GOLDEN: &[u8] = include_bytes!("../../fixtures/golden/golden.model.safetensors");
 

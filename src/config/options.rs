@@ -1,11 +1,13 @@
 //! How a model is trained: the options of `wae_train`, parsed once, at the edge.
 
 mod given;
+mod interval;
 mod parse;
 mod preset;
 mod schedule;
 mod used;
 
+pub use self::interval::CheckpointInterval;
 pub use self::preset::Preset;
 pub use self::schedule::{LambdaSchedule, Schedule};
 use super::{ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior};
@@ -16,15 +18,17 @@ use crate::image::{ImageShape, Preprocess};
 pub const DEFAULT_SEED: u64 = 0;
 
 /// Every option that [`TrainOptions::try_from_options`] takes.
-pub const OPTION_NAMES: [&str; 27] = [
+pub const OPTION_NAMES: [&str; 30] = [
     "adversary_learning_rate",
     "adversary_widths",
     "batch_size",
+    "checkpoint_every",
     "cost",
     "crop",
     "encoder",
     "epochs",
     "holdout",
+    "init",
     "kernel",
     "lambda",
     "lambda_schedule",
@@ -40,6 +44,7 @@ pub const OPTION_NAMES: [&str; 27] = [
     "pretrain",
     "prior",
     "prior_scale",
+    "resume",
     "scales",
     "schedule",
     "seed",
@@ -165,6 +170,12 @@ pub struct TrainOptions {
     pub holdout: f64,
     /// The seed of initial weights, shuffles, prior samples and the held-out split (0).
     pub seed: u64,
+    /// When a checkpoint is written (never).
+    pub checkpoint_every: CheckpointInterval,
+    /// Whether the last checkpoint of the same name is gone on from, if there is one.
+    pub resume: bool,
+    /// The model whose weights training begins with, which [`Trainer::from_model`](crate::Trainer::from_model) takes.
+    pub init: Option<String>,
     /// Whether a model of the same name may be replaced.
     pub overwrite: bool,
 }
@@ -198,6 +209,9 @@ impl Default for TrainOptions {
             preprocess: None,
             holdout: 0.1,
             seed: DEFAULT_SEED,
+            checkpoint_every: CheckpointInterval::Never,
+            resume: false,
+            init: None,
             overwrite: false,
         }
     }
@@ -314,6 +328,8 @@ impl TrainOptions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -329,6 +345,9 @@ mod tests {
     #[case("kernel", json!("laplace"), "option 'kernel' must be 'imq' or 'rbf', got \"laplace\"")]
     #[case("size", json!("0x4"), "option 'size' must be a side such as 64, or height and width such as '48x64', got \"0x4\"")]
     #[case("scales", json!([1, -1]), "option 'scales' must be a list of numbers from 1e-6 to 1e6, such as '0.5, 1, 2', got [1,-1]")]
+    #[case("checkpoint_every", json!("10"), "option 'checkpoint_every' must be a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes', got \"10\"")]
+    #[case("checkpoint_every", json!("0 minutes"), "option 'checkpoint_every' must be a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes', got \"0 minutes\"")]
+    #[case("init", json!(""), "option 'init' must be the name of a model, got \"\"")]
     #[case("overwrite", json!("yes"), "option 'overwrite' must be true or false, got \"yes\"")]
     #[case("lambda", json!(-1), "option 'lambda' must be 'auto' or a number from 0 to 1e12, got -1")]
     fn a_bad_value_says_what_was_expected(#[case] name: &str, #[case] value: Value, #[case] message: &str) {
@@ -350,6 +369,19 @@ mod tests {
         assert_eq!((options.kernel, options.kernel_size), (KernelKind::Rbf, None));
         let options = TrainOptions::try_from_options([("kernel", json!(3))]).unwrap();
         assert_eq!((options.kernel, options.kernel_size), (KernelKind::Imq, Some(3)));
+    }
+
+    #[rstest]
+    #[case(json!(0), CheckpointInterval::Never)]
+    #[case(json!(3), CheckpointInterval::Epochs(3))]
+    #[case(json!("10 minutes"), CheckpointInterval::Time(Duration::from_secs(600)))]
+    #[case(json!("1h 30m"), CheckpointInterval::Time(Duration::from_secs(5400)))]
+    fn checkpoints_come_by_epochs_or_by_time(#[case] value: Value, #[case] expected: CheckpointInterval) {
+        let options = TrainOptions::try_from_options([("checkpoint_every", value)]).unwrap();
+        assert_eq!(options.checkpoint_every, expected);
+        // What a model file says of it is what the option takes.
+        let used = options.used()["checkpoint_every"].clone();
+        assert_eq!(TrainOptions::try_from_options([("checkpoint_every", used)]).unwrap(), options);
     }
 
     #[test]

@@ -91,6 +91,12 @@ fn order_and_split_depend_on_pixels_and_seed_only() {
     assert_eq!(forward.0.len(), 40, "a quarter of 40 rows of 4 values");
     assert_eq!(forward, all(&build((0..40).rev().collect(), 0)));
     assert_ne!(forward, all(&build((0..40).collect(), 1)));
+    // So does what tells the images from others; one pixel of one row changes it.
+    let of = |rows: Vec<u8>| build(rows, 0).fingerprint().clone();
+    assert_eq!(of((0..40).collect()), of((0..40).rev().collect()));
+    let other = of((1..41).collect());
+    assert_eq!((other.rows, other.held_out), (40, 10));
+    assert_ne!(other.hash, of((0..40).collect()).hash);
 }
 
 #[test]

@@ -67,6 +67,13 @@ pub(crate) enum Role {
     RunningVariance,
 }
 
+impl Role {
+    /// Whether the optimiser changes it; running statistics follow the batches.
+    pub(crate) fn is_trained(self) -> bool {
+        !matches!(self, Self::RunningMean | Self::RunningVariance)
+    }
+}
+
 /// The encoder's, the decoder's and the discriminator's layers, first to last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Architecture {
@@ -261,12 +268,11 @@ impl LayerSpec {
 
 /// The number of trainable values, saturating where a hostile configuration overflows.
 pub(crate) fn parameters(config: &Config) -> usize {
-    let trainable = |role: &Role| !matches!(role, Role::RunningMean | Role::RunningVariance);
     let values = |shape: &[usize]| shape.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
     Architecture::new(config)
         .layers()
         .flat_map(LayerSpec::tensors)
-        .filter(|(role, ..)| trainable(role))
+        .filter(|(role, ..)| role.is_trained())
         .fold(0, |sum, (_, _, shape)| sum.saturating_add(values(&shape)))
 }
 

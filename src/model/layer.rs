@@ -111,6 +111,19 @@ impl Layer {
         self.parameters_mut().into_iter().for_each(|parameter| parameter.moments = ops::Moments::default());
     }
 
+    /// Adam's moments of a trained tensor, in the order of the kernels.
+    pub(super) fn moments(&self, wanted: Role) -> Option<(Vec<f32>, Vec<f32>)> {
+        let parameter = self.parameters().into_iter().find(|p| p.role == wanted)?;
+        Some(parameter.moments.values(parameter.value.as_tensor().elem_count()))
+    }
+
+    /// Puts other moments in their place.
+    pub(super) fn set_moments(&mut self, wanted: Role, m: Vec<f32>, v: Vec<f32>) {
+        if let Some(parameter) = self.parameters_mut().into_iter().find(|p| p.role == wanted) {
+            parameter.moments = ops::Moments::new(m, v);
+        }
+    }
+
     /// The gradient of a tensor after a pass.
     #[cfg(test)]
     pub(super) fn gradient(&self, wanted: Role) -> Option<&Tensor> {

@@ -11,4 +11,4 @@ pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activ
 pub(crate) use code::{CodeMap, Codes};
 pub use inference::{Precision, Wae};
 pub use memory::scoring_memory;
-pub(crate) use network::{Network, truncated_normal};
+pub(crate) use network::{Network, OptimizerState, truncated_normal};

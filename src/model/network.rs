@@ -1,10 +1,13 @@
 //! The auto-encoder in training, and the discriminator of WAE-GAN: chains of layers with one optimiser each.
 
+mod optimizer;
+
 use candle_core::Tensor;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+pub(crate) use self::optimizer::OptimizerState;
 use super::architecture::{Architecture, Direction, LayerSpec, Role};
 use super::layer::{self, Layer};
 use crate::checkpoint::{TensorData, Tensors};
@@ -53,7 +56,6 @@ impl Network {
     }
 
     /// Layers with the tensors of a model file.
-    #[cfg(test)]
     pub(crate) fn from_tensors(config: &Config, tensors: &Tensors) -> Result<Self> {
         Self::build(config, |spec, role, _| {
             let name =

@@ -137,6 +137,23 @@ pub(crate) struct Moments {
     v: Vec<f32>,
 }
 
+impl Moments {
+    /// Moments m and v, each as long as the parameter.
+    pub(crate) fn new(m: Vec<f32>, v: Vec<f32>) -> Self {
+        Self { m, v }
+    }
+
+    /// m and v of a parameter of `len` values: zeros before the first step.
+    pub(crate) fn values(&self, len: usize) -> (Vec<f32>, Vec<f32>) {
+        let padded = |values: &[f32]| {
+            let mut values = values.to_vec();
+            values.resize(len, 0.0);
+            values
+        };
+        (padded(&self.m), padded(&self.v))
+    }
+}
+
 struct AdamOp<'a> {
     step: AdamStep,
     moments: std::sync::Mutex<&'a mut Moments>,

@@ -12,16 +12,22 @@ use crate::dataset::DatasetBuilder;
 use crate::image::{ImageColumn, ImageShape, Limits};
 
 /// A training on 40 images of 4×4 pixels.
-pub(super) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
+pub(crate) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     let options = TrainOptions::try_from_options(options.iter().cloned()).unwrap();
-    let pixels = UInt8Array::from_iter_values((0..40 * 16).map(|i| (i * i % 251) as u8));
+    let images = dataset(&options, 0);
+    Trainer::try_new(options, images).unwrap()
+}
+
+/// The 40 images, or others where `shift` is not 0.
+pub(super) fn dataset(options: &TrainOptions, shift: usize) -> Dataset {
+    let pixels = UInt8Array::from_iter_values((shift..shift + 40 * 16).map(|i| (i * i % 251) as u8));
     let item = Arc::new(Field::new("item", DataType::UInt8, true));
     let images: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, 16, Arc::new(pixels), None).unwrap());
     let field = Field::new("image", arrow::array::Array::data_type(&images).clone(), true);
     let column = ImageColumn::try_new(&field, &images, Some(ImageShape::new(4, 4, 1))).unwrap();
-    let mut builder = DatasetBuilder::new(&options, Limits::default(), false);
+    let mut builder = DatasetBuilder::new(options, Limits::default(), false);
     builder.push(&column).unwrap();
-    Trainer::try_new(options, builder.finish().unwrap()).unwrap()
+    builder.finish().unwrap()
 }
 
 pub(super) fn finish(mut trainer: Trainer) -> Trainer {

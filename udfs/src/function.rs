@@ -3,8 +3,8 @@
 //! # Which version of a model a query uses
 //! Planning reads the model for the result's type. The optimiser's simplification then replaces the call by one that
 //! holds the model itself (`ModelFunction::pinned`), so that every row is computed by one file, even if it is replaced
-//! or removed while the query runs. A call that was never simplified, such as one that another node decoded by name,
-//! reads the model when it is invoked, and fails if the result's type is no longer the planned one.
+//! or removed while the query runs. To another node the pin travels as a name and a hash ([`crate::pin`]). A call that
+//! was never simplified reads the model when it is invoked, and fails if the result's type is no longer the planned one.
 //!
 //! # What a function takes of the network
 //! A function of an image says in [`ModelKernel::outputs`] what of a pass it is made from, and makes its result from
@@ -31,13 +31,14 @@ pub(crate) use crate::kernel::{IMAGE_ARGUMENT, MODEL_ARGUMENT, ModelKernel, SECT
 use crate::models::{self, LoadedModel};
 use crate::options::WaeOptions;
 use crate::pass::Outputs;
+use crate::pin::Pin;
 
 /// A [`ModelKernel`] as DataFusion calls it.
 #[derive(Clone)]
 pub(crate) struct ModelFunction {
     signature: Signature,
     options: WaeOptions,
-    pinned: Option<Arc<LoadedModel>>,
+    pinned: Option<Pin>,
     kernel: Kernel,
 }
 
@@ -49,19 +50,15 @@ impl ModelFunction {
     }
 
     /// The same function, computed by one version of a model.
-    pub(crate) fn pin(mut self, options: WaeOptions, model: Arc<LoadedModel>) -> Self {
-        (self.options, self.pinned) = (options, Some(model));
+    pub(crate) fn pin(mut self, pin: Pin) -> Self {
+        self.options = pin.options().clone();
+        self.pinned = Some(pin);
         self
     }
 
     /// The version of the model that the function holds, if planning got so far.
-    pub(crate) fn pinned(&self) -> Option<&Arc<LoadedModel>> {
+    pub(crate) fn pinned(&self) -> Option<&Pin> {
         self.pinned.as_ref()
-    }
-
-    /// The options that it was planned under.
-    pub(crate) fn options(&self) -> &WaeOptions {
-        &self.options
     }
 
     /// What of a pass a call needs; nothing if it takes no image.
@@ -78,8 +75,8 @@ impl ModelFunction {
 
     /// The model of a call, or `None` for a prepared parameter that has no value yet.
     fn planned_model(&self, args: &ReturnFieldArgs<'_>) -> Result<Option<Arc<LoadedModel>>> {
-        if let Some(model) = &self.pinned {
-            return Ok(Some(Arc::clone(model)));
+        if let Some(pin) = &self.pinned {
+            return pin.model(self.kernel.name).map(Some);
         }
         let position = self.model_position(args.arg_fields);
         let name = match (args.arg_fields.get(position), args.scalar_arguments.get(position).copied().flatten()) {
@@ -163,14 +160,14 @@ impl ScalarUDFImpl for ModelFunction {
             Some(_) => return Ok(ExprSimplifyResult::Original(args)),
         };
         let model = models::load_for_statement(self.kernel.name, name, &options, info)?;
-        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(self.clone().pin(options, model))), args);
+        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(self.clone().pin(Pin::new(model, options)))), args);
         Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let options = args.config_options.extensions.get::<WaeOptions>().unwrap_or(&self.options).clone();
         let model = match &self.pinned {
-            Some(model) => Arc::clone(model),
+            Some(pin) => pin.model(self.kernel.name)?,
             None => self.invoked_model(&args, &options)?,
         };
         let outputs = (self.kernel.outputs)(&invoked_texts(&args));

@@ -10,8 +10,9 @@ use arrow::array::{ArrayRef, FixedSizeListArray, Int32Array, ListArray, StructAr
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 use wae_core::image::{Limits, resize};
 use wae_core::{Error, ImageColumn, ImageShape};
@@ -20,18 +21,28 @@ use crate::args::{Batch, PlannedArgs};
 use crate::columns::{buffer, check_offsets, fixed_size_list, image_field, unknown_image_field};
 use crate::function::{SECTION, is_placeholder, signature};
 use crate::options::WaeOptions;
+use crate::planned_image::PlannedImage;
 
 const NAME: &str = "image_decode";
 const PARAMETERS: &[&str] = &["bytes", "height", "width", "channels"];
 
-/// The function.
-pub(crate) fn image_decode_udf() -> ScalarUDF {
-    ScalarUDF::from(ImageDecode { signature: signature(PARAMETERS) })
+/// The function, with what is known of the image's type.
+pub(crate) fn image_decode_udf(image: PlannedImage) -> ScalarUDF {
+    ScalarUDF::from(ImageDecode { signature: signature(PARAMETERS), image })
 }
 
+/// The function as DataFusion calls it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct ImageDecode {
+pub(crate) struct ImageDecode {
     signature: Signature,
+    image: PlannedImage,
+}
+
+impl ImageDecode {
+    /// What is known of the image's type.
+    pub(crate) fn image(&self) -> &PlannedImage {
+        &self.image
+    }
 }
 
 impl ScalarUDFImpl for ImageDecode {
@@ -72,7 +83,12 @@ impl ScalarUDFImpl for ImageDecode {
         Ok(Arc::new(image_field(NAME, shape)))
     }
 
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.image.pin(args, info, image_decode_udf)
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let args = self.image.restore(args);
         let options = WaeOptions::of(&args.config_options);
         let limits = options.limits();
         let batch = Batch::new(NAME, &args, options, None);

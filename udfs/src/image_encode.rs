@@ -5,8 +5,9 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, BinaryArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 use wae_core::image::encode;
 
@@ -14,19 +15,29 @@ use crate::args::{Batch, PlannedArgs};
 use crate::columns::check_offsets;
 use crate::function::{SECTION, is_placeholder, signature};
 use crate::options::WaeOptions;
+use crate::planned_image::PlannedImage;
 
 const NAME: &str = "image_encode";
 const PARAMETERS: &[&str] = &["image", "format"];
 const DEFAULT_FORMAT: &str = "png";
 
-/// The function.
-pub(crate) fn image_encode_udf() -> ScalarUDF {
-    ScalarUDF::from(ImageEncode { signature: signature(PARAMETERS) })
+/// The function, with what is known of the image's type.
+pub(crate) fn image_encode_udf(image: PlannedImage) -> ScalarUDF {
+    ScalarUDF::from(ImageEncode { signature: signature(PARAMETERS), image })
 }
 
+/// The function as DataFusion calls it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct ImageEncode {
+pub(crate) struct ImageEncode {
     signature: Signature,
+    image: PlannedImage,
+}
+
+impl ImageEncode {
+    /// What is known of the image's type.
+    pub(crate) fn image(&self) -> &PlannedImage {
+        &self.image
+    }
 }
 
 impl ScalarUDFImpl for ImageEncode {
@@ -55,7 +66,12 @@ impl ScalarUDFImpl for ImageEncode {
         Ok(Arc::new(Field::new(NAME, DataType::Binary, true)))
     }
 
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.image.pin(args, info, image_encode_udf)
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let args = self.image.restore(args);
         let batch = Batch::new(NAME, &args, WaeOptions::of(&args.config_options), None);
         let format = batch.scalar(1, "format")?;
         let format = format.as_ref().and_then(|f| f.try_as_str().flatten()).unwrap_or(DEFAULT_FORMAT);

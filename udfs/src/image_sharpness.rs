@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use arrow::array::Float64Array;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 use wae_core::image::sharpness;
 
@@ -17,18 +18,28 @@ use crate::aggregate::check_arity;
 use crate::args::{Batch, PlannedArgs};
 use crate::function::{SECTION, signature};
 use crate::options::WaeOptions;
+use crate::planned_image::PlannedImage;
 
 const NAME: &str = "image_sharpness";
 const PARAMETERS: &[&str] = &["image"];
 
-/// The function.
-pub(crate) fn image_sharpness_udf() -> ScalarUDF {
-    ScalarUDF::from(ImageSharpness { signature: signature(PARAMETERS) })
+/// The function, with what is known of the image's type.
+pub(crate) fn image_sharpness_udf(image: PlannedImage) -> ScalarUDF {
+    ScalarUDF::from(ImageSharpness { signature: signature(PARAMETERS), image })
 }
 
+/// The function as DataFusion calls it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct ImageSharpness {
+pub(crate) struct ImageSharpness {
     signature: Signature,
+    image: PlannedImage,
+}
+
+impl ImageSharpness {
+    /// What is known of the image's type.
+    pub(crate) fn image(&self) -> &PlannedImage {
+        &self.image
+    }
 }
 
 impl ScalarUDFImpl for ImageSharpness {
@@ -54,7 +65,12 @@ impl ScalarUDFImpl for ImageSharpness {
         Ok(Arc::new(Field::new(NAME, DataType::Float64, true)))
     }
 
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.image.pin(args, info, image_sharpness_udf)
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let args = self.image.restore(args);
         let batch = Batch::new(NAME, &args, WaeOptions::of(&args.config_options), None);
         let limits = batch.options().limits();
         let Some(column) = batch.images(None)? else { return batch.finish(batch.nulls()) };

@@ -24,6 +24,7 @@ use crate::aggregate::{check_arity, list_state, list_value, lists, refuse_distin
 use crate::function::{default_model, literal_model, signature};
 use crate::models::{self, LoadedModel};
 use crate::options::WaeOptions;
+use crate::pin::Pin;
 use crate::vectors::{Vectors, coerce_vector, vector_width};
 
 const PARAMETERS: &[&str] = &["latent", "model"];
@@ -49,7 +50,7 @@ pub(crate) trait LatentStatistic: Debug + Send + Sync + 'static {
 /// A [`LatentStatistic`] as DataFusion calls it.
 pub(crate) struct LatentAggregate<K> {
     signature: Signature,
-    pinned: Option<Arc<LoadedModel>>,
+    pinned: Option<Pin>,
     statistic: PhantomData<K>,
 }
 
@@ -59,8 +60,14 @@ impl<K: LatentStatistic> LatentAggregate<K> {
         Self { signature: signature(PARAMETERS), pinned: None, statistic: PhantomData }
     }
 
-    fn pinned(model: Arc<LoadedModel>) -> Self {
-        Self { pinned: Some(model), ..Self::new() }
+    /// The same, computed by one version of a model.
+    pub(crate) fn pinned(pin: Pin) -> Self {
+        Self { pinned: Some(pin), ..Self::new() }
+    }
+
+    /// The version of the model that the aggregate holds, if planning got so far.
+    pub(crate) fn pin(&self) -> Option<&Pin> {
+        self.pinned.as_ref()
     }
 }
 
@@ -94,11 +101,12 @@ impl<K: LatentStatistic> AggregateUDFImpl for LatentAggregate<K> {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         refuse_distinct(K::NAME, &args)?;
-        let Some(model) = &self.pinned else {
+        let Some(pin) = &self.pinned else {
             return plan_err!("{}: no model was found at planning, expected an aggregate outside a window", K::NAME);
         };
+        let model = pin.model(K::NAME)?;
         let codes = Subsample::new(model.wae().config().latent_dim(), K::ROWS);
-        Ok(Box::new(Codes::<K> { model: Arc::clone(model), codes, statistic: PhantomData }))
+        Ok(Box::new(Codes::<K> { model, codes, statistic: PhantomData }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -132,7 +140,7 @@ fn pin<K: LatentStatistic>(mut call: AggregateFunction, info: &SimplifyContext) 
     if let Some(got) = width.filter(|width| *width != expected) {
         return plan_err!("{}: latent has {got} values, model '{name}' takes {expected}", K::NAME);
     }
-    call.func = Arc::new(AggregateUDF::from(LatentAggregate::<K>::pinned(model)));
+    call.func = Arc::new(AggregateUDF::from(LatentAggregate::<K>::pinned(Pin::new(model, options))));
     Ok(Expr::AggregateFunction(call))
 }
 

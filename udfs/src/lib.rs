@@ -77,6 +77,8 @@
 //! | `wae_history([model])` | the same, of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
+//! | `wae_drop(model)` | one: a model is removed |
+//! | `wae_rename(model, to)` | one: a model gets another name |
 //! | `read_images(glob)` | files, with their bytes |
 
 mod aggregate;
@@ -84,6 +86,7 @@ mod args;
 mod auroc;
 mod average_precision;
 mod columns;
+pub mod distributed;
 mod error;
 mod frechet_distance;
 mod function;
@@ -96,6 +99,8 @@ mod latent_aggregate;
 mod models;
 mod options;
 mod pass;
+mod pin;
+mod planned_image;
 mod ranking;
 mod read_images;
 mod reference;
@@ -112,6 +117,7 @@ mod wae_anomaly_score;
 mod wae_calibrate;
 mod wae_decode;
 mod wae_detect;
+mod wae_drop;
 mod wae_encode;
 mod wae_fdr;
 mod wae_history;
@@ -125,6 +131,7 @@ mod wae_p_value;
 mod wae_pass;
 mod wae_reconstruct;
 mod wae_reconstruction_cost;
+mod wae_rename;
 mod wae_sample;
 mod worker;
 
@@ -136,6 +143,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::models::read_model;
 pub use crate::options::{OnError, WaeOptions};
+use crate::planned_image::PlannedImage;
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;
 use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
@@ -233,8 +241,8 @@ fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_anomaly_map::wae_anomaly_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         wae_pass::wae_pass_udf(options),
-        image_decode::image_decode_udf(),
-        image_encode::image_encode_udf(),
-        image_sharpness::image_sharpness_udf(),
+        image_decode::image_decode_udf(PlannedImage::default()),
+        image_encode::image_encode_udf(PlannedImage::default()),
+        image_sharpness::image_sharpness_udf(PlannedImage::default()),
     ]
 }

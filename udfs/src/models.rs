@@ -6,6 +6,8 @@
 
 mod cache;
 mod local;
+mod name_lock;
+pub(crate) mod named;
 mod object;
 mod pins;
 pub(crate) mod running;
@@ -74,6 +76,12 @@ pub(crate) fn file(function: &str, name: &str, options: &WaeOptions) -> Result<S
         return plan_err!("{function}: a model's name has letters, digits, '_', '.' and '-' only, got '{name}'");
     }
     Ok(ModelStore::try_new(function, options)?.file(format!("{name}{SUFFIX}")))
+}
+
+/// The file of the checkpoint of a model's training: `.m.checkpoint` beside `m.safetensors`, hidden and without a model's
+/// suffix, so that no listing shows it and no model's name leads to it.
+pub(crate) fn checkpoint_file(name: &str, model: &StoredFile) -> StoredFile {
+    model.store().file(format!(".{name}.checkpoint"))
 }
 
 /// The file of a model that exists.

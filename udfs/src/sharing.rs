@@ -24,15 +24,14 @@
 //! - The column goes up through projections, filters, sorts, limits, windows, aliases, unions whose inputs all have it,
 //!   joins from either side, and aggregations grouped by the image.
 //!
-//! The rewritten plan has DataFusion's own nodes and functions known by name only, so that it computes the same wherever
-//! they are registered. `wae_pass` is volatile, since DataFusion moves filters below a projection whose expressions are
-//! not, and copies the expressions into them. Where it joins a projection with the one above, the rule, which runs last
-//! in each round of the optimiser, takes the pass out again. The second rule, of physical plans, makes a [`WaePassExec`]
-//! of the projection; without it the projection computes the same, but a filter may move below, and nothing is counted.
+//! The rewritten plan has DataFusion's own nodes, and functions that are registered. `wae_pass` is volatile, since
+//! DataFusion moves filters below a projection whose expressions are not, and copies the expressions into them. Where it
+//! joins a projection with the one above, the rule, which runs last in each round of the optimiser, takes the pass out
+//! again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
+//! computes the same, but a filter may move below, and nothing is counted.
 //!
-//! A logical plan can be sent to another node, with these functions registered there: decoded by name, a pass reads its
-//! model by name, as all functions over models do. A [`WaePassExec`] has no encoding, so that a session whose physical
-//! plans are sent (Ballista's scheduler) has to leave the rule `wae_passes` out of its physical rules.
+//! A plan that is sent to another node computes the same there, with these functions registered: calls carry the version
+//! of their model ([`crate::distributed`]), and a codec of physical plans can make a [`WaePassExec`] again from its passes.
 
 mod below;
 mod call;
@@ -52,7 +51,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 pub use self::exec::WaePassExec;
-use self::exec::WaePassPlanner;
+pub(crate) use self::exec::WaePassPlanner;
 use self::rewriter::Rewriter;
 
 /// Adds the rules to a context, once.

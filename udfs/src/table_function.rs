@@ -47,11 +47,13 @@ pub(crate) struct TableDocumentation {
 }
 
 /// Every table function.
-pub(crate) const TABLE_FUNCTIONS: [&TableFunction; 6] = [
+pub(crate) const TABLE_FUNCTIONS: [&TableFunction; 8] = [
     &crate::train::WAE_TRAIN,
     &crate::wae_calibrate::WAE_CALIBRATE,
     &crate::wae_sample::WAE_SAMPLE,
     &crate::wae_models::WAE_MODELS,
+    &crate::wae_drop::WAE_DROP,
+    &crate::wae_rename::WAE_RENAME,
     &crate::wae_history::WAE_HISTORY,
     &crate::read_images::READ_IMAGES,
 ];

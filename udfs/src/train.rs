@@ -6,6 +6,8 @@ mod collect;
 mod exec;
 pub(crate) mod reference;
 pub(crate) mod report;
+mod save;
+pub(crate) mod start;
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use serde_json::Value;
 use wae_core::TrainOptions;
 
 pub use self::exec::WaeTrainExec;
+use crate::columns::image_type;
 use crate::error::plan_error;
 use crate::models;
 use crate::models::store::StoredFile;
@@ -40,7 +43,8 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
          done. A row an epoch, sent as the epoch ends: epoch, loss, reconstruction_cost, divergence, \
          holdout_reconstruction_cost, holdout_divergence, learning_rate, images, skipped, images_per_second, seconds. \
          A query that is dropped or stops earlier, such as one with a LIMIT below the number of epochs, saves \
-         nothing.",
+         no model; with `checkpoint_every`, the last checkpoint stays, and the same call with `resume => true` goes on \
+         from there.",
         arguments: &[
             ("source", SOURCE_ARGUMENT),
             ("model", "The name that the model gets: letters, digits, `_`, `.` and `-`."),
@@ -68,20 +72,6 @@ pub(crate) struct TrainCall {
     pub(crate) session: WaeOptions,
 }
 
-impl TrainCall {
-    /// Refuses to replace a model without being told to.
-    pub(crate) fn check_overwrite(&self) -> Result<()> {
-        let (name, file) = (&self.model, &self.file);
-        match file.exists() {
-            Ok(true) if !self.train.overwrite => {
-                plan_err!("{NAME}: model '{name}' exists already ({file}), expected another name or overwrite => true")
-            }
-            Ok(_) => Ok(()),
-            Err(e) => plan_err!("{NAME}: model '{name}': {file}: {e}"),
-        }
-    }
-}
-
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let source = Source::take(&mut call)?;
     let Some(model) = call.take_text("model")? else {
@@ -93,7 +83,7 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let options = options(json.as_deref(), call.into_rest())?;
     let train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
     let call = TrainCall { model, file, train, session };
-    call.check_overwrite()?;
+    call.check()?;
     Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
 }
 
@@ -139,7 +129,7 @@ fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
 
 /// A training as a table: scanning it trains.
 #[derive(Debug)]
-struct TrainTable {
+pub(crate) struct TrainTable {
     source: Source,
     call: TrainCall,
     schema: SchemaRef,
@@ -162,8 +152,11 @@ impl TableProvider for TrainTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.call.check_overwrite()?;
+        self.call.check()?;
         let input = self.source.images(NAME, state).await?;
+        if let Some(shape) = image_type(input.schema().field(0)).ok().and_then(|t| t.shape()) {
+            self.call.check_init(shape)?;
+        }
         let training: Arc<dyn ExecutionPlan> = Arc::new(WaeTrainExec::new(input, self.call.clone()));
         projected(training, &self.schema, projection)
     }

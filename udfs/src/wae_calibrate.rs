@@ -92,7 +92,7 @@ fn row(model: &str, rows: usize, skipped: usize, smallest_p: f64) -> Result<Reco
 
 /// A calibration as a table: scanning it calibrates.
 #[derive(Debug)]
-struct CalibrateTable {
+pub(crate) struct CalibrateTable {
     source: Source,
     call: CalibrateCall,
     schema: SchemaRef,

@@ -18,8 +18,9 @@ pub(crate) fn wae_mmd_udaf() -> AggregateUDF {
     AggregateUDF::from(LatentAggregate::<WaeMmd>::new())
 }
 
+/// Codes -> the statistic.
 #[derive(Debug)]
-struct WaeMmd;
+pub(crate) struct WaeMmd;
 
 impl LatentStatistic for WaeMmd {
     const NAME: &'static str = "wae_mmd";

@@ -18,8 +18,9 @@ pub(crate) fn wae_mmd_p_value_udaf() -> AggregateUDF {
     AggregateUDF::from(LatentAggregate::<WaeMmdPValue>::new())
 }
 
+/// Codes -> the statistic.
 #[derive(Debug)]
-struct WaeMmdPValue;
+pub(crate) struct WaeMmdPValue;
 
 impl LatentStatistic for WaeMmdPValue {
     const NAME: &'static str = "wae_mmd_p_value";

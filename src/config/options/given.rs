@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::NetworkChoice;
+use super::{CheckpointInterval, NetworkChoice};
 use crate::config::bounds;
 use crate::error::{Error, Result};
 
@@ -50,6 +50,25 @@ impl Given<'_> {
 
     pub(super) fn boolean(&self) -> Result<bool> {
         self.value.as_bool().map_or_else(|| self.refuse("true or false"), Ok)
+    }
+
+    /// A number of epochs, 0 for never, or a time in words.
+    pub(super) fn interval(&self) -> Result<CheckpointInterval> {
+        let time = self.value.as_str().and_then(|text| humantime::parse_duration(text).ok());
+        match (self.value.as_u64(), time) {
+            (Some(0), _) => Ok(CheckpointInterval::Never),
+            (Some(epochs @ 1..=100_000), _) => Ok(CheckpointInterval::Epochs(epochs as usize)),
+            (_, Some(time)) if time >= CheckpointInterval::SHORTEST => Ok(CheckpointInterval::Time(time)),
+            _ => self.refuse("a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes'"),
+        }
+    }
+
+    /// The name of a model; the model store knows which names there can be.
+    pub(super) fn model(&self) -> Result<String> {
+        match self.value.as_str().filter(|name| !name.is_empty()) {
+            Some(name) => Ok(name.to_owned()),
+            None => self.refuse("the name of a model"),
+        }
     }
 
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {

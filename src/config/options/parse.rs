@@ -116,6 +116,9 @@ impl TrainOptions {
             "objective" | "preset" | "size" | "crop" => {}
             "holdout" => self.holdout = given.number("a number from 0 to less than 1", |v| (0.0..1.0).contains(&v))?,
             "seed" => self.seed = given.integer(0, u64::MAX)?,
+            "checkpoint_every" => self.checkpoint_every = given.interval()?,
+            "resume" => self.resume = given.boolean()?,
+            "init" => self.init = Some(given.model()?),
             "overwrite" => self.overwrite = given.boolean()?,
             _ => self.set_model(given)?,
         }

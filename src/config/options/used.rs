@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{LambdaSchedule, NetworkChoice, Preset, Schedule, TrainOptions};
 
 impl TrainOptions {
-    /// The value used for each option that the configuration does not hold.
+    /// The value used for each option that the configuration does not hold. `resume` and `overwrite` say what becomes of files
+    /// and leave no trace in the model: a training that was resumed gives the file of one that was not.
     pub(crate) fn used(&self) -> Value {
         let network = match &self.network {
             NetworkChoice::Auto => "auto".to_owned(),
@@ -26,6 +27,8 @@ impl TrainOptions {
             "noise": self.noise,
             "pretrain": self.pretrain,
             "preset": self.preset.map(|preset| name(&Preset::ALL, preset)),
+            "init": self.init,
+            "checkpoint_every": self.checkpoint_every.to_json(),
             "holdout": self.holdout,
             "seed": self.seed,
         })

@@ -6,6 +6,7 @@
 #[path = "wae/report/mod.rs"]
 mod report;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -183,21 +184,25 @@ impl Shell {
     async fn run(&self, sql: &str) -> Result<()> {
         let mut parser = DFParserBuilder::new(sql).with_dialect(&GenericDialect {}).build()?;
         for statement in parser.parse_statements()? {
+            let planned = OnceCell::new();
             tokio::select! {
-                result = self.run_statement(statement) => result?,
-                _ = tokio::signal::ctrl_c() => return exec_err!("cancelled"),
+                result = self.run_statement(statement, &planned) => result?,
+                // The query is dropped by now, and a training of it stops as soon as its batch is done.
+                _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(training)).await,
             }
         }
         Ok(())
     }
 
-    async fn run_statement(&self, statement: Statement) -> Result<()> {
+    /// Runs a statement; its plan is put down where it can be asked what became of a training.
+    async fn run_statement(&self, statement: Statement, planned: &OnceCell<Arc<dyn ExecutionPlan>>) -> Result<()> {
         let plan = self.ctx.state().statement_to_plan(statement).await?;
         let frame = self.ctx.execute_logical_plan(plan).await?;
         let context = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
-        let mut stream = execute_stream(Arc::clone(&plan), context)?;
-        let progress = Progress::try_new(&plan);
+        let plan = planned.get_or_init(|| plan);
+        let mut stream = execute_stream(Arc::clone(plan), context)?;
+        let progress = Progress::try_new(plan);
         let mut output = Output::new(self.format, stream.schema());
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
@@ -211,6 +216,28 @@ impl Shell {
         }
         drop(progress);
         output.finish()
+    }
+}
+
+/// Waits until a training has stopped, at most to the next Ctrl-C, and says what is left of it.
+async fn cancelled(training: Option<&WaeTrainExec>) -> Result<()> {
+    let Some(training) = training else { return exec_err!("cancelled") };
+    let stopped = async {
+        while training.is_running() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = stopped => {}
+        _ = tokio::signal::ctrl_c() => return exec_err!("cancelled before the batch was done"),
+    }
+    let (model, epochs) = (training.model(), training.epochs());
+    match training.checkpoint() {
+        Some(epoch) => exec_err!(
+            "cancelled: the checkpoint of epoch {epoch} of {epochs} of model '{model}' stays, and the same statement with \
+             resume => true goes on from there"
+        ),
+        None => exec_err!("cancelled: model '{model}' was not saved, and there is no checkpoint to go on from"),
     }
 }
 

@@ -104,8 +104,12 @@ impl StoredFile {
         &self.store
     }
 
+    /// Its name in the store.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its path, if it is a local file.
-    #[expect(dead_code, reason = "locks between processes are on their way")]
     pub(crate) fn local_path(&self) -> Option<PathBuf> {
         match &self.store {
             ModelStore::Local(dir) => Some(dir.join(&self.name)),
@@ -176,7 +180,6 @@ impl StoredFile {
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] if there is none, and those of removing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wae_drop is on its way"))]
     pub(crate) fn delete(&self) -> io::Result<()> {
         match &self.store {
             ModelStore::Local(dir) => std::fs::remove_file(dir.join(&self.name)),
@@ -189,7 +192,6 @@ impl StoredFile {
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] if there is none, and those of renaming.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wae_rename is on its way"))]
     pub(crate) fn rename(&self, name: &str) -> io::Result<()> {
         match &self.store {
             ModelStore::Local(dir) => std::fs::rename(dir.join(&self.name), dir.join(name)),

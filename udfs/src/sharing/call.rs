@@ -9,9 +9,8 @@ use datafusion::logical_expr::{Case, Expr, LogicalPlan, ScalarUDF, lit};
 
 use super::need::Need;
 use crate::function::ModelFunction;
-use crate::models::LoadedModel;
-use crate::options::WaeOptions;
 use crate::pass::Outputs;
+use crate::pin::Pin;
 use crate::wae_pass::{self, WaePass};
 
 /// What the names of columns of passes begin with.
@@ -21,8 +20,7 @@ pub(super) const COLUMN: &str = "__wae_pass_";
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) image: Expr,
-    model: Arc<LoadedModel>,
-    options: WaeOptions,
+    pin: Pin,
 }
 
 impl Key {
@@ -33,7 +31,7 @@ impl Key {
 
     /// Whether both go through one version of one model.
     pub(super) fn same_model(&self, other: &Self) -> bool {
-        self.model.sha256() == other.model.sha256() && self.options == other.options
+        self.pin.sha256() == other.pin.sha256() && self.pin.options() == other.pin.options()
     }
 }
 
@@ -59,7 +57,7 @@ impl Call {
         }
         let Expr::ScalarFunction(call) = expr else { return None };
         let function = call.func.inner().downcast_ref::<ModelFunction>()?;
-        let (model, outputs, image) = (function.pinned()?, function.outputs(&call.args), call.args.first()?);
+        let (pin, outputs, image) = (function.pinned()?, function.outputs(&call.args), call.args.first()?);
         if outputs == Outputs::NONE || !shareable(image) {
             return None;
         }
@@ -68,8 +66,7 @@ impl Call {
             _ => None,
         };
         let function_name = name.unwrap_or_else(|| call.name()).to_owned();
-        let (model, options) = (Arc::clone(model), function.options().clone());
-        let key = Key { image: image.clone(), model, options };
+        let key = Key { image: image.clone(), pin: pin.clone() };
         Some(Self { key, outputs, function: function_name, need: Need::Always })
     }
 
@@ -158,8 +155,8 @@ pub(super) fn next_column(plan: &LogicalPlan) -> usize {
 
 /// The expression that computes a pass, where `need` says so.
 pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> Expr {
-    let udf = ModelFunction::new::<WaePass>(key.options.clone()).pin(key.options.clone(), Arc::clone(&key.model));
-    let args = vec![key.image.clone(), lit(key.model.name()), lit(outputs.names()), lit(function)];
+    let udf = ModelFunction::new::<WaePass>(key.pin.options().clone()).pin(key.pin.clone());
+    let args = vec![key.image.clone(), lit(key.pin.name()), lit(outputs.names()), lit(function)];
     let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(udf)), args));
     match need {
         Need::When(condition) => Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(call))], None)),

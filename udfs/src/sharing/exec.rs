@@ -46,7 +46,11 @@ pub struct WaePassExec {
 }
 
 impl WaePassExec {
-    fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
+    /// Adds passes to the columns of an input.
+    ///
+    /// # Errors
+    /// Those of a projection.
+    pub fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
         let column = |(i, name): (usize, &str)| ProjectionExpr::new(Arc::new(Column::new(name, i)), name);
         let schema = input.schema();
         let columns = schema.fields().iter().map(|f| f.name().as_str()).enumerate().map(column);
@@ -55,7 +59,8 @@ impl WaePassExec {
         Ok(Self { projection, metrics: ExecutionPlanMetricsSet::new() })
     }
 
-    fn passes(&self) -> &[ProjectionExpr] {
+    /// The passes.
+    pub fn passes(&self) -> &[ProjectionExpr] {
         &self.projection.expr()[self.projection.input().schema().fields().len()..]
     }
 
@@ -251,7 +256,7 @@ fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
 
 /// The rule of physical plans: what a projection computes of passes becomes a [`WaePassExec`] below it.
 #[derive(Debug)]
-pub(super) struct WaePassPlanner;
+pub(crate) struct WaePassPlanner;
 
 impl PhysicalOptimizerRule for WaePassPlanner {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {

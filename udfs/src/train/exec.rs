@@ -1,11 +1,12 @@
 //! The plan node that trains.
 //!
-//! The training runs on a worker thread ([`crate::worker`]) and looks once a batch whether it was dropped. The model is saved before the last epoch's row is sent: whoever has
-//! read that row finds the model, and a query that stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none.
+//! The training runs on a worker thread ([`crate::worker`]) and looks once a batch whether it was dropped. The model is saved
+//! before the last epoch's row is sent: whoever has read that row finds the model, and a query that stops earlier (`LIMIT 2` of
+//! 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write (`save.rs`).
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
@@ -17,11 +18,10 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::{Dataset, Trainer};
 
 use super::collect::Memory;
 use super::{NAME, TrainCall, report};
-use crate::models;
+use crate::models::named::remove_leftovers;
 use crate::models::running::{RunningGuard, Work};
 use crate::source::{in_mini_batches, one_partition};
 use crate::worker::{self, Stopped, Worker};
@@ -31,9 +31,28 @@ use crate::worker::{self, Stopped, Worker};
 pub struct WaeTrainExec {
     input: Arc<dyn ExecutionPlan>,
     call: TrainCall,
-    done: Arc<AtomicUsize>,
+    state: Arc<TrainState>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
+}
+
+/// What can be seen of a training from outside.
+#[derive(Debug, Default)]
+pub(super) struct TrainState {
+    /// Epochs done.
+    pub(super) done: AtomicUsize,
+    /// Epochs of the last checkpoint; 0 for none.
+    pub(super) checkpoint: AtomicUsize,
+    /// Whether the training's thread runs.
+    running: AtomicBool,
+}
+
+impl TrainState {
+    /// Says that a training goes on from a checkpoint of so many epochs.
+    fn resumed(&self, epochs: usize) {
+        self.done.store(epochs, Ordering::Relaxed);
+        self.checkpoint.store(epochs, Ordering::Relaxed);
+    }
 }
 
 impl WaeTrainExec {
@@ -50,7 +69,7 @@ impl WaeTrainExec {
             Boundedness::Bounded,
         );
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { input, call, done: Arc::default(), metrics, properties: Arc::new(properties) }
+        Self { input, call, state: Arc::default(), metrics, properties: Arc::new(properties) }
     }
 
     /// The model's name.
@@ -65,7 +84,17 @@ impl WaeTrainExec {
 
     /// The number of epochs done so far.
     pub fn epochs_done(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
+        self.state.done.load(Ordering::Relaxed)
+    }
+
+    /// The epoch of the checkpoint that the training would go on from, if it were stopped now.
+    pub fn checkpoint(&self) -> Option<usize> {
+        Some(self.state.checkpoint.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)
+    }
+
+    /// Whether the training's thread runs: after its query is dropped, it does until the batch is done.
+    pub fn is_running(&self) -> bool {
+        self.state.running.load(Ordering::Acquire)
     }
 }
 
@@ -106,7 +135,7 @@ impl ExecutionPlan for WaeTrainExec {
             return exec_err!("{NAME}: one source expected, got {count}");
         };
         let mut node = Self::new(input, self.call.clone());
-        node.done = Arc::clone(&self.done);
+        node.state = Arc::clone(&self.state);
         Ok(Arc::new(node))
     }
 
@@ -117,10 +146,14 @@ impl ExecutionPlan for WaeTrainExec {
         let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
         let training = Training {
             call: self.call.clone(),
-            done: Arc::clone(&self.done),
+            state: Arc::clone(&self.state),
             memory: Memory::new(&context, &self.metrics),
         };
-        Ok(worker::stream(NAME, self.schema(), input, move |worker| training.run(worker)))
+        let running = Running::of(&self.state);
+        Ok(worker::stream(NAME, self.schema(), input, move |worker| {
+            let _running = running;
+            training.run(worker)
+        }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -128,10 +161,26 @@ impl ExecutionPlan for WaeTrainExec {
     }
 }
 
+/// Says that the training's thread runs, until it is dropped.
+struct Running(Arc<TrainState>);
+
+impl Running {
+    fn of(state: &Arc<TrainState>) -> Self {
+        state.running.store(true, Ordering::Release);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
 /// What the training thread works with.
-struct Training {
-    call: TrainCall,
-    done: Arc<AtomicUsize>,
+pub(super) struct Training {
+    pub(super) call: TrainCall,
+    pub(super) state: Arc<TrainState>,
     memory: Memory,
 }
 
@@ -139,34 +188,13 @@ impl Training {
     fn run(mut self, mut worker: Worker) -> Result<(), Stopped> {
         let dir = self.call.file.store();
         dir.create().map_err(|e| exec_datafusion_err!("{NAME}: cannot create '{dir}' (wae.model_dir): {e}"))?;
-        let key = self.call.file.key();
         let cancelled = Arc::clone(worker.cancelled());
-        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, key, cancelled)?;
-        self.call.check_overwrite()?;
+        let running = RunningGuard::try_new(NAME, Work::Training, &self.call.model, &self.call.file, cancelled)?;
+        remove_leftovers(NAME, &self.call.model, &self.call.file)?;
+        self.call.check()?;
+        let start = self.call.start()?;
+        self.state.resumed(start.epochs());
         let dataset = self.memory.read(&self.call, &mut worker)?;
-        self.train(&worker, dataset, running)
-    }
-
-    /// Trains, and saves the model when the last epoch is done.
-    fn train(&self, worker: &Worker, dataset: Dataset, running: RunningGuard) -> Result<(), Stopped> {
-        let stopped = |error| worker.stopped(error);
-        let mut trainer = Trainer::try_new(self.call.train.clone(), dataset).map_err(stopped)?;
-        let mut running = Some(running);
-        while let Some(report) = trainer.next_epoch(worker.cancelled()).map_err(stopped)? {
-            self.done.store(report.epoch, Ordering::Relaxed);
-            let row = report::batch(std::slice::from_ref(&report))?;
-            if report.epoch < self.call.train.epochs {
-                if let Some(running) = &running {
-                    running.push(report);
-                }
-            } else {
-                self.call.check_overwrite()?;
-                models::write_file(NAME, &self.call.file, &trainer.model().map_err(stopped)?)?;
-                // Who reads the last row may start the next training of this name.
-                running = None;
-            }
-            worker.send(row)?;
-        }
-        Ok(())
+        self.train(&worker, dataset, start, running)
     }
 }

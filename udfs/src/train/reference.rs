@@ -15,7 +15,7 @@ const fn option(name: &'static str, default: &'static str, values: &'static str)
 }
 
 /// Every option, those that matter most first.
-pub(crate) const OPTIONS: [OptionText; 27] = [
+pub(crate) const OPTIONS: [OptionText; 30] = [
     option("epochs", "`20`", "passes over the training rows, 1 to 100000"),
     option("batch_size", "`100`", "images a step, 2 to 1048576; an incomplete last batch is left out"),
     option("learning_rate", "`0.001`", "Adam's initial learning rate, above 0 and at most 1 (β = 0.5, 0.999)"),
@@ -100,7 +100,30 @@ pub(crate) const OPTIONS: [OptionText; 27] = [
         "share of the rows kept for calibration, from 0 to less than 1; with 0 there is no p-value",
     ),
     option("seed", "`0`", "an integer: initial weights, order, held-out rows, draws from the prior"),
-    option("overwrite", "`false`", "whether a model of this name may be replaced"),
+    option(
+        "init",
+        "none",
+        "a model whose weights training begins with; its images, `latent_dim`, `network`, convolution kernel and `encoder` have \
+         to be those of the options",
+    ),
+    option(
+        "checkpoint_every",
+        "`0`",
+        "epochs after which a checkpoint is written, 0 for never; or a time, such as `'10 minutes'`: after the first epoch \
+         that ends so long after the last checkpoint",
+    ),
+    option(
+        "resume",
+        "`false`",
+        "whether a training of this name that was stopped goes on from its last checkpoint; without one it begins anew. See \
+         *Interruption*",
+    ),
+    option(
+        "overwrite",
+        "`false`",
+        "whether a model of this name may be replaced, and the checkpoint of a training that was stopped be dropped \
+         (without `resume => true`)",
+    ),
 ];
 
 #[cfg(test)]

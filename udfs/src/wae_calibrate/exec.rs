@@ -99,8 +99,8 @@ impl ExecutionPlan for WaeCalibrateExec {
 
 /// Replaces the calibration in the model's file, and says so.
 fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation) -> Result<(), Stopped> {
-    let (key, cancelled) = (call.file.key(), Arc::clone(worker.cancelled()));
-    let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, key, cancelled)?;
+    let cancelled = Arc::clone(worker.cancelled());
+    let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, &call.file, cancelled)?;
     let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
     let mut images = Images::new(call, &file, &mut worker, memory);
     let calibrated = recalibrate(&file, images.by_ref());

@@ -1,0 +1,132 @@
+//! Whether a training is the one that a checkpoint is of: every difference is named.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::CheckpointInfo;
+use crate::config::{Config, Schedule, TrainOptions};
+use crate::dataset::Fingerprint;
+use crate::error::{Error, Result};
+
+/// Where a configuration's JSON has what an option says.
+const OF_CONFIG: [(&str, &str); 16] = [
+    ("/image", "the images' shape"),
+    ("/preprocess/crop", "crop"),
+    ("/preprocess/size", "size"),
+    ("/latent_dim", "latent_dim"),
+    ("/network/encoder_channels", "network"),
+    ("/network/decoder_channels", "network (decoder)"),
+    ("/network/kernel", "kernel (convolution)"),
+    ("/encoder", "encoder"),
+    ("/prior/kind", "prior"),
+    ("/prior/scale", "prior_scale"),
+    ("/cost", "cost"),
+    (OBJECTIVE, "objective"),
+    ("/objective/lambda", "lambda"),
+    ("/objective/kernel", "kernel"),
+    ("/objective/scales", "scales"),
+    ("/objective/adversary_widths", "adversary_widths"),
+];
+const OBJECTIVE: &str = "/objective/kind";
+const LOG_P: (&str, &str) = ("/objective/log_p", "log_p");
+/// Used options that are not compared: the configuration holds the network, the number of epochs has a rule of its own, and
+/// how often a checkpoint is written does not touch what is trained.
+const NOT_COMPARED: [&str; 3] = ["network", "epochs", "checkpoint_every"];
+/// Options that say which images there are, and in which order.
+const OF_IMAGES: [&str; 4] = ["seed", "holdout", "crop", "size"];
+
+/// An option that has another value than the checkpoint's.
+struct Difference {
+    option: String,
+    text: String,
+}
+
+impl CheckpointInfo {
+    /// Refuses options with which the training would not be the checkpoint's, on images of the checkpoint's shape.
+    ///
+    /// Another number of epochs is accepted where the epochs done would have had the same learning rates: always under a
+    /// schedule that does not depend on it, and before the first decay of `step`.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming each option that differs with both values.
+    pub fn check_options(&self, options: &TrainOptions) -> Result<()> {
+        self.check(options, &options.config_of_preprocessed(self.config.image())?, None)
+    }
+
+    /// The same with the configuration that fits the images, and with what tells these from others.
+    pub(crate) fn check(&self, options: &TrainOptions, config: &Config, data: Option<&Fingerprint>) -> Result<()> {
+        let mut differences = self.differences(options, config);
+        differences.extend(self.other_epochs(options));
+        let same_order = !differences.iter().any(|d| OF_IMAGES.contains(&d.option.as_str()));
+        differences.extend(data.filter(|_| same_order).and_then(|data| self.other_images(data)));
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let (done, epochs) = (self.history.len(), self.epochs());
+        let differences: Vec<_> = differences.into_iter().map(|d| d.text).collect();
+        let message =
+            format!("its checkpoint (epoch {done} of {epochs}) is of another training: {}", differences.join("; "));
+        Err(Error::Config(message))
+    }
+
+    fn differences(&self, options: &TrainOptions, config: &Config) -> Vec<Difference> {
+        let json = |config: &Config| serde_json::to_value(config).unwrap_or_default();
+        let (was, is) = (json(&self.config), json(config));
+        let same_objective = was.pointer(OBJECTIVE) == is.pointer(OBJECTIVE);
+        let of_config = OF_CONFIG.iter().chain([&LOG_P]).filter(|(pointer, _)| {
+            // What another objective has not is no difference of its own.
+            same_objective || *pointer == OBJECTIVE || !pointer.starts_with("/objective/")
+        });
+        let of_config =
+            of_config.filter_map(|(pointer, option)| difference(option, was.pointer(pointer), is.pointer(pointer)));
+        let used = options.used();
+        let names: BTreeSet<&String> =
+            [&self.state.options, &used].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys()).collect();
+        let of_options = names.into_iter().filter(|name| !NOT_COMPARED.contains(&name.as_str()));
+        let of_options = of_options.filter_map(|name| difference(name, self.state.options.get(name), used.get(name)));
+        of_config.chain(of_options).collect()
+    }
+
+    /// Another number of epochs, where it would have changed the epochs that are done.
+    fn other_epochs(&self, options: &TrainOptions) -> Option<Difference> {
+        let (was, is, done) = (self.epochs(), options.epochs, self.history.len());
+        let text = |why: &str| {
+            let text = format!("epochs was {was}, is {is}, {why}");
+            Some(Difference { option: "epochs".to_owned(), text })
+        };
+        if is < done {
+            return text(&format!("fewer than the {done} that are done"));
+        }
+        if is as u64 == was || !matches!(options.schedule, Schedule::Step | Schedule::Smooth) {
+            return None;
+        }
+        let losses: Vec<f64> = self.history.iter().map(|report| report.loss).collect();
+        let rate = |i: usize| options.learning_rate * options.schedule.factor(&losses[..i], is);
+        let same = self.history.iter().enumerate().all(|(i, report)| report.learning_rate == rate(i));
+        if same { None } else { text("with which the epochs done would have had other learning rates") }
+    }
+
+    fn other_images(&self, data: &Fingerprint) -> Option<Difference> {
+        let was = &self.state.data;
+        if was == data {
+            return None;
+        }
+        let text = if (was.rows, was.held_out) == (data.rows, data.held_out) {
+            format!("the {} images are not those that it was trained on", data.rows)
+        } else {
+            format!("it was trained on {} images, these are {}", was.rows, data.rows)
+        };
+        Some(Difference { option: "source".to_owned(), text })
+    }
+}
+
+fn difference(option: &str, was: Option<&Value>, is: Option<&Value>) -> Option<Difference> {
+    let text = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(Value::String(text)) => format!("'{text}'"),
+        Some(value) => value.to_string(),
+    };
+    let (was, is) = (text(was), text(is));
+    (was != is).then(|| Difference { option: option.to_owned(), text: format!("{option} was {was}, is {is}") })
+}

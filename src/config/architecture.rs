@@ -1,0 +1,33 @@
+//! Whether the weights of one model fit another.
+
+use super::Config;
+use crate::error::{Error, Result};
+
+impl Config {
+    /// Refuses a model whose encoder and decoder have other tensors than this configuration's.
+    ///
+    /// The prior, the cost, the objective and its discriminator may differ: they say what is trained for, not what is trained.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the first part that differs with both values.
+    pub fn check_same_architecture(&self, model: &Config) -> Result<()> {
+        let widths = |widths: &[usize]| widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let parts = |config: &Config| {
+            let network = config.network();
+            [
+                ("images of", config.image().to_string()),
+                ("latent_dim", config.latent_dim().to_string()),
+                ("encoder widths", widths(&network.encoder_channels)),
+                ("decoder widths", widths(&network.decoder_channels)),
+                ("convolution kernel", network.kernel.to_string()),
+                ("encoder", format!("{:?}", config.encoder()).to_lowercase()),
+            ]
+        };
+        match parts(model).into_iter().zip(parts(self)).find(|(model, this)| model != this) {
+            Some(((part, got), (_, expected))) => {
+                Err(Error::Config(format!("it has {part} {got}, expected {expected} as the options say")))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Adam's state as a checkpoint keeps it.
+
+use super::{Layer, Network};
+use crate::checkpoint::{TensorData, Tensors};
+use crate::error::{Error, Result};
+
+/// Adam's moments and counts: those of a training that goes on, bit for bit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct OptimizerState {
+    /// Steps on encoder and decoder.
+    pub(crate) steps: u64,
+    /// Steps on the discriminator.
+    pub(crate) adversary_steps: u64,
+    /// The running mean of each trained tensor's gradient, under the tensor's name and in its shape.
+    pub(crate) m: Tensors,
+    /// The running mean of the gradient's square.
+    pub(crate) v: Tensors,
+}
+
+impl Network {
+    /// Adam's state now.
+    pub(crate) fn optimizer(&self) -> OptimizerState {
+        let mut state =
+            OptimizerState { steps: self.steps, adversary_steps: self.adversary_steps, ..OptimizerState::default() };
+        for layer in self.layers() {
+            for (role, name, shape) in layer.spec().tensors() {
+                let Some((m, v)) = layer.moments(role) else { continue };
+                let tensor = |values: Vec<f32>| TensorData {
+                    shape: shape.clone(),
+                    values: layer.spec().write_layout(role, &values),
+                };
+                state.m.insert(name.clone(), tensor(m));
+                state.v.insert(name, tensor(v));
+            }
+        }
+        state
+    }
+
+    /// Goes on from another state of Adam.
+    pub(crate) fn set_optimizer(&mut self, state: &OptimizerState) -> Result<()> {
+        (self.steps, self.adversary_steps) = (state.steps, state.adversary_steps);
+        let layers = self.encoder.iter_mut().chain(&mut self.decoder).chain(&mut self.adversary);
+        layers.into_iter().try_for_each(|layer| set_moments(layer, state))
+    }
+}
+
+fn set_moments(layer: &mut Layer, state: &OptimizerState) -> Result<()> {
+    for (role, name, _) in layer.spec().tensors() {
+        if !role.is_trained() {
+            continue;
+        }
+        let of = |tensors: &Tensors| {
+            let tensor = tensors.get(&name).map(|tensor| layer.spec().read_layout(role, &tensor.values));
+            tensor.ok_or_else(|| Error::Model(format!("the optimiser has no moments of tensor '{name}'")))
+        };
+        let (m, v) = (of(&state.m)?, of(&state.v)?);
+        layer.set_moments(role, m, v);
+    }
+    Ok(())
+}

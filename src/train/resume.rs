@@ -1,0 +1,83 @@
+//! Beginning from what there is: a checkpoint, or another model's weights.
+
+use super::Trainer;
+use crate::checkpoint::{Checkpoint, CheckpointInfo, ModelFile, State};
+use crate::config::TrainOptions;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::kernels::backend;
+use crate::model::Network;
+
+impl Trainer {
+    /// Goes on from a checkpoint: from here on, every tensor, every epoch and the calibration are those of the training that it
+    /// was taken from, bit for bit on the same kernels; clock values count on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference
+    /// ([`CheckpointInfo::check_options`]), and those of [`Self::try_new`].
+    pub fn resume(options: TrainOptions, dataset: Dataset, checkpoint: &Checkpoint) -> Result<Self> {
+        let mut trainer = Self::unstarted(options, dataset)?;
+        let info = checkpoint.info();
+        info.check(&trainer.options, &trainer.config, Some(trainer.dataset.fingerprint()))?;
+        let kernels = backend().name();
+        if info.state.kernels != kernels {
+            log::warn!(
+                "the checkpoint was made with kernels '{}', these are '{kernels}': tensors may differ in the last digits",
+                info.state.kernels
+            );
+        }
+        trainer.network = Network::from_tensors(&trainer.config, checkpoint.tensors())?;
+        trainer.network.set_optimizer(checkpoint.optimizer())?;
+        (trainer.lambda, trainer.seconds_before) = (info.state.lambda, info.state.seconds);
+        trainer.history.clone_from(&info.history);
+        Ok(trainer)
+    }
+
+    /// Begins with the weights of a model, whose name is the option `init`; Adam begins anew, and so does a discriminator where
+    /// the model has none of the same layers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the model has another architecture, naming the first difference, and those of [`Self::try_new`].
+    pub fn from_model(options: TrainOptions, dataset: Dataset, model: &ModelFile) -> Result<Self> {
+        let mut trainer = Self::unstarted(options, dataset)?;
+        trainer.config.check_same_architecture(model.config())?;
+        let mut tensors = trainer.network.tensors()?;
+        let widths = |objective: &crate::config::Objective| objective.adversary_widths().map(<[usize]>::to_vec);
+        let same_adversary = widths(trainer.config.objective()) == widths(model.config().objective());
+        for (name, tensor) in model.tensors() {
+            if same_adversary || !name.starts_with("adversary.") {
+                tensors.insert(name.clone(), tensor.clone());
+            }
+        }
+        trainer.network = Network::from_tensors(&trainer.config, &tensors)?;
+        Ok(trainer)
+    }
+
+    /// The training as it stands between two epochs.
+    ///
+    /// # Errors
+    /// [`Error::Training`] after an epoch that ended in an error, and if a weight or a moment is not finite.
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        if self.within_epoch {
+            return Err(Error::Training("a checkpoint is taken between two epochs, and one was not ended".to_owned()));
+        }
+        let optimizer = self.network.optimizer();
+        let state = State {
+            lambda: self.lambda,
+            steps: optimizer.steps,
+            adversary_steps: optimizer.adversary_steps,
+            seconds: self.seconds(),
+            options: self.options.used(),
+            data: self.dataset.fingerprint().clone(),
+            kernels: backend().name().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let info = CheckpointInfo { config: self.config.clone(), history: self.history.clone(), state };
+        Checkpoint::try_new(info, self.network.tensors()?, optimizer)
+    }
+
+    /// Seconds of training, those before a checkpoint counted.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,387 @@
+//! The plugin on a Ballista cluster: real processes, whose answers are those of one process or a clear error.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod cells;
+mod cluster;
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::common::Result;
+use datafusion::prelude::SessionContext;
+use datafusion_wae_ballista::remote;
+
+use crate::cells::{CELLS, PREPARE};
+use crate::cluster::{Binaries, Cluster};
+
+const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/train.parquet");
+const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/test.parquet");
+
+/// Rows of the test images; each of the four files that the cluster reads has them all.
+const ROWS: usize = 1500;
+const FILES: usize = 4;
+
+/// The outlier query: which rows, with which scores. Costs of the same image are equal, so that the order is by all.
+const OUTLIERS: &str = "SELECT file, label, wae_reconstruction_cost(image) AS cost, wae_p_value(image) AS p, \
+     wae_anomaly_score(image) AS score, wae_encode(image) AS code \
+     FROM test WHERE wae_is_outlier(image, 0.01) ORDER BY cost DESC, file, label";
+
+/// A folder of a test, emptied.
+fn folder(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ballista").join(test);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn binaries() -> Binaries {
+    Binaries {
+        scheduler: env!("CARGO_BIN_EXE_wae-scheduler").into(),
+        executor: env!("CARGO_BIN_EXE_wae-executor").into(),
+    }
+}
+
+/// Runs a test's future on threads with room for the recursion of planners in unoptimised builds.
+fn block_on(test: impl Future<Output = ()> + Send + 'static) {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().worker_threads(2).thread_stack_size(32 << 20).build().unwrap();
+    if let Err(e) = runtime.block_on(runtime.spawn(test)) {
+        std::panic::resume_unwind(e.into_panic());
+    }
+}
+
+async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+    ctx.sql(sql).await?.collect().await
+}
+
+async fn text(ctx: &SessionContext, sql: &str) -> String {
+    let rows = run(ctx, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    pretty_format_batches(&rows).unwrap().to_string()
+}
+
+async fn error(ctx: &SessionContext, sql: &str) -> String {
+    match run(ctx, sql).await {
+        Ok(rows) => panic!("{sql}: an error expected, got\n{}", pretty_format_batches(&rows).unwrap()),
+        Err(e) => e.strip_backtrace(),
+    }
+}
+
+/// A context of one process, with a model `m` that it trains on clothes and the table `test` of four files.
+async fn one_process(folder: &Path) -> SessionContext {
+    let ctx = datafusion_wae::session_context().unwrap();
+    let (data, models) = (folder.join("data"), folder.join("models"));
+    set_model(&ctx, &models).await;
+    let train = format!(
+        "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label IN (0, 1, 2, 3, 4, 6)), model => 'm', \
+         network => '8,16', epochs => 1)"
+    );
+    run(&ctx, &train).await.unwrap();
+    fs::create_dir_all(&data).unwrap();
+    for file in 0..FILES {
+        let path = data.join(format!("{file}.parquet"));
+        let copy = format!("COPY (SELECT {file} AS file, label, image FROM '{TEST}') TO '{}'", path.display());
+        run(&ctx, &copy).await.unwrap();
+    }
+    register_test(&ctx, folder).await;
+    ctx
+}
+
+async fn set_model(ctx: &SessionContext, models: &Path) {
+    run(ctx, &format!("SET wae.model_dir = '{}'", models.display())).await.unwrap();
+    run(ctx, "SET wae.model = 'm'").await.unwrap();
+}
+
+async fn register_test(ctx: &SessionContext, folder: &Path) {
+    ctx.register_parquet("test", folder.join("data").to_str().unwrap(), Default::default()).await.unwrap();
+}
+
+/// A client with the same model and table.
+async fn client(cluster: &Cluster, folder: &Path) -> SessionContext {
+    let ctx = remote(&cluster.url()).await.unwrap();
+    set_model(&ctx, &folder.join("models")).await;
+    register_test(&ctx, folder).await;
+    ctx
+}
+
+/// A cluster of executors that take one task at a time.
+fn start(folder: &Path, executors: usize) -> Cluster {
+    let mut cluster = Cluster::start(&binaries(), folder, folder);
+    (0..executors).for_each(|_| cluster.add_executor(1, folder));
+    cluster
+}
+
+#[test]
+fn outliers_are_those_of_one_process_and_all_executors_work() {
+    block_on(async move {
+        let folder = folder("outliers");
+        let local = one_process(&folder).await;
+        let expected = text(&local, OUTLIERS).await;
+        assert!(expected.lines().count() > 20, "{expected}");
+        let cluster = start(&folder, 2);
+        let ctx = client(&cluster, &folder).await;
+        assert_eq!(text(&ctx, OUTLIERS).await, expected);
+        for executor in 0..2 {
+            assert!(cluster.logged(executor, "Finished task") > 0, "executor {executor} had no task");
+            // Once for all its tasks.
+            assert_eq!(cluster.logged(executor, "read model 'm'"), 1, "executor {executor}");
+        }
+        // One pass a row, over all executors: cost, p-value, score and code share it.
+        let analyzed = text(&ctx, &format!("EXPLAIN ANALYZE {OUTLIERS}")).await;
+        assert_eq!(scored(&analyzed), ROWS * FILES, "{analyzed}");
+    });
+}
+
+/// The images that went through the network, of an EXPLAIN ANALYZE.
+fn scored(analyzed: &str) -> usize {
+    let counts = analyzed.split("rows_scored=").skip(1);
+    let counts = counts.map(|rest| rest.split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | 'K' | ' '))).next());
+    counts.map(|count| number(count.unwrap_or_default())).sum()
+}
+
+/// A count as DataFusion writes it: `900`, or `6.00 K`.
+fn number(text: &str) -> usize {
+    match text.trim().strip_suffix('K') {
+        Some(thousands) => (thousands.trim().parse::<f64>().unwrap() * 1000.0).round() as usize,
+        None => text.trim().parse().unwrap_or_else(|e| panic!("'{text}': {e}")),
+    }
+}
+
+#[test]
+fn every_function_gives_what_it_gives_in_one_process() {
+    block_on(async move {
+        let folder = folder("functions");
+        let local = one_process(&folder).await;
+        let cluster = start(&folder, 2);
+        let ctx = client(&cluster, &folder).await;
+        for sql in [
+            "SELECT file, label, wae_latent_distance(image) AS d, wae_detect(image) AS s FROM test WHERE file = 1 \
+             ORDER BY d DESC LIMIT 10",
+            "SELECT label, count(*) AS n, sum(CAST(wae_is_outlier(image, 0.05) AS INT)) AS outliers FROM test \
+             GROUP BY label ORDER BY label",
+            "SELECT file, image_encode(wae_reconstruct(image)) AS png FROM test ORDER BY wae_reconstruction_cost(image), \
+             file LIMIT 3",
+            "SELECT image_encode(img) AS png FROM (SELECT wae_decode(wae_encode(image)) AS img, \
+             wae_reconstruction_cost(image) AS c, file FROM test ORDER BY c DESC, file LIMIT 3)",
+            "SELECT label, image_sharpness(image_decode(image_encode(image), 14, 14, 1)) AS s, \
+             image_sharpness(image_decode(image_encode(image))) AS t FROM test WHERE file = 2 ORDER BY s DESC LIMIT 5",
+            "SELECT file, wae_anomaly_map(image) AS map FROM test ORDER BY wae_anomaly_score(image) DESC, file LIMIT 2",
+            "SELECT cardinality(wae_interpolate(wae_encode(image), wae_encode(image), 3)) AS n, count(*) FROM test \
+             GROUP BY n",
+            "SELECT auroc(wae_reconstruction_cost(image), label IN (5, 7, 8, 9)) AS a, \
+             average_precision(wae_reconstruction_cost(image), label IN (5, 7, 8, 9)) AS b FROM test",
+            "SELECT wae_mmd(wae_encode(image)) AS mmd, wae_mmd_p_value(wae_encode(image)) AS p FROM test",
+            "SELECT label, wae_mmd(wae_encode(image)) AS mmd FROM test GROUP BY label ORDER BY label",
+            "SELECT count(*) FROM (SELECT wae_fdr(wae_p_value(image)) OVER () AS q FROM test) WHERE q <= 0.2",
+            "SELECT file, label, rank() OVER (ORDER BY wae_reconstruction_cost(image)) AS r FROM test ORDER BY r, file, label \
+             LIMIT 5",
+            "SELECT label, row_number() OVER (PARTITION BY wae_is_outlier(image, 0.05), file ORDER BY \
+             wae_reconstruction_cost(image), label) AS r, file FROM test ORDER BY r DESC, file LIMIT 5",
+            "SELECT a.label, max(wae_reconstruction_cost(a.image)) AS m FROM test a JOIN test b ON a.label = b.label \
+             AND a.file = 0 AND b.file = 1 AND wae_reconstruction_cost(b.image) > 40 GROUP BY a.label ORDER BY a.label",
+            "SELECT count(*) FROM test WHERE wae_reconstruction_cost(image) > \
+             (SELECT avg(wae_reconstruction_cost(image)) FROM test WHERE file = 3)",
+        ] {
+            assert_eq!(text(&ctx, sql).await, text(&local, sql).await, "{sql}");
+        }
+        // Sums of floats over partitions: equal but for their order.
+        let distance = "SELECT round(frechet_distance(wae_encode(image), wae_encode(image)), 9) AS d FROM test";
+        assert_eq!(text(&ctx, distance).await, text(&local, distance).await);
+        // Options travel: codes in bf16 differ from those in f32, and are the same here and there.
+        let codes = "SELECT file, label, wae_encode(image) AS z, wae_reconstruction_cost(image) AS c FROM test \
+             ORDER BY c DESC, file LIMIT 5";
+        let in_f32 = text(&ctx, codes).await;
+        for context in [&ctx, &local] {
+            run(context, "SET wae.precision = 'bf16'").await.unwrap();
+        }
+        let in_bf16 = text(&ctx, codes).await;
+        assert_eq!(in_bf16, text(&local, codes).await);
+        assert_ne!(in_bf16, in_f32);
+    });
+}
+
+#[test]
+fn a_killed_executor_costs_no_rows() {
+    block_on(async move {
+        let folder = folder("killed");
+        let local = one_process(&folder).await;
+        // Each file so often that a task takes a while.
+        let many = "SELECT count(*) AS n, sum(CAST(wae_reconstruction_cost(image) * 1024 AS BIGINT)) AS cost \
+             FROM (SELECT image FROM test CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8)) AS times (t))";
+        let expected = text(&local, many).await;
+        let mut cluster = start(&folder, 2);
+        let ctx = client(&cluster, &folder).await;
+        let query = tokio::spawn(async move { run(&ctx, many).await });
+        let begun = |cluster: &Cluster| (0..2).all(|executor| cluster.logged(executor, "Execute task") > 0);
+        let start = Instant::now();
+        while !begun(&cluster) && start.elapsed() < Duration::from_secs(60) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(begun(&cluster) && !query.is_finished(), "the query was over before an executor could be killed");
+        cluster.kill(1);
+        let killed = Instant::now();
+        let answer =
+            tokio::time::timeout(Duration::from_secs(120), query).await.expect("an end within two minutes").unwrap();
+        eprintln!("ended {:?} after the executor: {}", killed.elapsed(), answer.as_ref().map_or("error", |_| "rows"));
+        match answer {
+            Ok(rows) => assert_eq!(pretty_format_batches(&rows).unwrap().to_string(), expected),
+            Err(e) => assert!(e.strip_backtrace().to_lowercase().contains("executor"), "{e}"),
+        }
+    });
+}
+
+/// Executors that see another folder `models`: the path is relative, client and scheduler begin at the crate's folder, and
+/// the executor at `a/b` below the test's. Gives the cluster, a client, and the models that the executor sees.
+async fn apart(folder: &Path) -> (Cluster, SessionContext, PathBuf) {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = crate_folder.join("../..").canonicalize().unwrap();
+    let folder = folder.canonicalize().unwrap();
+    let of_root = folder.strip_prefix(&root).expect("a target folder in the repository, which this test stands on");
+    let (at, models) = (folder.join("a/b"), folder.join(of_root).join("models"));
+    fs::create_dir_all(&at).unwrap();
+    fs::create_dir_all(&models).unwrap();
+    let mut cluster = Cluster::start(&binaries(), &folder, crate_folder);
+    cluster.add_executor(1, &at);
+    let ctx = remote(&cluster.url()).await.unwrap();
+    set_model(&ctx, &Path::new("../..").join(of_root).join("models")).await;
+    register_test(&ctx, &folder).await;
+    (cluster, ctx, models)
+}
+
+#[test]
+fn an_executor_without_the_model_says_so() {
+    block_on(async move {
+        let folder = folder("missing");
+        one_process(&folder).await;
+        let (_cluster, ctx, _) = apart(&folder).await;
+        for sql in
+            ["SELECT max(wae_reconstruction_cost(image)) FROM test", "SELECT wae_mmd(wae_encode(image)) FROM test"]
+        {
+            let error = error(&ctx, sql).await;
+            assert!(error.contains("no model 'm' in '") && error.contains("which holds none"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn an_executor_with_another_model_of_the_name_says_so() {
+    block_on(async move {
+        let folder = folder("stale");
+        let local = one_process(&folder).await;
+        let (_cluster, ctx, models) = apart(&folder).await;
+        set_model(&local, &models).await;
+        let train = format!(
+            "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label < 2), model => 'm', network => '8,16', \
+             epochs => 1, seed => 1)"
+        );
+        run(&local, &train).await.unwrap();
+        for sql in
+            ["SELECT max(wae_reconstruction_cost(image)) FROM test", "SELECT wae_mmd(wae_encode(image)) FROM test"]
+        {
+            let error = error(&ctx, sql).await;
+            assert!(error.contains("the query was planned with model 'm' of sha256 "), "{error}");
+            assert!(error.contains("holds another of this name, of sha256 "), "{error}");
+        }
+    });
+}
+
+#[test]
+fn table_functions_run_in_the_client() {
+    block_on(async move {
+        let folder = folder("tables");
+        let local = one_process(&folder).await;
+        let cluster = start(&folder, 2);
+        let ctx = client(&cluster, &folder).await;
+        // A training reads its source on the cluster; the same rows train the same model.
+        let train = |name: &str| {
+            format!(
+                "SELECT epoch, loss, images FROM wae_train((SELECT image FROM test WHERE label IN (0, 2) AND \
+                 wae_reconstruction_cost(image) < 1000), model => '{name}', network => '8', epochs => 2)"
+            )
+        };
+        assert_eq!(text(&ctx, &train("there")).await, text(&local, &train("here")).await);
+        assert!((0..2).all(|executor| cluster.logged(executor, "Finished task") > 0));
+        let hashes = "SELECT count(DISTINCT wae_encode(image, 'here') = wae_encode(image, 'there')) AS n, \
+             bool_and(wae_encode(image, 'here') = wae_encode(image, 'there')) AS same FROM test";
+        assert!(text(&ctx, hashes).await.contains("true"));
+        let calibrate = "SELECT model, rows, smallest_p FROM wae_calibrate((SELECT image FROM test WHERE label = 4), \
+             model => 'there')";
+        assert!(text(&ctx, calibrate).await.contains("| there | "));
+        for sql in [
+            "SELECT name, epochs FROM wae_models() ORDER BY name",
+            "SELECT epoch, images FROM wae_history('there') ORDER BY epoch",
+            "SELECT wae_reconstruction_cost(image) AS c, latent FROM wae_sample(3, seed => 1) ORDER BY c",
+            "SELECT count(*) AS n, wae_mmd(latent) AS mmd FROM wae_sample(100)",
+        ] {
+            assert_eq!(text(&ctx, sql).await, text(&local, sql).await, "{sql}");
+        }
+        let images = folder.join("images");
+        fs::create_dir_all(&images).unwrap();
+        fs::write(images.join("a.png"), "no image").unwrap();
+        let files =
+            format!("SELECT count(*) AS n, max(length(bytes)) AS l FROM read_images('{}/*.png')", images.display());
+        assert_eq!(text(&ctx, &files).await, text(&local, &files).await);
+        let plan = text(&ctx, &format!("EXPLAIN {}", train("planned"))).await;
+        assert!(plan.contains("WaeTrainExec") && plan.contains("DistributedQueryExec"), "{plan}");
+        // What neither side can read alone is refused.
+        let mixed = "SELECT frechet_distance(x, y) FROM (SELECT wae_encode(image) AS x, NULL AS y FROM wae_sample(10) \
+             UNION ALL SELECT NULL, wae_encode(image) FROM test)";
+        let error = error(&ctx, mixed).await;
+        assert!(
+            error.contains("wae_sample is a table of the client, which the cluster cannot read beside test"),
+            "{error}"
+        );
+    });
+}
+
+/// The column *Ballista* of the README's table.
+#[test]
+fn what_works_on_a_cluster() {
+    block_on(async move {
+        let folder = folder("cells");
+        let local = one_process(&folder).await;
+        let cluster = start(&folder, 1);
+        let ctx = client(&cluster, &folder).await;
+        run(&local, PREPARE).await.unwrap();
+        run(&ctx, PREPARE).await.unwrap();
+        for (cell, sql) in CELLS {
+            let sql = sql.replace("{data}", folder.join("data").to_str().unwrap());
+            if cell == "these beside other tables" {
+                let error = error(&ctx, &sql).await;
+                assert!(error.contains("wae_sample is a table of the client"), "{cell}: {error}");
+            } else {
+                assert_eq!(text(&ctx, &sql).await, text(&local, &sql).await, "{cell}");
+            }
+        }
+    });
+}
+
+#[test]
+fn errors_are_those_of_one_process() {
+    block_on(async move {
+        let folder = folder("errors");
+        let local = one_process(&folder).await;
+        let cluster = start(&folder, 1);
+        let ctx = client(&cluster, &folder).await;
+        // At planning, in the client.
+        for sql in [
+            "SELECT wae_encode(image, 'none') FROM test",
+            "SELECT wae_encode(label) FROM test",
+            "SELECT wae_is_outlier(image, 0.0001) FROM test",
+            "SELECT * FROM wae_train((SELECT label FROM test), model => 'x')",
+        ] {
+            assert_eq!(error(&ctx, sql).await, error(&local, sql).await, "{sql}");
+        }
+        // In a task, on an executor.
+        let broken = "SELECT count(image_decode(arrow_cast('no image', 'Binary'))) FROM test";
+        let message = error(&ctx, broken).await;
+        assert!(message.contains("image_decode"), "{message}");
+        run(&ctx, "SET wae.on_error = 'null'").await.unwrap();
+        assert!(text(&ctx, broken).await.contains("| 0"));
+        let error = remote("df://127.0.0.1:1").await.err().unwrap().strip_backtrace();
+        assert!(error.contains("no scheduler answers at 'df://127.0.0.1:1'"), "{error}");
+    });
+}

@@ -1,0 +1,83 @@
+//! `wae_rename(model, to)`: gives a model another name, with the checkpoint of a training of its name that was stopped.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Result, plan_err};
+
+use crate::models::named::{Named, failed};
+use crate::models::running::{RunningGuard, Work};
+use crate::options::WaeOptions;
+use crate::rows;
+use crate::table_function::{Call, TableDocumentation, TableFunction};
+
+const NAME: &str = "wae_rename";
+
+/// The table function.
+pub(crate) const WAE_RENAME: TableFunction = TableFunction {
+    name: NAME,
+    parameters: &["model", "to"],
+    takes_options: false,
+    plan,
+    documentation: TableDocumentation {
+        syntax: "wae_rename(model, to)",
+        description: "Gives a model another name when the query runs; the checkpoint of a training of its name that was stopped \
+         goes with it. One row: model, to, and renamed (`model`, `checkpoint`, or `model and checkpoint`). It is refused while one \
+         of the two is trained or calibrated, and where the other name is taken. Queries that have begun keep the version that \
+         they were planned with. In a local folder it is one step for each file; in an object store a copy and a removal.",
+        arguments: &[("model", "The model's name."), ("to", "The name that it gets.")],
+        example: "SELECT * FROM wae_rename('fashion', 'fashion-2026');",
+    },
+};
+
+fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
+    let (Some(from), Some(to)) = (call.take_text("model")?, call.take_text("to")?) else {
+        return plan_err!(
+            "{NAME}: two names expected, the model's and the one that it gets, as in {NAME}('old', 'new')"
+        );
+    };
+    let options = call.options;
+    check(&from, &to, &options)?;
+    let column = |name: &str| Field::new(name, DataType::Utf8, false);
+    let schema = Arc::new(Schema::new(vec![column("model"), column("to"), column("renamed")]));
+    let produced = Arc::clone(&schema);
+    rows::table(schema, move |_, sink| {
+        let renamed = rename(&from, &to, &options)?;
+        let columns = [from.clone(), to.clone(), renamed].map(|text| Arc::new(StringArray::from(vec![text])) as _);
+        sink(RecordBatch::try_new(Arc::clone(&produced), columns.to_vec())?);
+        Ok(())
+    })
+}
+
+/// The files of both names, once the first has some and the second has none.
+fn check(from: &str, to: &str, options: &WaeOptions) -> Result<(Named, Named)> {
+    let (source, target) = (Named::try_new(NAME, from, options)?, Named::try_new(NAME, to, options)?);
+    source.required(NAME, options)?;
+    match target.existing(NAME)?.first() {
+        _ if from == to => plan_err!("{NAME}: model '{from}' has that name already"),
+        Some((what, file)) => {
+            plan_err!("{NAME}: there is a {what} of the name '{to}' already ({file}), expected another name")
+        }
+        None => Ok((source, target)),
+    }
+}
+
+/// Renames what there is of a name, and says what that was.
+fn rename(from: &str, to: &str, options: &WaeOptions) -> Result<String> {
+    let (source, target) = check(from, to, options)?;
+    let claim =
+        |name: &str, named: &Named| RunningGuard::try_new(NAME, Work::Renaming, name, &named.model, Arc::default());
+    let _running = (claim(from, &source)?, claim(to, &target)?);
+    // Once more, now that nobody else changes it.
+    check(from, to, options)?;
+    let existing = source.required(NAME, options)?;
+    for (what, file) in &existing {
+        let name = target.file(what).name();
+        file.rename(name).map_err(|e| failed(NAME, file, &e))?;
+        log::info!("{NAME}: renamed {file} to {name}");
+    }
+    source.remove_leftovers(NAME)?;
+    Ok(existing.iter().map(|(what, _)| *what).collect::<Vec<_>>().join(" and "))
+}
