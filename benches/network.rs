@@ -1,6 +1,7 @@
 //! Times the networks on random images, and prints a JSON line a measurement: what `compare_torch.py` sets beside PyTorch.
 //!
-//! usage: network ARCH WHAT ITERATIONS [BATCH] [bf16]      ARCH small | mnist | celeba; WHAT encode | decode | train
+//! usage: network ARCH WHAT ITERATIONS [BATCH] [PRECISION] [DEVICE]
+//!            ARCH small | mnist | celeba; WHAT encode | decode | train; PRECISION f32 | tf32 | bf16; DEVICE auto | cpu | cuda:N
 //!        network peak                                     the processor's peak, by multiply-adds in registers
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
@@ -16,7 +17,9 @@ use serde_json::{Value, json};
 use wae_core::config::Network;
 use wae_core::image::Limits;
 use wae_core::kernels::Geometry;
-use wae_core::{Config, DatasetBuilder, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend};
+use wae_core::{
+    Config, DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
+};
 
 /// As in the `wae` shell: a step's activations are megabytes that glibc would give back and fault in again at every step.
 #[global_allocator]
@@ -32,11 +35,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         [peak] if peak == "peak" => json!({"gflops": peak::measure(), "variant": backend().name()}),
         [network, what, iterations, rest @ ..] => {
             let batch = rest.first().map_or(Ok(100), |b| b.parse())?;
-            let precision = if rest.get(1).is_some_and(|p| p == "bf16") { Precision::Bf16 } else { Precision::F32 };
-            Cell::new(network, batch, precision)?.measure(what, iterations.parse()?)?
+            let named = |name: &String| Precision::ALL.iter().find(|(n, _)| n == name).map(|(_, p)| *p);
+            let precision = rest.get(1).map_or(Some(Precision::F32), named).ok_or("PRECISION is f32, tf32 or bf16")?;
+            let device = rest.get(2).map_or(Some(Device::Cpu), |name| Device::from_name(name)).ok_or(Device::NAMES)?;
+            Cell::new(network, batch, precision, device.resolved())?.measure(what, iterations.parse()?)?
         }
         _ => {
-            println!("usage: network ARCH WHAT ITERATIONS [BATCH] [bf16] | network peak");
+            println!("usage: network ARCH WHAT ITERATIONS [BATCH] [PRECISION] [DEVICE] | network peak");
             return Ok(());
         }
     };
@@ -44,17 +49,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A network, a batch and a precision.
+/// A network, a batch, a precision and a device.
 struct Cell {
     network: String,
     shape: ImageShape,
     batch: usize,
     precision: Precision,
+    device: Device,
     options: TrainOptions,
 }
 
 impl Cell {
-    fn new(network: &str, batch: usize, precision: Precision) -> Result<Self, Box<dyn Error>> {
+    fn new(network: &str, batch: usize, precision: Precision, device: Device) -> Result<Self, Box<dyn Error>> {
         let celeba = network == "celeba";
         let options: Vec<(&str, Value)> = vec![
             ("network", json!(network)),
@@ -62,12 +68,15 @@ impl Cell {
             ("batch_size", json!(batch)),
             ("epochs", json!(1_000_000)),
             ("holdout", json!(0)),
+            ("device", json!(device.to_string())),
+            ("precision", json!(precision.name())),
         ];
         Ok(Self {
             network: network.to_owned(),
             shape: if celeba { ImageShape::new(64, 64, 3) } else { ImageShape::new(28, 28, 1) },
             batch,
             precision,
+            device,
             options: TrainOptions::try_from_options(options)?,
         })
     }
@@ -84,7 +93,7 @@ impl Cell {
             let never = AtomicBool::new(false);
             timed(iterations, || trainer.next_epoch(&never).map(drop))?
         } else {
-            let wae = Wae::with_precision(&trainer.model()?, self.precision)?;
+            let wae = Wae::on_device(&trainer.model()?, self.precision, self.device)?;
             drop(trainer);
             let rows: Vec<usize> = (0..self.batch).collect();
             let pixels = column.read(&rows, self.shape, None, &Limits::default())?;
@@ -98,6 +107,7 @@ impl Cell {
         times.sort_by(f64::total_cmp);
         Ok(json!({
             "arch": self.network, "what": what, "variant": format!("wae-core {}", backend().name()), "batch": self.batch,
+            "device": self.device.to_string(), "precision": self.precision.name(),
             "median_ms": 1e3 * times[times.len() / 2], "min_ms": 1e3 * times[0], "gflop": gflop,
         }))
     }

@@ -34,6 +34,8 @@ async fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let output = root.join("target/quickstart");
     std::fs::create_dir_all(&output)?;
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    println!("Computing on {}.", wae_core::Device::Auto.resolved());
     let ctx = datafusion_wae::session_context()?;
     let fixture = |name: &str| root.join("fixtures/fashion").join(name).display().to_string();
     for statement in [

@@ -128,7 +128,15 @@ pub fn calibration_memory(config: &Config, rows: usize) -> usize {
 /// # Errors
 /// Those of a batch, and [`Error::Data`] if a score is not finite.
 pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<Vec<f32>>>) -> Result<ModelFile> {
-    let wae = Wae::try_new(file)?;
+    recalibrate_with(&Wae::try_new(file)?, file, batches)
+}
+
+/// As [`recalibrate`], with the file's model wherever it computes.
+pub(crate) fn recalibrate_with(
+    wae: &Wae,
+    file: &ModelFile,
+    batches: impl Iterator<Item = Result<Vec<f32>>>,
+) -> Result<ModelFile> {
     let (mut costs, mut anomalies, mut distances) = (Vec::new(), Vec::new(), Vec::new());
     for images in batches {
         let images = images?;

@@ -267,6 +267,22 @@ impl Dataset {
         self.read(&rows)
     }
 
+    /// The same as bytes, where they are kept as bytes of all channels.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn training_bytes(&self, rows: &[usize]) -> Result<Option<Vec<u8>>> {
+        let len = self.shape().len();
+        let rows: Vec<u32> = rows.iter().map(|row| self.order[self.held_out + row]).collect();
+        if !rows.iter().all(|row| self.images.has_bytes(*row as usize)) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; rows.len() * len];
+        bytes
+            .par_chunks_exact_mut(len)
+            .zip(&rows)
+            .try_for_each(|(out, row)| self.images.read_bytes(*row as usize, out))?;
+        Ok(Some(bytes))
+    }
+
     /// A range of held-out rows, in [0, 1].
     ///
     /// # Shapes

@@ -43,6 +43,14 @@ pub enum Error {
     #[error("{0}")]
     Model(String),
 
+    /// A GPU that cannot be opened, or that failed.
+    #[error("{0}")]
+    Device(String),
+
+    /// A GPU's memory ran out.
+    #[error("{0}")]
+    DeviceMemory(String),
+
     /// Training that cannot go on, such as a loss that is not finite.
     #[error("{0}")]
     Training(String),

@@ -18,6 +18,7 @@
 //! | [`config`] | what a model is and how it is trained |
 //! | [`image`] | images from Arrow columns and encoded bytes |
 //! | [`dataset`] | decoded images, their order and the held-out split |
+//! | [`device`] | the processor, or a GPU |
 //! | [`train`] | the loop, an epoch at a time |
 //! | [`objective`] | costs, divergences, priors |
 //! | [`model`] | the network, in training and applied |
@@ -65,6 +66,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
+pub mod device;
 pub mod error;
 pub mod image;
 pub mod kernels;
@@ -77,6 +79,7 @@ pub use crate::calibrate::Calibration;
 pub use crate::checkpoint::{Checkpoint, ModelFile, TrainingInfo};
 pub use crate::config::{Config, TrainOptions};
 pub use crate::dataset::{Dataset, DatasetBuilder, Resources, SpillFile};
+pub use crate::device::Device;
 pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};

@@ -7,20 +7,19 @@ mod step;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::{LatentStatistics, recalibrate};
-use crate::checkpoint::{ModelFile, TrainingInfo};
+use crate::calibrate::{LatentStatistics, recalibrate_with};
+use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
 use crate::config::{Config, Objective, Prior, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{CodeMap, Network, Precision, Wae};
 use crate::objective::{moments, prior};
-use crate::ops;
+use crate::ops::{self, Target, Tensor};
 use crate::train::step::{Draws, Generators, Rates, Step, Values};
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
@@ -66,7 +65,7 @@ pub struct EpochReport {
 
 /// A training, an epoch at a time.
 ///
-/// The same options, data, thread count and kernels give the same tensors, bit for bit.
+/// The same options, data, thread count and kernels give the same tensors on the processor, bit for bit.
 #[derive(Debug)]
 pub struct Trainer {
     options: TrainOptions,
@@ -132,7 +131,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Config`] if the options are out of range, do not fit the images, or are others than those that the images were
-    /// collected under; or if they name a model to begin from, which [`Self::from_model`] takes.
+    /// collected under; or if they name a model to begin from, which [`Self::from_model`] takes; [`Error::Device`] if the device
+    /// cannot be opened.
     pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
         match &options.init {
             Some(name) => {
@@ -143,7 +143,7 @@ impl Trainer {
     }
 
     /// A training with initial weights.
-    fn unstarted(options: TrainOptions, dataset: Dataset) -> Result<Self> {
+    fn unstarted(mut options: TrainOptions, dataset: Dataset) -> Result<Self> {
         options.validate()?;
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
@@ -152,7 +152,11 @@ impl Trainer {
         }
         let config = options.config_of_preprocessed(dataset.shape())?;
         let mut weights = generator(options.seed, Purpose::Weights, 0);
-        let network = Network::initialise(&config, options.initialisation, &mut weights)?;
+        let precision = options.precision.unwrap_or_default();
+        let device = options.device.unwrap_or_default().resolved();
+        let target = Target::open(device, precision)?;
+        (options.device, options.precision) = (Some(device), Some(target.precision()));
+        let network = Network::initialise(&config, &target, options.initialisation, &mut weights)?;
         let step = Step::new(config.clone(), options.noise, options.log_variance_penalty);
         let lambda = config.objective().lambda();
         let (history, started) = (Vec::new(), Instant::now());
@@ -249,7 +253,8 @@ impl Trainer {
             let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &noise);
             let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
             let gradient = codes.backward(&sampled, &noise, by_code, None);
-            self.network.encode_backward(ops::tensor(gradient, head.dims())?)?;
+            let gradient = self.network.target().tensor(gradient, head.dims())?;
+            self.network.encode_backward(gradient)?;
             self.network.step(self.options.learning_rate)?;
             if loss < enough {
                 break;
@@ -279,7 +284,7 @@ impl Trainer {
                 "tensor '{name}' is not finite after training: try a smaller learning_rate"
             )));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &tensors, Precision::F32)?;
+        let wae = self.scorer(&tensors)?;
         let training = TrainingInfo {
             rows: self.dataset.training_rows() as u64,
             held_out: self.dataset.held_out_rows() as u64,
@@ -300,13 +305,17 @@ impl Trainer {
         }
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
         let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        recalibrate(&file.with_latent(latent), self.held_out(cancelled))
+        recalibrate_with(&wae, &file.with_latent(latent), self.held_out(cancelled))
+    }
+
+    /// The model as it stands, in f32, where it is trained.
+    fn scorer(&self, tensors: &Tensors) -> Result<Wae> {
+        Wae::from_tensors(self.config.clone(), tensors, &self.network.target().with_precision(Precision::F32))
     }
 
     /// Training rows as a tensor, (N, H, W, C).
     fn batch(&self, rows: &[usize]) -> Result<Tensor> {
-        let shape = self.config.image();
-        ops::tensor(self.dataset.training(rows)?, &[rows.len(), shape.height(), shape.width(), shape.channels()])
+        self.network.target().batch(&self.dataset, rows)
     }
 
     /// Mean cost and divergence of the held-out rows, in eval mode.
@@ -314,7 +323,7 @@ impl Trainer {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
-        let wae = Wae::from_tensors(self.config.clone(), &self.network.tensors()?, Precision::F32)?;
+        let wae = self.scorer(&self.network.tensors()?)?;
         let mut costs = Vec::new();
         for images in self.held_out(cancelled) {
             let images = images?;

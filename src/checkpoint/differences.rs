@@ -31,8 +31,8 @@ const OF_CONFIG: [(&str, &str); 16] = [
 const OBJECTIVE: &str = "/objective/kind";
 const LOG_P: (&str, &str) = ("/objective/log_p", "log_p");
 /// Used options that are not compared: the configuration holds the network, the number of epochs has a rule of its own, and
-/// how often a checkpoint is written does not touch what is trained.
-const NOT_COMPARED: [&str; 3] = ["network", "epochs", "checkpoint_every"];
+/// how often a checkpoint is written does not touch what is trained. A training may go on on another device.
+const NOT_COMPARED: [&str; 5] = ["network", "epochs", "checkpoint_every", "device", "precision"];
 /// Options that say which images there are, and in which order.
 const OF_IMAGES: [&str; 4] = ["seed", "holdout", "crop", "size"];
 
@@ -83,7 +83,10 @@ impl CheckpointInfo {
         let used = options.used();
         let names: BTreeSet<&String> =
             [&self.state.options, &used].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys()).collect();
-        let of_options = names.into_iter().filter(|name| !NOT_COMPARED.contains(&name.as_str()));
+        let has_adversary = config.objective().adversary_widths().is_some();
+        let of_options = names.into_iter().filter(|name| {
+            !NOT_COMPARED.contains(&name.as_str()) && (has_adversary || *name != "adversary_learning_rate")
+        });
         let of_options = of_options.filter_map(|name| difference(name, self.state.options.get(name), used.get(name)));
         of_config.chain(of_options).collect()
     }

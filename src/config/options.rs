@@ -11,20 +11,23 @@ pub use self::interval::CheckpointInterval;
 pub use self::preset::Preset;
 pub use self::schedule::{LambdaSchedule, Schedule};
 use super::{ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
+use crate::model::Precision;
 
 /// The seed of every random choice when none is given.
 pub const DEFAULT_SEED: u64 = 0;
 
 /// Every option that [`TrainOptions::try_from_options`] takes.
-pub const OPTION_NAMES: [&str; 30] = [
+pub const OPTION_NAMES: [&str; 32] = [
     "adversary_learning_rate",
     "adversary_widths",
     "batch_size",
     "checkpoint_every",
     "cost",
     "crop",
+    "device",
     "encoder",
     "epochs",
     "holdout",
@@ -40,6 +43,7 @@ pub const OPTION_NAMES: [&str; 30] = [
     "noise",
     "objective",
     "overwrite",
+    "precision",
     "preset",
     "pretrain",
     "prior",
@@ -178,6 +182,10 @@ pub struct TrainOptions {
     pub init: Option<String>,
     /// Whether a model of the same name may be replaced.
     pub overwrite: bool,
+    /// Where to train; [`Device::Auto`] when `None`.
+    pub device: Option<Device>,
+    /// What to compute in on a GPU; f32 when `None`. The processor trains in f32.
+    pub precision: Option<Precision>,
 }
 
 impl Default for TrainOptions {
@@ -213,6 +221,8 @@ impl Default for TrainOptions {
             resume: false,
             init: None,
             overwrite: false,
+            device: None,
+            precision: None,
         }
     }
 }

@@ -178,12 +178,29 @@ impl Rows {
         self.shape
     }
 
+    /// The run that a row is in.
+    fn run(&self, row: usize) -> Result<&Run> {
+        let index = self.runs.partition_point(|run| run.first <= row);
+        let run = index.checked_sub(1).and_then(|index| self.runs.get(index));
+        run.ok_or_else(|| Error::Data(format!("there is no row {row} among the training images")))
+    }
+
+    /// Whether a row is kept as bytes of all channels.
+    #[cfg(feature = "cuda")]
+    pub(super) fn has_bytes(&self, row: usize) -> bool {
+        self.run(row).is_ok_and(|run| run.value == Value::U8 && run.channels == self.shape.channels())
+    }
+
+    /// Writes a row's bytes, which it must have.
+    #[cfg(feature = "cuda")]
+    pub(super) fn read_bytes(&self, row: usize, out: &mut [u8]) -> Result<()> {
+        let run = self.run(row)?;
+        self.store.read_at(run.offset + (row - run.first) as u64 * out.len() as u64, out)
+    }
+
     /// Writes a row's values in [0, 1]; `bytes` is room that may be used again.
     pub(super) fn read(&self, row: usize, bytes: &mut Vec<u8>, out: &mut [f32]) -> Result<()> {
-        let index = self.runs.partition_point(|run| run.first <= row);
-        let Some(run) = index.checked_sub(1).and_then(|index| self.runs.get(index)) else {
-            return Err(Error::Data(format!("there is no row {row} among the training images")));
-        };
+        let run = self.run(row)?;
         let len = self.shape.height() * self.shape.width() * run.channels * run.value.size();
         bytes.resize(len, 0);
         self.store.read_at(run.offset + (row - run.first) as u64 * len as u64, bytes)?;

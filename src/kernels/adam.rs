@@ -10,13 +10,13 @@ const CHUNK: usize = 1 << 14;
 /// The numbers of one step of Adam.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {
-    learning_rate: f32,
+    pub(crate) learning_rate: f32,
     /// β and 1 − β: the difference taken in f64, since in f32 that of β₂ = 0.999 is off by 5e-5.
-    beta1: (f32, f32),
-    beta2: (f32, f32),
-    epsilon: f32,
+    pub(crate) beta1: (f32, f32),
+    pub(crate) beta2: (f32, f32),
+    pub(crate) epsilon: f32,
     /// 1 / (1 − β₁ᵗ) and 1 / (1 − β₂ᵗ).
-    corrections: (f32, f32),
+    pub(crate) corrections: (f32, f32),
 }
 
 impl AdamStep {

@@ -1,5 +1,6 @@
 //! Which layers a configuration means, what their tensors are called in a file, and in which order a file holds them.
 
+use super::Precision;
 use crate::config::{Config, EncoderKind};
 use crate::kernels::Geometry;
 
@@ -184,6 +185,13 @@ impl LayerSpec {
     /// Whether it is a linear layer, whose tensors have no `conv` in their names.
     pub(crate) fn is_linear(&self) -> bool {
         self.flattened != Flattened::Neither
+    }
+
+    /// What the layer computes in where `wanted` is asked for. Latent codes, pixels and the logits of pixels are worth 32 bits:
+    /// linear layers, the first and the last stay out of bf16.
+    pub(crate) fn precision(&self, wanted: Precision, image_channels: usize) -> Precision {
+        let narrow = self.tail == Tail::Norm && self.geometry.large_channels != image_channels;
+        if wanted == Precision::Bf16 && !narrow { Precision::Tf32 } else { wanted }
     }
 
     /// Channels that the layer puts out.

@@ -1,75 +1,54 @@
 //! A trained model applied to images: slices in, slices out, no graph.
 //!
-//! Norms are folded into the weights before them, `γ·(w·x − μ)/√(σ² + ε) + β = (w·γ/√(σ² + ε))·x + (β − μ·γ/√(σ² + ε))`,
-//! and the weights are packed once, when the model is loaded.
+//! Norms are folded into the weights before them, and the weights are packed, or sent to a GPU, once, when the model is
+//! loaded.
 
-use half::bf16;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::architecture::{Activation, Architecture, Direction, LayerSpec, Role, Tail, head_width, largest_activation};
+use super::architecture::{Architecture, LayerSpec, head_width, largest_activation};
 use super::code::CodeMap;
+use super::folded::Folded;
+use super::packed::{Layer, pass};
+use super::precision::Precision;
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernels::{DownWeights, EPSILON, Epilogue, UpWeights, has_bf16};
+use crate::kernels::has_bf16;
 use crate::objective::cost::CostFunction;
+use crate::ops::Target;
+#[cfg(feature = "cuda")]
+use crate::ops::cuda::Scorer;
 
 /// The most images that pass through the layers together: enough to fill every register tile.
 const IMAGES: usize = 120;
 /// The most values that a layer of them may have, unless one image alone has more: 256 MB.
 const ACTIVATION: usize = 1 << 26;
-/// Values a task where a precision is converted.
-const CONVERTED: usize = 1 << 13;
-
-/// What a model computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Values of 32 bits.
-    #[default]
-    F32,
-    /// Values and weights of 16 bits between the first and the last layer, with sums in f32: on processors with AVX512_BF16,
-    /// 1.5 to 2 times as fast on wide networks, with costs that change by about a hundredth.
-    /// Calibration stays that of f32, so that p-values hold approximately. Elsewhere f32 is used.
-    Bf16,
-}
 
 /// A trained model, ready to encode, decode and score.
 ///
-/// It holds its weights packed for the machine it was loaded on, and computes on rayon's threads. An image's result is the
-/// same bits whatever images stand beside it. Share it behind an [`std::sync::Arc`].
+/// It holds its weights packed for the machine it was loaded on, and computes on rayon's threads, or it holds them on a GPU.
+/// On the processor, an image's result is the same bits whatever images stand beside it. Share it behind an [`std::sync::Arc`].
 #[derive(Debug)]
 pub struct Wae {
     config: Config,
-    encoder: Vec<Layer>,
-    decoder: Vec<Layer>,
+    engine: Engine,
     codes: CodeMap,
     cost: CostFunction,
     latent: Option<LatentStatistics>,
     calibration: Option<Calibration>,
 }
 
+/// What computes.
 #[derive(Debug)]
-struct Layer {
-    weights: Weights,
-    shift: Vec<f32>,
-    activation: Activation,
-}
-
-#[derive(Debug)]
-enum Weights {
-    Down(DownWeights),
-    Up(UpWeights),
-    DownBf16(DownWeights<bf16>),
-    UpBf16(UpWeights<bf16>),
-}
-
-/// Activations between layers, (N, H, W, C).
-enum Values {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
+enum Engine {
+    Cpu {
+        encoder: Vec<Layer>,
+        decoder: Vec<Layer>,
+    },
+    #[cfg(feature = "cuda")]
+    Cuda(Scorer),
 }
 
 impl Wae {
@@ -87,32 +66,56 @@ impl Wae {
     /// # Errors
     /// Those of [`Self::try_new`].
     pub fn with_precision(file: &ModelFile, precision: Precision) -> Result<Self> {
-        let bf16 = precision == Precision::Bf16 && has_bf16();
-        if precision == Precision::Bf16 && !bf16 {
-            log::warn!("this processor has no AVX512_BF16: precision bf16 computes in f32");
-        }
-        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
-        let wae = Self::from_tensors(file.config().clone(), file.tensors(), precision)?;
+        Self::on_device(file, precision, Device::Cpu)
+    }
+
+    /// As [`Self::with_precision`], on a device. Threads that score with the model on a GPU share its weights and its stream;
+    /// the GPU's memory is freed with the model.
+    ///
+    /// # Errors
+    /// Those of [`Self::try_new`], and [`Error::Device`] if the device cannot be opened.
+    pub fn on_device(file: &ModelFile, precision: Precision, device: Device) -> Result<Self> {
+        let target = Target::open(device, precision)?;
+        let wae = match target {
+            Target::Cpu => Self::on_cpu(file.config().clone(), file.tensors(), cpu_precision(precision))?,
+            #[cfg(feature = "cuda")]
+            Target::Cuda(_) => Self::from_tensors(file.config().clone(), file.tensors(), &target)?,
+        };
         Ok(Self { latent: file.latent().cloned(), calibration: file.calibration().cloned(), ..wae })
     }
 
-    pub(crate) fn from_tensors(config: Config, tensors: &Tensors, precision: Precision) -> Result<Self> {
+    pub(crate) fn from_tensors(config: Config, tensors: &Tensors, target: &Target) -> Result<Self> {
+        match target {
+            Target::Cpu => Self::on_cpu(config, tensors, Precision::F32),
+            #[cfg(feature = "cuda")]
+            Target::Cuda(place) => {
+                let architecture = Architecture::new(&config);
+                let encoder = folded(&architecture.encoder, tensors, place.precision, &config)?;
+                let decoder = folded(&architecture.decoder, tensors, place.precision, &config)?;
+                Ok(Self::new(config, Engine::Cuda(Scorer::try_new(place, &encoder, &decoder)?)))
+            }
+        }
+    }
+
+    fn on_cpu(config: Config, tensors: &Tensors, precision: Precision) -> Result<Self> {
         let architecture = Architecture::new(&config);
-        let layers = |specs: &[LayerSpec]| {
-            specs
-                .iter()
-                .map(|spec| Layer::try_new(spec, tensors, precision, config.image().channels()))
-                .collect::<Result<_>>()
+        let layers = |specs: &[LayerSpec]| -> Result<Vec<Layer>> {
+            let folded = folded(specs, tensors, precision, &config)?;
+            Ok(folded.into_iter().map(|(layer, precision)| Layer::new(&layer, precision)).collect())
         };
-        Ok(Self {
-            encoder: layers(&architecture.encoder)?,
-            decoder: layers(&architecture.decoder)?,
+        let engine = Engine::Cpu { encoder: layers(&architecture.encoder)?, decoder: layers(&architecture.decoder)? };
+        Ok(Self::new(config, engine))
+    }
+
+    fn new(config: Config, engine: Engine) -> Self {
+        Self {
+            engine,
             codes: CodeMap::of(&config),
             cost: CostFunction::of(&config),
             config,
             latent: None,
             calibration: None,
-        })
+        }
     }
 
     /// The model's configuration.
@@ -143,7 +146,14 @@ impl Wae {
 
     /// What the encoder's head puts out: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode_head(&self, images: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.encoder, images_a_pass(&self.config), images, self.config.image().len(), head_width(&self.config))
+        let lengths = (self.config.image().len(), head_width(&self.config));
+        match &self.engine {
+            Engine::Cpu { encoder, .. } => {
+                apply(images, images_a_pass(&self.config), lengths, |rows| Ok(pass(encoder, rows)))
+            }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(scorer) => apply(images, images_that_fit(&self.config), lengths, |rows| scorer.encode(rows)),
+        }
     }
 
     /// Images of latent codes.
@@ -154,7 +164,14 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of Z.
     pub fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
-        apply(&self.decoder, images_a_pass(&self.config), codes, self.config.latent_dim(), self.config.image().len())
+        let lengths = (self.config.latent_dim(), self.config.image().len());
+        match &self.engine {
+            Engine::Cpu { decoder, .. } => {
+                apply(codes, images_a_pass(&self.config), lengths, |rows| Ok(pass(decoder, rows)))
+            }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(scorer) => apply(codes, images_that_fit(&self.config), lengths, |rows| scorer.decode(rows)),
+        }
     }
 
     /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
@@ -223,110 +240,59 @@ impl Wae {
         Ok(pairs.map(|(x, y)| value(x, y)).collect())
     }
 
-    /// Bytes of memory that the packed weights hold.
+    /// Bytes of memory that the weights hold, in the machine or on the GPU.
     pub fn memory(&self) -> usize {
-        let weights = |layer: &Layer| match &layer.weights {
-            Weights::Down(weights) => weights.memory(),
-            Weights::Up(weights) => weights.memory(),
-            Weights::DownBf16(weights) => weights.memory(),
-            Weights::UpBf16(weights) => weights.memory(),
-        };
-        self.encoder.iter().chain(&self.decoder).map(weights).sum()
+        match &self.engine {
+            Engine::Cpu { encoder, decoder } => encoder.iter().chain(decoder).map(Layer::memory).sum(),
+            #[cfg(feature = "cuda")]
+            Engine::Cuda(scorer) => scorer.memory(),
+        }
     }
 }
 
 /// Images that pass through the layers together.
 pub(super) fn images_a_pass(config: &Config) -> usize {
-    (ACTIVATION / largest_activation(config).max(1)).clamp(1, IMAGES)
+    images_that_fit(config).min(IMAGES)
 }
 
-fn apply(layers: &[Layer], images: usize, input: &[f32], input_len: usize, output_len: usize) -> Result<Vec<f32>> {
+/// Images whose largest layer is within bounds.
+fn images_that_fit(config: &Config) -> usize {
+    (ACTIVATION / largest_activation(config).max(1)).max(1)
+}
+
+/// The precision, or f32 where the processor lacks it, which the log says.
+fn cpu_precision(precision: Precision) -> Precision {
+    if precision == Precision::Bf16 && !has_bf16() {
+        log::warn!("this processor has no AVX512_BF16: precision bf16 computes in f32");
+        return Precision::F32;
+    }
+    precision
+}
+
+/// Layers with their norms folded in, each with what it computes in.
+fn folded(
+    specs: &[LayerSpec],
+    tensors: &Tensors,
+    precision: Precision,
+    config: &Config,
+) -> Result<Vec<(Folded, Precision)>> {
+    let channels = config.image().channels();
+    specs.iter().map(|spec| Ok((Folded::try_new(spec, tensors)?, spec.precision(precision, channels)))).collect()
+}
+
+/// Rows of `input_len` values through a network, so many at a time, which puts out `output_len` for each.
+fn apply(
+    input: &[f32],
+    rows: usize,
+    (input_len, output_len): (usize, usize),
+    pass: impl Fn(&[f32]) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
     if !input.len().is_multiple_of(input_len) {
         return Err(Error::Data(format!("{} values are no multiple of the {input_len} that a row has", input.len())));
     }
     let mut output = Vec::with_capacity(input.len() / input_len * output_len);
-    for rows in input.chunks(images * input_len) {
-        let mut values = Values::F32(rows.to_vec());
-        for layer in layers {
-            values = layer.apply(values);
-        }
-        output.extend(values.into_f32());
+    for rows in input.chunks(rows * input_len) {
+        output.extend(pass(rows)?);
     }
     Ok(output)
-}
-
-impl Layer {
-    fn try_new(spec: &LayerSpec, tensors: &Tensors, precision: Precision, image_channels: usize) -> Result<Self> {
-        let tensor = |wanted: Role| -> Result<Vec<f32>> {
-            let found = spec.tensors().into_iter().find(|(role, ..)| *role == wanted);
-            let (_, name, _) = found.ok_or_else(|| Error::Model(format!("{} has no {wanted:?}", spec.name)))?;
-            let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
-            Ok(spec.read_layout(wanted, &tensor.values))
-        };
-        let (scale, shift, activation) = match spec.tail {
-            Tail::Bias(activation) => (None, tensor(Role::Bias)?, activation),
-            Tail::Norm => {
-                let (mean, variance) = (tensor(Role::RunningMean)?, tensor(Role::RunningVariance)?);
-                let (gamma, beta) = (tensor(Role::Gamma)?, tensor(Role::Beta)?);
-                let deviation = |v: f32| (f64::from(v) + EPSILON).sqrt();
-                let scale: Vec<f32> =
-                    gamma.iter().zip(&variance).map(|(g, v)| (f64::from(*g) / deviation(*v)) as f32).collect();
-                let shift = (0..beta.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
-                (Some(scale), shift, Activation::Relu)
-            }
-        };
-        let (g, scale) = (spec.geometry, scale.as_deref());
-        let weights = tensor(Role::Weight)?;
-        let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
-        let largest = weights.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
-        // An infinite weight times a zero of the padding would be NaN in some tiles and left out in others.
-        if !finite(&shift) || !scale.unwrap_or_default().iter().all(|s| (s * largest).is_finite()) {
-            return Err(Error::Model(format!("the norm of {} does not fit into 32 bits", spec.name)));
-        }
-        // Latent codes, pixels and the logits of pixels are worth 32 bits: linear layers, the first and the last.
-        let narrow = precision == Precision::Bf16 && spec.tail == Tail::Norm && g.large_channels != image_channels;
-        let weights = match spec.direction {
-            Direction::Down => match narrow.then(|| DownWeights::new_bf16(g, &weights, scale)).flatten() {
-                Some(packed) => Weights::DownBf16(packed),
-                None => Weights::Down(DownWeights::new(g, &weights, scale)),
-            },
-            Direction::Up => match narrow.then(|| UpWeights::new_bf16(g, &weights, scale)).flatten() {
-                Some(packed) => Weights::UpBf16(packed),
-                None => Weights::Up(UpWeights::new(g, &weights, scale)),
-            },
-        };
-        Ok(Self { weights, shift, activation })
-    }
-
-    fn apply(&self, input: Values) -> Values {
-        let epilogue = Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu };
-        let mut output = match &self.weights {
-            Weights::Down(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
-            Weights::Up(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
-            Weights::DownBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
-            Weights::UpBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
-        };
-        if self.activation == Activation::Sigmoid {
-            let mut values = output.into_f32();
-            crate::kernels::sigmoid(&mut values);
-            output = Values::F32(values);
-        }
-        output
-    }
-}
-
-impl Values {
-    fn into_f32(self) -> Vec<f32> {
-        match self {
-            Self::F32(values) => values,
-            Self::Bf16(values) => values.par_iter().with_min_len(CONVERTED).map(|v| v.to_f32()).collect(),
-        }
-    }
-
-    fn into_bf16(self) -> Vec<bf16> {
-        match self {
-            Self::F32(values) => values.par_iter().with_min_len(CONVERTED).map(|v| bf16::from_f32(*v)).collect(),
-            Self::Bf16(values) => values,
-        }
-    }
 }

@@ -1,14 +1,10 @@
 //! A layer in training: it keeps what it needs on the way forward and gives gradients on the way back.
 
-use candle_core::{Tensor, Var};
-
+use super::Precision;
 use super::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::error::{Error, Result};
-use crate::kernels::{AdamStep, BatchStatistics};
-use crate::ops;
-
-/// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).
-const MOMENTUM: f64 = 0.1;
+use crate::kernels::AdamStep;
+use crate::ops::{self, Target, Tensor};
 
 #[derive(Debug)]
 pub(super) struct Layer {
@@ -22,14 +18,15 @@ pub(super) struct Layer {
 #[derive(Debug)]
 struct Parameter {
     role: Role,
-    value: Var,
+    value: Tensor,
     gradient: Option<Tensor>,
     moments: ops::Moments,
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "cuda", expect(clippy::large_enum_variant, reason = "there are a dozen in a network"))]
 enum TailState {
-    Norm { gamma: Parameter, beta: Parameter, running_mean: Vec<f32>, running_variance: Vec<f32> },
+    Norm { gamma: Parameter, beta: Parameter, running: ops::Running },
     Bias { bias: Parameter },
 }
 
@@ -39,7 +36,7 @@ struct Cache {
     input: Tensor,
     output: Tensor,
     /// Before the norm, and the batch's statistics.
-    normed: Option<(Tensor, BatchStatistics)>,
+    normed: Option<(Tensor, ops::Statistics)>,
 }
 
 /// Through all layers, in training mode.
@@ -61,16 +58,22 @@ pub(super) fn backward(layers: &mut [Layer], gradient: Tensor, wanted: bool) -> 
 }
 
 impl Parameter {
-    fn new(role: Role, values: Vec<f32>) -> Result<Self> {
+    fn new(role: Role, value: Tensor) -> Self {
+        Self { role, value, gradient: None, moments: ops::Moments::default() }
+    }
+
+    /// A value a channel.
+    fn of_channels(target: &Target, role: Role, values: Vec<f32>) -> Result<Self> {
         let shape = [values.len()];
-        let value = Var::from_tensor(&ops::tensor(values, &shape)?)?;
-        Ok(Self { role, value, gradient: None, moments: ops::Moments::default() })
+        Ok(Self::new(role, target.tensor(values, &shape)?))
     }
 }
 
 impl Layer {
     pub(super) fn build(
         spec: LayerSpec,
+        target: &Target,
+        precision: Precision,
         values: &mut impl FnMut(&LayerSpec, Role, &[usize]) -> Result<Vec<f32>>,
     ) -> Result<Self> {
         let shapes = spec.tensors();
@@ -78,14 +81,15 @@ impl Layer {
             let shape = shapes.iter().find(|(r, ..)| *r == role).map(|(_, _, shape)| shape.as_slice());
             values(&spec, role, shape.unwrap_or_default())
         };
-        let weight = Parameter::new(Role::Weight, values(Role::Weight)?)?;
+        let weight = target.weights(&spec.geometry, values(Role::Weight)?, precision)?;
+        let weight = Parameter::new(Role::Weight, weight);
+        let mut of_channels = |role: Role| Parameter::of_channels(target, role, values(role)?);
         let tail = match spec.tail {
-            Tail::Bias(_) => TailState::Bias { bias: Parameter::new(Role::Bias, values(Role::Bias)?)? },
+            Tail::Bias(_) => TailState::Bias { bias: of_channels(Role::Bias)? },
             Tail::Norm => TailState::Norm {
-                gamma: Parameter::new(Role::Gamma, values(Role::Gamma)?)?,
-                beta: Parameter::new(Role::Beta, values(Role::Beta)?)?,
-                running_mean: values(Role::RunningMean)?,
-                running_variance: values(Role::RunningVariance)?,
+                gamma: of_channels(Role::Gamma)?,
+                beta: of_channels(Role::Beta)?,
+                running: target.running(values(Role::RunningMean)?, values(Role::RunningVariance)?)?,
             },
         };
         Ok(Self { spec, weight, tail, cache: None })
@@ -100,7 +104,7 @@ impl Layer {
     pub(super) fn step(&mut self, step: AdamStep) -> Result<()> {
         for parameter in self.parameters_mut() {
             if let Some(gradient) = parameter.gradient.take() {
-                ops::adam(step, parameter.value.as_tensor(), &gradient, &mut parameter.moments)?;
+                ops::adam(step, &parameter.value, &gradient, &mut parameter.moments)?;
             }
         }
         Ok(())
@@ -111,41 +115,48 @@ impl Layer {
         self.parameters_mut().into_iter().for_each(|parameter| parameter.moments = ops::Moments::default());
     }
 
-    /// Adam's moments of a trained tensor, in the order of the kernels.
-    pub(super) fn moments(&self, wanted: Role) -> Option<(Vec<f32>, Vec<f32>)> {
-        let parameter = self.parameters().into_iter().find(|p| p.role == wanted)?;
-        Some(parameter.moments.values(parameter.value.as_tensor().elem_count()))
+    /// Adam's moments of a trained tensor, in the order of the kernels; zeros before the first step.
+    pub(super) fn moments(&self, wanted: Role) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        let Some(parameter) = self.parameters().into_iter().find(|p| p.role == wanted) else { return Ok(None) };
+        let (m, v) = parameter.moments.tensors(&parameter.value)?;
+        Ok(Some((self.read(wanted, &m)?, self.read(wanted, &v)?)))
     }
 
-    /// Puts other moments in their place.
-    pub(super) fn set_moments(&mut self, wanted: Role, m: Vec<f32>, v: Vec<f32>) {
+    /// Puts other moments in their place, where the network lies.
+    pub(super) fn set_moments(&mut self, target: &Target, wanted: Role, m: Vec<f32>, v: Vec<f32>) -> Result<()> {
+        let g = self.spec.geometry;
+        let tensor = |values: Vec<f32>| match wanted {
+            Role::Weight => target.weights(&g, values, Precision::F32),
+            _ => {
+                let shape = [values.len()];
+                target.tensor(values, &shape)
+            }
+        };
         if let Some(parameter) = self.parameters_mut().into_iter().find(|p| p.role == wanted) {
-            parameter.moments = ops::Moments::new(m, v);
+            parameter.moments = ops::Moments::new(&tensor(m)?, &tensor(v)?)?;
         }
+        Ok(())
     }
 
-    /// The gradient of a tensor after a pass.
+    /// The gradient of a tensor after a pass, in the order of the kernels.
     #[cfg(test)]
-    pub(super) fn gradient(&self, wanted: Role) -> Option<&Tensor> {
-        self.parameters().into_iter().find(|p| p.role == wanted).and_then(|p| p.gradient.as_ref())
+    pub(super) fn gradient(&self, wanted: Role) -> Result<Option<Vec<f32>>> {
+        let parameter = self.parameters().into_iter().find(|p| p.role == wanted);
+        parameter.and_then(|p| p.gradient.as_ref()).map(|gradient| self.read(wanted, gradient)).transpose()
     }
 
     fn forward(&mut self, input: Tensor) -> Result<Tensor> {
         let g = &self.spec.geometry;
         let convolved = match self.spec.direction {
-            Direction::Down => ops::down(g, &input, self.weight.value.as_tensor())?,
-            Direction::Up => ops::up(g, &input, self.weight.value.as_tensor())?,
+            Direction::Down => ops::down(g, &input, &self.weight.value)?,
+            Direction::Up => ops::up(g, &input, &self.weight.value)?,
         };
         let (output, normed) = match (&mut self.tail, self.spec.tail) {
             (TailState::Bias { bias }, Tail::Bias(activation)) => {
-                (ops::bias_activation(&convolved, bias.value.as_tensor(), activation)?, None)
+                (ops::bias_activation(&convolved, &bias.value, activation)?, None)
             }
-            (TailState::Norm { gamma, beta, running_mean, running_variance }, _) => {
-                let (output, statistics) = ops::norm_relu(&convolved, gamma.value.as_tensor(), beta.value.as_tensor())?;
-                let n = statistics.count as f64;
-                // PyTorch keeps the unbiased variance; the batch itself is normed by the biased one.
-                track(running_mean, &statistics.mean, 1.0);
-                track(running_variance, &statistics.variance, n / (n - 1.0).max(1.0));
+            (TailState::Norm { gamma, beta, running }, _) => {
+                let (output, statistics) = ops::norm_relu(&convolved, &gamma.value, &beta.value, running)?;
                 (output, Some((convolved, statistics)))
             }
             (TailState::Bias { .. }, Tail::Norm) => {
@@ -162,9 +173,8 @@ impl Layer {
             cache.ok_or_else(|| Error::Training(format!("{} went backward without going forward", self.spec.name)))?;
         let gradient = match (&mut self.tail, self.spec.tail, normed) {
             (TailState::Norm { gamma, beta, .. }, _, Some((convolved, statistics))) => {
-                let gamma_value = gamma.value.as_tensor();
                 let (dx, dgamma, dbeta) =
-                    ops::norm_relu_gradient(&convolved, &output, gradient, gamma_value, &statistics)?;
+                    ops::norm_relu_gradient(&convolved, &output, gradient, &gamma.value, &statistics)?;
                 gamma.gradient = Some(dgamma);
                 beta.gradient = Some(dbeta);
                 dx
@@ -176,12 +186,12 @@ impl Layer {
             }
             _ => return Err(Error::Training(format!("{} has lost its norm", self.spec.name))),
         };
-        let (g, weight) = (&self.spec.geometry, self.weight.value.as_tensor());
+        let (g, weight) = (&self.spec.geometry, &self.weight.value);
         let dweight = match self.spec.direction {
-            Direction::Down => ops::weight_gradient(g, &input, &gradient)?,
-            Direction::Up => ops::weight_gradient(g, &gradient, &input)?,
+            Direction::Down => ops::weight_gradient(g, weight, &input, &gradient)?,
+            Direction::Up => ops::weight_gradient(g, weight, &gradient, &input)?,
         };
-        self.weight.gradient = Some(dweight.flatten_all()?);
+        self.weight.gradient = Some(dweight);
         if !input_gradient {
             return Ok(None);
         }
@@ -209,21 +219,22 @@ impl Layer {
     /// The values of a tensor, in the order of the kernels.
     pub(super) fn values(&self, wanted: Role) -> Result<Vec<f32>> {
         match (&self.tail, wanted) {
-            (TailState::Norm { running_mean, .. }, Role::RunningMean) => Ok(running_mean.clone()),
-            (TailState::Norm { running_variance, .. }, Role::RunningVariance) => Ok(running_variance.clone()),
+            (TailState::Norm { running, .. }, Role::RunningMean) => running.mean(),
+            (TailState::Norm { running, .. }, Role::RunningVariance) => running.variance(),
             _ => {
                 let parameter = self.parameters().into_iter().find(|p| p.role == wanted);
                 let parameter =
                     parameter.ok_or_else(|| Error::Training(format!("{} has no {wanted:?}", self.spec.name)))?;
-                ops::with_values(parameter.value.as_tensor(), <[f32]>::to_vec)
+                self.read(wanted, &parameter.value)
             }
         }
     }
-}
 
-/// running ← (1 − momentum)·running + momentum·factor·batch.
-fn track(running: &mut [f32], batch: &[f32], factor: f64) {
-    for (running, batch) in running.iter_mut().zip(batch) {
-        *running = ((1.0 - MOMENTUM) * f64::from(*running) + MOMENTUM * factor * f64::from(*batch)) as f32;
+    /// A parameter's or a gradient's values, in the order of the kernels.
+    fn read(&self, role: Role, tensor: &Tensor) -> Result<Vec<f32>> {
+        match role {
+            Role::Weight => ops::weight_values(&self.spec.geometry, tensor),
+            _ => ops::with_values(tensor, <[f32]>::to_vec),
+        }
     }
 }

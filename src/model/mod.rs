@@ -2,13 +2,21 @@
 
 mod architecture;
 mod code;
+mod folded;
 mod inference;
 mod layer;
 pub(crate) mod memory;
 mod network;
+mod packed;
+mod precision;
 
+#[cfg(feature = "cuda")]
+pub(crate) use architecture::Direction;
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
 pub(crate) use code::{CodeMap, Codes};
-pub use inference::{Precision, Wae};
+#[cfg(feature = "cuda")]
+pub(crate) use folded::Folded;
+pub use inference::Wae;
 pub use memory::scoring_memory;
 pub(crate) use network::{Network, OptimizerState, truncated_normal};
+pub use precision::Precision;

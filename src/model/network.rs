@@ -2,7 +2,6 @@
 
 mod optimizer;
 
-use candle_core::Tensor;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -14,7 +13,7 @@ use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};
 use crate::error::{Error, Result};
 use crate::kernels::AdamStep;
-use crate::ops;
+use crate::ops::{self, Target, Tensor};
 
 /// The standard deviation of the authors' initial weights (`configs.py`, `init_std`).
 const INITIAL_DEVIATION: f64 = 0.009_999_9;
@@ -28,16 +27,18 @@ pub(crate) struct Network {
     adversary: Vec<Layer>,
     steps: u64,
     adversary_steps: u64,
+    target: Target,
 }
 
 impl Network {
     /// Layers with initial weights: norms begin with 1 and 0.
     pub(crate) fn initialise(
         config: &Config,
+        target: &Target,
         initialisation: Initialisation,
         generator: &mut ChaCha8Rng,
     ) -> Result<Self> {
-        Self::build(config, |spec, role, shape| {
+        Self::build(config, target, |spec, role, shape| {
             let len = shape.iter().product();
             Ok(match (role, initialisation) {
                 (Role::Weight | Role::Bias, Initialisation::PyTorch) => {
@@ -56,8 +57,8 @@ impl Network {
     }
 
     /// Layers with the tensors of a model file.
-    pub(crate) fn from_tensors(config: &Config, tensors: &Tensors) -> Result<Self> {
-        Self::build(config, |spec, role, _| {
+    pub(crate) fn from_tensors(config: &Config, target: &Target, tensors: &Tensors) -> Result<Self> {
+        Self::build(config, target, |spec, role, _| {
             let name =
                 spec.tensors().into_iter().find(|(r, ..)| *r == role).map(|(_, name, _)| name).unwrap_or_default();
             let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
@@ -65,10 +66,18 @@ impl Network {
         })
     }
 
-    fn build(config: &Config, mut values: impl FnMut(&LayerSpec, Role, &[usize]) -> Result<Vec<f32>>) -> Result<Self> {
-        let architecture = Architecture::new(config);
+    fn build(
+        config: &Config,
+        target: &Target,
+        mut values: impl FnMut(&LayerSpec, Role, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let (architecture, channels) = (Architecture::new(config), config.image().channels());
         let mut layers = |specs: Vec<LayerSpec>| {
-            specs.into_iter().map(|spec| Layer::build(spec, &mut values)).collect::<Result<Vec<_>>>()
+            let layer = |spec: LayerSpec| {
+                let precision = spec.precision(target.precision(), channels);
+                Layer::build(spec, target, precision, &mut values)
+            };
+            specs.into_iter().map(layer).collect::<Result<Vec<_>>>()
         };
         Ok(Self {
             encoder: layers(architecture.encoder)?,
@@ -76,13 +85,20 @@ impl Network {
             adversary: layers(architecture.adversary)?,
             steps: 0,
             adversary_steps: 0,
+            target: target.clone(),
         })
+    }
+
+    /// Where its tensors lie.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// What the encoder puts out for images in training mode: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode(&mut self, images: &Tensor) -> Result<Tensor> {
         let codes = layer::forward(&mut self.encoder, images.clone())?;
-        Ok(codes.flatten_from(1)?)
+        let rows = codes.rows();
+        codes.reshape(&[rows, codes.dims().iter().product::<usize>() / rows.max(1)])
     }
 
     /// Images of codes in training mode: (N, Z) → (N, H, W, C).
@@ -109,7 +125,7 @@ impl Network {
     /// Goes back through the discriminator from the gradient of its logits; gives the gradient of the codes, (N, Z).
     pub(crate) fn logits_backward(&mut self, gradient: Vec<f32>) -> Result<Tensor> {
         let shape = [gradient.len(), 1, 1, 1];
-        let codes = layer::backward(&mut self.adversary, ops::tensor(gradient, &shape)?, true)?;
+        let codes = layer::backward(&mut self.adversary, self.target.tensor(gradient, &shape)?, true)?;
         codes.ok_or_else(|| Error::Training("the discriminator gave no gradient".to_owned()))
     }
 
@@ -156,8 +172,7 @@ impl Network {
         let mut tensors = Tensors::new();
         for layer in self.layers() {
             for (role, name, shape) in layer.spec().tensors() {
-                if let Some(gradient) = layer.gradient(role) {
-                    let values = ops::with_values(gradient, <[f32]>::to_vec)?;
+                if let Some(values) = layer.gradient(role)? {
                     tensors.insert(name, TensorData { shape, values: layer.spec().write_layout(role, &values) });
                 }
             }
@@ -167,6 +182,17 @@ impl Network {
 
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         self.encoder.iter().chain(&self.decoder).chain(&self.adversary)
+    }
+}
+
+/// A GPU's memory goes back to the driver when the training is over.
+#[cfg(feature = "cuda")]
+impl Drop for Network {
+    fn drop(&mut self) {
+        let Self { encoder, decoder, adversary, target, .. } = self;
+        if let Target::Cuda(place) = target {
+            place.gpu.release(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
+        }
     }
 }
 
@@ -194,7 +220,7 @@ mod tests {
     use crate::image::ImageShape;
 
     fn initial(config: &Config, initialisation: Initialisation) -> Result<Network> {
-        Network::initialise(config, initialisation, &mut ChaCha8Rng::seed_from_u64(0))
+        Network::initialise(config, &Target::Cpu, initialisation, &mut ChaCha8Rng::seed_from_u64(0))
     }
 
     /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its inputs.

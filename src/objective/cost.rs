@@ -21,7 +21,7 @@ use crate::config::{Config, Cost};
 use crate::image::ImageShape;
 
 /// Keeps the root's slope finite at 0.
-const ROOT_FLOOR: f64 = 1e-8;
+pub(crate) const ROOT_FLOOR: f64 = 1e-8;
 /// The weight of DSSIM: on Fashion-MNIST, reconstructions of other classes than the one trained on are told best with weights
 /// about this one, and worse with either term alone.
 const DISSIMILARITY: f32 = 0.5;
@@ -41,6 +41,12 @@ impl CostFunction {
     /// The cost of a model's configuration.
     pub(crate) fn of(config: &Config) -> Self {
         Self::new(config.cost(), config.image())
+    }
+
+    /// Which cost it is.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn kind(&self) -> Cost {
+        self.kind
     }
 
     /// The cost of one image, summed in f64.

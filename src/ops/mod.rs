@@ -1,79 +1,151 @@
-//! Operations on candle tensors: today on the CPU, with an error that names any other device.
+//! Operations on tensors that lie on the CPU or on a GPU: each is sent to [`cpu`] or [`cuda`] by where its tensors lie.
 //!
-//! The network's layers call these and nothing else, so that what computes them can change: on the CPU they run on
-//! [`crate::kernels`], reading and writing candle's storage in place of candle's own operations (whose convolutions pad
-//! symmetrically, whose ReLU has derivative 1 at 0, and whose convolution gradients fail on some shapes).
-//! Each forward operation has its gradient beside it: the order of a training step is fixed, so that no graph of the
-//! network is recorded, and each activation is freed as soon as its layer has gone backward.
+//! The network's layers call these and nothing else, so that what computes them can change. Each forward operation has its
+//! gradient beside it: the order of a training step is fixed, so that no graph of the network is recorded, and each
+//! activation is freed as soon as its layer has gone backward.
 
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Storage, Tensor};
+mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod target;
+mod tensor;
 
-use crate::error::{Error, Result};
-use crate::kernels::{self, AdamStep, BatchStatistics, DownWeights, Epilogue, Geometry, UpWeights};
+pub(crate) use self::target::{Target, resolve};
+#[cfg(feature = "cuda")]
+use self::tensor::on_two_devices;
+pub(crate) use self::tensor::{Tensor, with_values};
+use crate::error::Result;
+use crate::kernels::{AdamStep, BatchStatistics, Geometry};
 use crate::model::Activation;
+use crate::objective::cost::CostFunction;
+use crate::objective::mmd;
 
-/// Reads a tensor's values, which must lie on the CPU in order.
-pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(f(values(storage, layout)?)),
-        Storage::Cuda(_) | Storage::Metal(_) => Err(not_on_cpu(tensor)),
-    }
-}
-
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32], candle_core::Error> {
-    let range = layout.contiguous_offsets();
-    match (storage, range) {
-        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
-        _ => Err(candle_core::Error::Msg("expected a contiguous f32 tensor".to_owned())),
-    }
-}
-
-fn not_on_cpu(tensor: &Tensor) -> Error {
-    Error::Config(format!("device {:?} is not built in", tensor.device().location()))
-}
-
-/// A tensor on the CPU.
-pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
-}
-
-/// The shape (N, …) of a batch on a convolution's large grid.
-fn large_shape(g: &Geometry, values: &[f32]) -> [usize; 4] {
-    [values.len() / g.large_len(), g.large.0, g.large.1, g.large_channels]
-}
-
-fn small_shape(g: &Geometry, values: &[f32]) -> [usize; 4] {
-    [values.len() / g.small_len(), g.small.0, g.small.1, g.small_channels]
-}
+/// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).
+const MOMENTUM: f64 = 0.1;
 
 /// Convolution, and the data gradient of a transposed one: (N, H, W, C_large) → (N, h, w, C_small).
 pub(crate) fn down(g: &Geometry, large: &Tensor, weights: &Tensor) -> Result<Tensor> {
-    let packed = with_values(weights, |weights| DownWeights::new(*g, weights, None))?;
-    let small = with_values(large, |large| packed.apply(large, Epilogue::default()))?;
-    let shape = small_shape(g, &small);
-    tensor(small, &shape)
+    match (large, weights) {
+        (Tensor::Cpu(large), Tensor::Cpu(weights)) => cpu::down(g, large, weights).map(Tensor::Cpu),
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(large), Tensor::Cuda(weights)) => cuda::down(g, large, weights).map(Tensor::Cuda),
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
 }
 
 /// Transposed convolution, and the data gradient of a plain one: (N, h, w, C_small) → (N, H, W, C_large).
 pub(crate) fn up(g: &Geometry, small: &Tensor, weights: &Tensor) -> Result<Tensor> {
-    let packed = with_values(weights, |weights| UpWeights::new(*g, weights, None))?;
-    let large = with_values(small, |small| packed.apply(small, Epilogue::default()))?;
-    let shape = large_shape(g, &large);
-    tensor(large, &shape)
+    match (small, weights) {
+        (Tensor::Cpu(small), Tensor::Cpu(weights)) => cpu::up(g, small, weights).map(Tensor::Cpu),
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(small), Tensor::Cuda(weights)) => cuda::up(g, small, weights).map(Tensor::Cuda),
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
 }
 
-/// The gradient of a convolution's weights, (k, k, C_large, C_small), either way.
-pub(crate) fn weight_gradient(g: &Geometry, large: &Tensor, small: &Tensor) -> Result<Tensor> {
-    let gradient = with_values(large, |large| with_values(small, |small| kernels::weight_gradient(g, large, small)))??;
-    tensor(gradient, &[g.kernel, g.kernel, g.large_channels, g.small_channels])
+/// The gradient of a convolution's `weights`, either way, in their order.
+pub(crate) fn weight_gradient(g: &Geometry, weights: &Tensor, large: &Tensor, small: &Tensor) -> Result<Tensor> {
+    match (weights, large, small) {
+        (Tensor::Cpu(_), Tensor::Cpu(large), Tensor::Cpu(small)) => {
+            cpu::weight_gradient(g, large, small).map(Tensor::Cpu)
+        }
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(weights), Tensor::Cuda(large), Tensor::Cuda(small)) => {
+            cuda::weight_gradient(g, weights, large, small).map(Tensor::Cuda)
+        }
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
 }
 
-/// Batch norm in training, then ReLU: (…, C) → the same, and the batch's statistics.
-pub(crate) fn norm_relu(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, BatchStatistics)> {
-    let result =
-        with_values(x, |x| with_values(gamma, |gamma| with_values(beta, |beta| kernels::norm_relu(x, gamma, beta))))???;
-    Ok((tensor(result.0, x.dims())?, result.1))
+/// The values of a convolution's weights or of their gradient, (k, k, C_large, C_small).
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU keeps weights in this order"))]
+pub(crate) fn weight_values(g: &Geometry, weights: &Tensor) -> Result<Vec<f32>> {
+    match weights {
+        Tensor::Cpu(weights) => cpu::with_values(weights, <[f32]>::to_vec),
+        #[cfg(feature = "cuda")]
+        Tensor::Cuda(weights) => Ok(cuda::transposed(&weights.to_vec()?, g.small_channels)),
+    }
+}
+
+/// What batch norm keeps for scoring: means of the batches' means and unbiased variances, a value a channel.
+#[derive(Debug)]
+pub(crate) enum Running {
+    /// In memory.
+    Cpu {
+        /// Mean.
+        mean: Vec<f32>,
+        /// Variance.
+        variance: Vec<f32>,
+    },
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Running),
+}
+
+impl Running {
+    /// The means.
+    pub(crate) fn mean(&self) -> Result<Vec<f32>> {
+        match self {
+            Self::Cpu { mean, .. } => Ok(mean.clone()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(running) => running.mean.to_vec(),
+        }
+    }
+
+    /// The variances.
+    pub(crate) fn variance(&self) -> Result<Vec<f32>> {
+        match self {
+            Self::Cpu { variance, .. } => Ok(variance.clone()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(running) => running.variance.to_vec(),
+        }
+    }
+}
+
+/// running ← (1 − momentum)·running + momentum·factor·batch.
+fn track(running: &mut [f32], batch: &[f32], factor: f64) {
+    for (running, batch) in running.iter_mut().zip(batch) {
+        *running = ((1.0 - MOMENTUM) * f64::from(*running) + MOMENTUM * factor * f64::from(*batch)) as f32;
+    }
+}
+
+/// What [`norm_relu`] leaves for its gradient.
+#[derive(Debug)]
+pub(crate) enum Statistics {
+    /// In memory.
+    Cpu(BatchStatistics),
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Statistics),
+}
+
+/// Batch norm in training, then ReLU: (…, C) → the same, and the batch's statistics, which go into the running ones.
+pub(crate) fn norm_relu(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    running: &mut Running,
+) -> Result<(Tensor, Statistics)> {
+    match (x, gamma, beta, running) {
+        (Tensor::Cpu(x), Tensor::Cpu(gamma), Tensor::Cpu(beta), Running::Cpu { mean, variance }) => {
+            let (out, statistics) = cpu::norm_relu(x, gamma, beta)?;
+            let n = statistics.count as f64;
+            // PyTorch keeps the unbiased variance; the batch itself is normed by the biased one.
+            track(mean, &statistics.mean, 1.0);
+            track(variance, &statistics.variance, n / (n - 1.0).max(1.0));
+            Ok((Tensor::Cpu(out), Statistics::Cpu(statistics)))
+        }
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(x), Tensor::Cuda(gamma), Tensor::Cuda(beta), Running::Cuda(running)) => {
+            let (out, statistics) = cuda::norm_relu(x, gamma, beta, running)?;
+            Ok((Tensor::Cuda(out), Statistics::Cuda(statistics)))
+        }
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
 }
 
 /// The gradients of a [`norm_relu`]: of x, γ and β.
@@ -82,29 +154,38 @@ pub(crate) fn norm_relu_gradient(
     out: &Tensor,
     gradient: &Tensor,
     gamma: &Tensor,
-    statistics: &BatchStatistics,
+    statistics: &Statistics,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let (dx, dgamma, dbeta) = with_values(x, |x| {
-        with_values(out, |out| {
-            with_values(gradient, |gradient| {
-                with_values(gamma, |gamma| kernels::norm_relu_gradient(x, out, gradient, gamma, statistics))
-            })
-        })
-    })????;
-    let channels = [dgamma.len()];
-    Ok((tensor(dx, x.dims())?, tensor(dgamma, &channels)?, tensor(dbeta, &channels)?))
+    match (x, out, gradient, gamma, statistics) {
+        (Tensor::Cpu(x), Tensor::Cpu(out), Tensor::Cpu(gradient), Tensor::Cpu(gamma), Statistics::Cpu(statistics)) => {
+            let (dx, dgamma, dbeta) = cpu::norm_relu_gradient(x, out, gradient, gamma, statistics)?;
+            Ok((Tensor::Cpu(dx), Tensor::Cpu(dgamma), Tensor::Cpu(dbeta)))
+        }
+        #[cfg(feature = "cuda")]
+        (
+            Tensor::Cuda(x),
+            Tensor::Cuda(out),
+            Tensor::Cuda(gradient),
+            Tensor::Cuda(gamma),
+            Statistics::Cuda(statistics),
+        ) => {
+            let (dx, dgamma, dbeta) = cuda::norm_relu_gradient(x, out, gradient, gamma, statistics)?;
+            Ok((Tensor::Cuda(dx), Tensor::Cuda(dgamma), Tensor::Cuda(dbeta)))
+        }
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
 }
 
 /// A bias a channel, then an activation: (…, C) → the same.
 pub(crate) fn bias_activation(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
-    let mut values = with_values(x, <[f32]>::to_vec)?;
-    with_values(bias, |bias| kernels::add_bias(&mut values, bias))?;
-    match activation {
-        Activation::Identity => {}
-        Activation::Relu => kernels::relu(&mut values),
-        Activation::Sigmoid => kernels::sigmoid(&mut values),
+    match (x, bias) {
+        (Tensor::Cpu(x), Tensor::Cpu(bias)) => cpu::bias_activation(x, bias, activation).map(Tensor::Cpu),
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(x), Tensor::Cuda(bias)) => cuda::bias_activation(x, bias, activation).map(Tensor::Cuda),
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
     }
-    tensor(values, x.dims())
 }
 
 /// The gradients of a [`bias_activation`], from its output: of x and of the bias.
@@ -113,73 +194,117 @@ pub(crate) fn bias_activation_gradient(
     gradient: &Tensor,
     activation: Activation,
 ) -> Result<(Tensor, Tensor)> {
-    let mut values = with_values(gradient, <[f32]>::to_vec)?;
-    with_values(out, |out| match activation {
-        Activation::Identity => {}
-        Activation::Relu => kernels::relu_gradient(out, &mut values),
-        Activation::Sigmoid => kernels::sigmoid_gradient(out, &mut values),
-    })?;
-    let channels = out.dims().last().copied().unwrap_or(1);
-    let bias = kernels::sum_rows(&values, channels);
-    Ok((tensor(values, out.dims())?, tensor(bias, &[channels])?))
+    match (out, gradient) {
+        (Tensor::Cpu(out), Tensor::Cpu(gradient)) => {
+            let (dx, dbias) = cpu::bias_activation_gradient(out, gradient, activation)?;
+            Ok((Tensor::Cpu(dx), Tensor::Cpu(dbias)))
+        }
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(out), Tensor::Cuda(gradient)) => {
+            let (dx, dbias) = cuda::bias_activation_gradient(out, gradient, activation)?;
+            Ok((Tensor::Cuda(dx), Tensor::Cuda(dbias)))
+        }
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
+}
+
+/// The mean cost of a batch of images x and reconstructions y, (n, H, W, C), and its gradient by y.
+pub(crate) fn cost(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(f64, Tensor)> {
+    match (x, y) {
+        (Tensor::Cpu(x), Tensor::Cpu(y)) => {
+            let (rows, shape) = (x.dims().first().copied().unwrap_or(1), y.dims());
+            let (cost, gradient) = cpu::with_values(x, |x| cpu::with_values(y, |y| function.mean(x, y, rows)))??;
+            Ok((cost, Tensor::Cpu(cpu::tensor(gradient, shape)?)))
+        }
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(x), Tensor::Cuda(y)) => {
+            let (cost, gradient) = cuda::cost(function, x, y)?;
+            Ok((cost, Tensor::Cuda(gradient)))
+        }
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
+}
+
+/// MMD² of codes q and draws p, (n, dim) and (m, dim), with its gradient by the codes; `None` below two rows of either.
+pub(crate) fn mmd(
+    target: &Target,
+    kernel: &mmd::Kernel,
+    q: &[f32],
+    p: &[f32],
+    dim: usize,
+) -> Result<Option<(f64, Vec<f32>)>> {
+    match target {
+        #[cfg(feature = "cuda")]
+        Target::Cuda(place) if q.len() >= 2 * dim && p.len() >= 2 * dim => {
+            cuda::mmd(place, kernel, q, p, dim).map(Some)
+        }
+        _ => Ok(mmd::value(kernel, q, p, dim).map(|value| (value, mmd::gradient(kernel, q, p, dim)))),
+    }
+}
+
+/// x + `values`, in x's shape.
+pub(crate) fn add(x: &Tensor, values: &[f32]) -> Result<Tensor> {
+    match x {
+        Tensor::Cpu(x) => {
+            let sums = cpu::with_values(x, |x| x.iter().zip(values).map(|(x, v)| x + v).collect())?;
+            cpu::tensor(sums, x.dims()).map(Tensor::Cpu)
+        }
+        #[cfg(feature = "cuda")]
+        Tensor::Cuda(x) => cuda::add(x, values).map(Tensor::Cuda),
+    }
 }
 
 /// A step of Adam on a parameter, in place; `moments` are its running mean and mean square.
 pub(crate) fn adam(step: AdamStep, parameter: &Tensor, gradient: &Tensor, moments: &mut Moments) -> Result<()> {
-    let op = AdamOp { step, moments: std::sync::Mutex::new(moments) };
-    Ok(parameter.inplace_op2(gradient, &op)?)
+    match (parameter, gradient) {
+        (Tensor::Cpu(parameter), Tensor::Cpu(gradient)) => cpu::adam(step, parameter, gradient, &mut moments.cpu),
+        #[cfg(feature = "cuda")]
+        (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => cuda::adam(step, parameter, gradient, &mut moments.cuda),
+        #[cfg(feature = "cuda")]
+        _ => Err(on_two_devices()),
+    }
 }
 
-/// Adam's running mean m and mean square v of a parameter's gradient.
-#[derive(Debug, Clone, Default)]
+/// Adam's running mean m and mean square v of a parameter's gradient; empty before the first step.
+#[derive(Debug, Default)]
 pub(crate) struct Moments {
-    m: Vec<f32>,
-    v: Vec<f32>,
+    cpu: cpu::Moments,
+    #[cfg(feature = "cuda")]
+    cuda: Option<cuda::Moments>,
 }
 
 impl Moments {
-    /// Moments m and v, each as long as the parameter.
-    pub(crate) fn new(m: Vec<f32>, v: Vec<f32>) -> Self {
-        Self { m, v }
+    /// Moments m and v, each as long as the parameter and in its order.
+    pub(crate) fn new(m: &Tensor, v: &Tensor) -> Result<Self> {
+        match (m, v) {
+            (Tensor::Cpu(m), Tensor::Cpu(v)) => Ok(Self {
+                cpu: cpu::Moments::new(m, v)?,
+                #[cfg(feature = "cuda")]
+                cuda: None,
+            }),
+            #[cfg(feature = "cuda")]
+            (Tensor::Cuda(m), Tensor::Cuda(v)) => {
+                Ok(Self { cpu: cpu::Moments::default(), cuda: Some(cuda::Moments::new(m, v)) })
+            }
+            #[cfg(feature = "cuda")]
+            _ => Err(on_two_devices()),
+        }
     }
 
-    /// m and v of a parameter of `len` values: zeros before the first step.
-    pub(crate) fn values(&self, len: usize) -> (Vec<f32>, Vec<f32>) {
-        let padded = |values: &[f32]| {
-            let mut values = values.to_vec();
-            values.resize(len, 0.0);
-            values
-        };
-        (padded(&self.m), padded(&self.v))
-    }
-}
-
-struct AdamOp<'a> {
-    step: AdamStep,
-    moments: std::sync::Mutex<&'a mut Moments>,
-}
-
-impl InplaceOp2 for AdamOp<'_> {
-    fn name(&self) -> &'static str {
-        "adam"
-    }
-
-    fn cpu_fwd(
-        &self,
-        parameter: &mut CpuStorage,
-        layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let gradient = values(gradient, gradient_layout)?;
-        let (CpuStorage::F32(parameter), Some((start, end))) = (parameter, layout.contiguous_offsets()) else {
-            return Err(candle_core::Error::Msg("expected a contiguous f32 parameter".to_owned()));
-        };
-        let mut moments = self.moments.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        moments.m.resize(gradient.len(), 0.0);
-        moments.v.resize(gradient.len(), 0.0);
-        let Moments { m, v } = &mut **moments;
-        kernels::adam(self.step, &mut parameter[start..end], gradient, m, v);
-        Ok(())
+    /// m and v of a parameter, in its order: zeros before the first step.
+    pub(crate) fn tensors(&self, parameter: &Tensor) -> Result<(Tensor, Tensor)> {
+        match parameter {
+            Tensor::Cpu(parameter) => {
+                let (m, v) = self.cpu.tensors(parameter.elem_count())?;
+                Ok((Tensor::Cpu(m), Tensor::Cpu(v)))
+            }
+            #[cfg(feature = "cuda")]
+            Tensor::Cuda(parameter) => {
+                let (m, v) = cuda::Moments::tensors(self.cuda.as_ref(), parameter)?;
+                Ok((Tensor::Cuda(m), Tensor::Cuda(v)))
+            }
+        }
     }
 }

@@ -64,8 +64,12 @@ fn assert_close(name: &str, got: &[f32], expected: &[f64]) {
 #[case("golden")]
 #[case("digit")]
 fn eval_mode(#[case] name: &str) {
+    eval(name, &Target::Cpu);
+}
+
+fn eval(name: &str, target: &Target) {
     let golden = golden(name);
-    let wae = Wae::try_new(&golden.model).unwrap();
+    let wae = Wae::from_tensors(golden.model.config().clone(), golden.model.tensors(), target).unwrap();
     let images: Vec<f32> = channels_last(tensor(&golden.values, "images")).iter().map(|v| *v as f32).collect();
     let codes = wae.encode(&images).unwrap();
     assert_close("latent", &codes, &tensor(&golden.values, "eval.latent").1);
@@ -91,14 +95,29 @@ fn eval_mode_in_bf16() {
 #[case("golden")]
 #[case("digit")]
 fn training_mode_gradients_and_three_steps(#[case] name: &str) {
+    training_mode(name, &Target::Cpu);
+}
+
+#[cfg(feature = "cuda")]
+#[rstest]
+#[case("golden")]
+#[case("digit")]
+fn the_same_on_a_gpu(#[case] name: &str) {
+    if let Some(target) = crate::ops::cuda::tests::gpu(Precision::F32) {
+        training_mode(name, &target);
+        eval(name, &target);
+    }
+}
+
+fn training_mode(name: &str, target: &Target) {
     let golden = golden(name);
     let config = golden.model.config().clone();
     let images: Vec<f32> = channels_last(tensor(&golden.values, "images")).iter().map(|v| *v as f32).collect();
     let shape = config.image();
     let rows = images.len() / shape.len();
-    let images = ops::tensor(images, &[rows, shape.height(), shape.width(), shape.channels()]).unwrap();
+    let images = target.tensor(images, &[rows, shape.height(), shape.width(), shape.channels()]).unwrap();
 
-    let mut network = Network::from_tensors(&config, golden.model.tensors()).unwrap();
+    let mut network = Network::from_tensors(&config, target, golden.model.tensors()).unwrap();
     let codes = network.encode(&images).unwrap();
     let close =
         |name: &str, got: &Tensor, expected: Vec<f64>| ops::with_values(got, |got| assert_close(name, got, &expected));
@@ -106,7 +125,7 @@ fn training_mode_gradients_and_three_steps(#[case] name: &str) {
     let decoded = network.decode(&codes).unwrap();
     close("image", &decoded, channels_last(tensor(&golden.values, "train.image"))).unwrap();
 
-    let mut network = Network::from_tensors(&config, golden.model.tensors()).unwrap();
+    let mut network = Network::from_tensors(&config, target, golden.model.tensors()).unwrap();
     let step = Step::new(config.clone(), 0.0, 0.0);
     let rate = golden.scalars["learning_rate"].as_f64().unwrap();
     for i in 0..3 {
@@ -185,7 +204,7 @@ fn discriminator_losses(#[case] name: &str, #[case] form: &str) {
             tensors.insert(format!("adversary.{layer}.{kind}"), crate::checkpoint::TensorData { shape, values });
         }
     }
-    let mut network = Network::from_tensors(&config, &tensors).unwrap();
+    let mut network = Network::from_tensors(&config, &Target::Cpu, &tensors).unwrap();
     let step = Step::new(config, 0.0, 0.0);
     let narrow = |name: &str| tensor(&golden.values, name).1.iter().map(|v| *v as f32).collect::<Vec<f32>>();
     let (q, p) = (narrow("mmd.q"), narrow("mmd.p"));

@@ -16,6 +16,7 @@ struct Objectives {
     step: Step,
     images: Tensor,
     draws: Draws,
+    target: Target,
 }
 
 impl Objectives {
@@ -27,11 +28,11 @@ impl Objectives {
         let tensors = trainer.network.tensors().unwrap();
         let config = trainer.config.clone();
         let step = std::mem::replace(&mut trainer.step, Step::new(config.clone(), 0.0, 0.0));
-        (Self { config, step, images, draws }, tensors)
+        (Self { config, step, images, draws, target: trainer.network.target().clone() }, tensors)
     }
 
     fn run(&self, tensors: &Tensors) -> (f64, Tensors) {
-        let mut network = Network::from_tensors(&self.config, tensors).unwrap();
+        let mut network = Network::from_tensors(&self.config, &self.target, tensors).unwrap();
         let lambda = self.config.objective().lambda();
         let (values, _) = self.step.gradients(&mut network, &self.images, &self.draws, lambda).unwrap();
         (values.loss, network.gradients().unwrap())
@@ -123,7 +124,7 @@ fn a_step_of_gan_encodes_once() {
     let rates = Rates { network: 1e-9, adversary: 1e-3 };
     trainer.step.run(&mut trainer.network, &images, &draws, 1.0, rates).unwrap();
     let after = trainer.network.tensors().unwrap();
-    let mut once = Network::from_tensors(trainer.config(), &before).unwrap();
+    let mut once = Network::from_tensors(trainer.config(), trainer.network.target(), &before).unwrap();
     once.encode(&images).unwrap();
     let name = "encoder.0.norm.running_mean";
     assert_eq!(after[name], once.tensors().unwrap()[name]);
@@ -162,12 +163,11 @@ fn noise_is_the_encoders_alone() {
     let draws = trainer.step.draw(4, &mut Generators::new(0, 1));
     let tensors = trainer.network.tensors().unwrap();
     let (values, codes) = trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
-    let mut same = Network::from_tensors(trainer.config(), &tensors).unwrap();
-    let decoded = same.decode(&ops::tensor(codes.values, &[4, trainer.config().latent_dim()]).unwrap()).unwrap();
+    let mut same = Network::from_tensors(trainer.config(), trainer.network.target(), &tensors).unwrap();
+    let codes = same.target().tensor(codes.values, &[4, trainer.config().latent_dim()]).unwrap();
+    let decoded = same.decode(&codes).unwrap();
     let cost = crate::objective::cost::CostFunction::of(trainer.config());
-    let of_clean =
-        ops::with_values(&images, |x| ops::with_values(&decoded, |y| cost.mean(x, y, 4).0)).unwrap().unwrap();
-    assert_eq!(values.cost, of_clean);
+    assert_eq!(values.cost, ops::cost(&cost, &images, &decoded).unwrap().0);
 }
 
 /// A discriminator that is trained tells codes from draws: its loss falls below that of a coin.

@@ -15,6 +15,21 @@ impl Trainer {
     /// # Errors
     /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference
     /// ([`CheckpointInfo::check_options`]), and those of [`Self::try_new`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// use std::sync::atomic::AtomicBool;
+    ///
+    /// use wae_core::{Checkpoint, Dataset, Result, TrainOptions, Trainer};
+    ///
+    /// fn go_on(options: TrainOptions, images: Dataset) -> Result<()> {
+    ///     let mut trainer = Trainer::resume(options, images, &Checkpoint::read(".m.checkpoint")?)?;
+    ///     while trainer.next_epoch(&AtomicBool::new(false))?.is_some() {
+    ///         trainer.checkpoint()?.write(".m.checkpoint")?;
+    ///     }
+    ///     trainer.model()?.write("m.safetensors")
+    /// }
+    /// ```
     pub fn resume(options: TrainOptions, dataset: Dataset, checkpoint: &Checkpoint) -> Result<Self> {
         let mut trainer = Self::unstarted(options, dataset)?;
         let info = checkpoint.info();
@@ -26,7 +41,7 @@ impl Trainer {
                 info.state.kernels
             );
         }
-        trainer.network = Network::from_tensors(&trainer.config, checkpoint.tensors())?;
+        trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
         trainer.network.set_optimizer(checkpoint.optimizer())?;
         (trainer.lambda, trainer.seconds_before) = (info.state.lambda, info.state.seconds);
         trainer.history.clone_from(&info.history);
@@ -49,7 +64,7 @@ impl Trainer {
                 tensors.insert(name.clone(), tensor.clone());
             }
         }
-        trainer.network = Network::from_tensors(&trainer.config, &tensors)?;
+        trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), &tensors)?;
         Ok(trainer)
     }
 
@@ -61,7 +76,7 @@ impl Trainer {
         if self.within_epoch {
             return Err(Error::Training("a checkpoint is taken between two epochs, and one was not ended".to_owned()));
         }
-        let optimizer = self.network.optimizer();
+        let optimizer = self.network.optimizer()?;
         let state = State {
             lambda: self.lambda,
             steps: optimizer.steps,

@@ -1,6 +1,5 @@
 //! One step on a batch: the objective, its gradient, Adam.
 
-use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -9,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::{CodeMap, Codes, Network, truncated_normal};
 use crate::objective::cost::CostFunction;
 use crate::objective::{adversary, kl, mmd, prior, sinkhorn, sliced};
-use crate::ops;
+use crate::ops::{self, Tensor};
 
 /// Standard deviations beyond which input noise is drawn again, as TensorFlow's truncated normal does.
 const NOISE_LIMIT: f64 = 2.0;
@@ -118,17 +117,16 @@ impl Step {
         draws: &Draws,
         lambda: f64,
     ) -> Result<(Values, Codes)> {
-        let (rows, dim) = (images.dim(0)?, self.config.latent_dim());
+        let (rows, dim) = (images.rows(), self.config.latent_dim());
         let head = network.encode(&self.noisy(images, &draws.noise)?)?; // (N, Z) or (N, 2Z)
         let codes = self.codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &draws.posterior);
-        let reconstructions = network.decode(&ops::tensor(codes.values.clone(), &[rows, dim])?)?; // (N, H, W, C)
+        let reconstructions = network.decode(&network.target().tensor(codes.values.clone(), &[rows, dim])?)?; // (N, H, W, C)
         // Noise is the encoder's alone: the image to rebuild is the clean one.
-        let (cost, by_image) =
-            ops::with_values(images, |x| ops::with_values(&reconstructions, |y| self.cost.mean(x, y, rows)))??;
+        let (cost, by_image) = ops::cost(&self.cost, images, &reconstructions)?;
         let divergence = self.divergence(network, &codes, draws)?;
         let (penalty, by_penalty) = self.penalty(&codes);
 
-        let through_decoder = network.decode_backward(ops::tensor(by_image, reconstructions.dims())?)?; // (N, Z)
+        let through_decoder = network.decode_backward(by_image)?; // (N, Z)
         let mut by_code = ops::with_values(&through_decoder, <[f32]>::to_vec)?;
         let add = |sum: &mut [f32], term: &[f32], weight: f64| {
             sum.iter_mut().zip(term).for_each(|(s, t)| *s += t * weight as f32);
@@ -138,7 +136,8 @@ impl Step {
         add(&mut by_head, &divergence.by_head.unwrap_or_default(), lambda);
         add(&mut by_head, &by_penalty, self.log_variance_penalty);
         let gradient = self.codes.backward(&codes, &draws.posterior, by_code, Some(by_head));
-        network.encode_backward(ops::tensor(gradient, head.dims())?)?;
+        let gradient = network.target().tensor(gradient, head.dims())?;
+        network.encode_backward(gradient)?;
 
         let loss = cost + lambda * divergence.value.unwrap_or(0.0) + self.log_variance_penalty * penalty;
         Ok((Values { cost, divergence: divergence.value, loss }, codes))
@@ -148,8 +147,7 @@ impl Step {
         if noise.is_empty() {
             return Ok(images.clone());
         }
-        let noisy = ops::with_values(images, |x| x.iter().zip(noise).map(|(x, e)| x + e).collect())?;
-        ops::tensor(noisy, images.dims())
+        ops::add(images, noise)
     }
 
     fn divergence(&self, network: &mut Network, codes: &Codes, draws: &Draws) -> Result<Divergence> {
@@ -158,9 +156,8 @@ impl Step {
         Ok(match self.config.objective() {
             Objective::Mmd { .. } => {
                 let kernel = mmd::Kernel::of(&self.config);
-                let value = mmd::value(&kernel, q, p, dim);
-                let value = value.ok_or_else(|| Error::Training("a batch of 1 row has no divergence".to_owned()))?;
-                of_codes((value, mmd::gradient(&kernel, q, p, dim)))
+                let both = ops::mmd(network.target(), &kernel, q, p, dim)?;
+                of_codes(both.ok_or_else(|| Error::Training("a batch of 1 row has no divergence".to_owned()))?)
             }
             Objective::Sliced { .. } => of_codes(sliced::value_and_gradient(q, p, dim, &draws.directions)),
             Objective::Sinkhorn { .. } => {
@@ -190,7 +187,8 @@ impl Step {
     /// The discriminator's logits, with log p(z) where the objective says so.
     pub(super) fn logits(&self, network: &mut Network, codes: &[f32]) -> Result<Vec<f32>> {
         let dim = self.config.latent_dim();
-        let mut logits = network.logits(&ops::tensor(codes.to_vec(), &[codes.len() / dim, dim])?)?;
+        let codes_on_target = network.target().tensor(codes.to_vec(), &[codes.len() / dim, dim])?;
+        let mut logits = network.logits(&codes_on_target)?;
         if let Some(scale) = self.log_p_scale() {
             let densities = adversary::log_density(codes, dim, scale);
             logits.iter_mut().zip(densities).for_each(|(t, log_p)| *t += log_p);

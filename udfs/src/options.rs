@@ -8,14 +8,14 @@
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::common::{Result, config_datafusion_err, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use wae_core::checkpoint::MAX_BYTES;
 use wae_core::image::Limits;
-use wae_core::{Error, Precision};
+use wae_core::{Device, Error, Precision};
 
 /// What an unreadable image gives, in scoring and in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -27,6 +27,8 @@ pub enum OnError {
     Null,
 }
 
+const DEVICE: &str = "Where models are trained and computed: auto or cpu, and cuda:N where that is built in";
+
 /// The options of a session, set by `SET wae.<name> = <value>`.
 ///
 /// Written by hand because DataFusion's macro lists its keys without the prefix, which `SHOW` does not find and which
@@ -35,7 +37,7 @@ pub enum OnError {
 pub struct WaeOptions {
     model: Option<String>,
     model_dir: String,
-    device: String,
+    device: Device,
     precision: Precision,
     batch_size: usize,
     on_error: OnError,
@@ -50,6 +52,14 @@ pub struct WaeOptions {
 /// The object stores of a session. They are no option: `SET` does not change them and no other node receives them.
 #[derive(Debug, Clone, Default)]
 struct ObjectStores(Option<Arc<dyn ObjectStoreRegistry>>);
+
+static DEFAULT_OBJECT_STORES: RwLock<Option<Arc<dyn ObjectStoreRegistry>>> = RwLock::new(None);
+
+/// Sets the object stores of options that have none of their own: those that another node of a cluster sent as text. An
+/// executor gives those of its RuntimeEnv, once, when it starts.
+pub fn set_default_object_stores(registry: Arc<dyn ObjectStoreRegistry>) {
+    *DEFAULT_OBJECT_STORES.write().unwrap_or_else(PoisonError::into_inner) = Some(registry);
+}
 
 impl ObjectStores {
     fn address(&self) -> Option<*const ()> {
@@ -77,7 +87,7 @@ impl Default for WaeOptions {
         Self {
             model: None,
             model_dir: "models".to_owned(),
-            device: "auto".to_owned(),
+            device: Device::Auto,
             precision: Precision::F32,
             batch_size: 256,
             on_error: OnError::default(),
@@ -104,7 +114,7 @@ impl WaeOptions {
 
     /// The same options, with the object stores that `wae.model_dir` may be a URL of: those of a RuntimeEnv. Contexts
     /// that went through [`register_all`](crate::register_all) have theirs; a node of a cluster whose options are put
-    /// together in another way needs this.
+    /// together in another way needs this, or [`set_default_object_stores`].
     pub fn with_object_stores(mut self, registry: Arc<dyn ObjectStoreRegistry>) -> Self {
         self.object_stores = ObjectStores(Some(registry));
         self
@@ -116,13 +126,19 @@ impl WaeOptions {
     }
 
     /// The object stores that the folder may be in.
-    pub(crate) fn object_stores(&self) -> Option<&dyn ObjectStoreRegistry> {
-        self.object_stores.0.as_deref()
+    pub(crate) fn object_stores(&self) -> Option<Arc<dyn ObjectStoreRegistry>> {
+        let default = || DEFAULT_OBJECT_STORES.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.object_stores.0.clone().or_else(default)
     }
 
     /// Bytes that a model's file may have.
     pub fn max_model_bytes(&self) -> usize {
         self.max_model_bytes
+    }
+
+    /// Where models are trained and computed.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// What models are computed in.
@@ -166,10 +182,6 @@ impl WaeOptions {
             OnError::Error => "error",
             OnError::Null => "null",
         };
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
         [
             ("model", self.model.clone(), "Model taken where a function is called without one"),
             (
@@ -177,12 +189,12 @@ impl WaeOptions {
                 Some(self.model_dir.clone()),
                 "Where the model files are: a folder, or a URL of a registered object store",
             ),
-            ("device", Some(self.device.clone()), "Where models are computed: auto or cpu"),
+            ("device", Some(self.device.to_string()), DEVICE),
             (
                 "precision",
-                Some(precision.to_owned()),
-                "What scoring computes in: f32, or bf16 (faster on processors with AVX512_BF16, costs change by up to a \
-                 hundredth)",
+                Some(self.precision.name().to_owned()),
+                "What scoring computes in: f32, or bf16 (faster on GPUs and processors with AVX512_BF16, costs change by \
+                 up to a hundredth), or tf32 (on GPUs); training on a GPU too",
             ),
             ("batch_size", Some(self.batch_size.to_string()), "Rows read and computed at a time"),
             ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
@@ -199,10 +211,10 @@ impl WaeOptions {
             "model" => self.model = (!value.is_empty()).then(|| value.to_owned()),
             "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder or a URL, got ''"),
             "model_dir" => self.model_dir = value.to_owned(),
-            "device" => self.device = choice(name, value, &["auto", "cpu"])?,
+            "device" => self.device = device(value)?,
             "precision" => {
-                let bf16 = choice(name, value, &["f32", "bf16"])? == "bf16";
-                self.precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+                let name = choice(name, value, &Precision::ALL.map(|(name, _)| name))?;
+                self.precision = Precision::ALL.iter().find(|(n, _)| *n == name).map_or(Precision::F32, |(_, p)| *p);
             }
             "batch_size" => self.batch_size = integer(name, value, 1)?,
             "on_error" => {
@@ -260,13 +272,20 @@ fn integer(name: &str, value: &str, min: usize) -> Result<usize> {
         .ok_or_else(|| config_datafusion_err!("wae.{name} must be an integer of at least {min}, got '{value}'"))
 }
 
+fn device(value: &str) -> Result<Device> {
+    Device::from_name(value).ok_or_else(|| {
+        let built_in = !cfg!(feature = "cuda") && value.starts_with("cuda");
+        let built_in = if built_in { " (cuda is not built in)" } else { "" };
+        config_datafusion_err!("wae.device must be {}, got '{value}'{built_in}", Device::NAMES)
+    })
+}
+
 /// The one of `choices` that a value is, in any case.
 fn choice(name: &str, value: &str, choices: &[&str]) -> Result<String> {
     if let Some(choice) = choices.iter().find(|c| c.eq_ignore_ascii_case(value)) {
         return Ok((*choice).to_owned());
     }
-    let built_in = if name == "device" && value.starts_with("cuda") { " (cuda is not built in)" } else { "" };
-    config_err!("wae.{name} must be {}, got '{value}'{built_in}", choices.join(" or "))
+    config_err!("wae.{name} must be {}, got '{value}'", choices.join(" or "))
 }
 
 #[cfg(test)]
@@ -278,8 +297,8 @@ mod tests {
     #[rstest]
     #[case("batch_size", "0", "wae.batch_size must be an integer of at least 1, got '0'")]
     #[case("wae.batch_size", "ten", "wae.batch_size must be an integer of at least 1, got 'ten'")]
-    #[case("device", "cuda:0", "wae.device must be auto or cpu, got 'cuda:0' (cuda is not built in)")]
-    #[case("precision", "f16", "wae.precision must be f32 or bf16, got 'f16'")]
+    #[case("device", "gpu", "wae.device must be auto")]
+    #[case("precision", "f16", "wae.precision must be f32 or tf32 or bf16, got 'f16'")]
     #[case("on_error", "skip", "wae.on_error must be error or null, got 'skip'")]
     #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
     #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
@@ -288,6 +307,23 @@ mod tests {
     fn a_bad_value_says_what_was_expected(#[case] key: &str, #[case] value: &str, #[case] message: &str) {
         let error = WaeOptions::default().set(key, value).unwrap_err().strip_backtrace();
         assert!(error.contains(message), "{error}");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_gpu_that_is_not_built_in_is_refused() {
+        let error = WaeOptions::default().set("device", "cuda:0").unwrap_err().strip_backtrace();
+        assert!(error.contains("wae.device must be auto or cpu, got 'cuda:0' (cuda is not built in)"), "{error}");
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_is_named_by_its_number() {
+        let mut options = WaeOptions::default();
+        options.set("device", "CUDA:1").unwrap();
+        assert_eq!(options.device(), Device::Cuda(1));
+        let error = options.set("device", "cuda").unwrap_err().strip_backtrace();
+        assert!(error.contains("wae.device must be auto, cpu or cuda:N, got 'cuda'"), "{error}");
     }
 
     #[test]

@@ -81,7 +81,9 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let json = call.take_text("options")?;
     let session = call.options.clone();
     let options = options(json.as_deref(), call.into_rest())?;
-    let train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
+    let mut train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
+    train.device.get_or_insert(session.device());
+    train.precision.get_or_insert(session.precision());
     let call = TrainCall { model, file, train, session };
     call.check()?;
     Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))

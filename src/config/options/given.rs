@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{CheckpointInterval, NetworkChoice};
 use crate::config::bounds;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// One option as it was given.
@@ -80,6 +81,10 @@ impl Given<'_> {
                 self.refuse(names.join(" or "))
             }
         }
+    }
+
+    pub(super) fn device(&self) -> Result<Device> {
+        self.value.as_str().and_then(Device::from_name).map_or_else(|| self.refuse(Device::NAMES), Ok)
     }
 
     pub(super) fn auto<T>(&self, parse: impl Fn(&Self) -> Result<T>) -> Result<Option<T>> {

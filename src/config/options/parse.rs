@@ -7,6 +7,7 @@ use super::{LambdaSchedule, OPTION_NAMES, ObjectiveChoice, Preset, Schedule, Tra
 use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, bounds};
 use crate::error::{Error, Result};
 use crate::image::Preprocess;
+use crate::model::Precision;
 
 /// Options that say nothing unless the objective is one of these.
 const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [
@@ -120,6 +121,8 @@ impl TrainOptions {
             "resume" => self.resume = given.boolean()?,
             "init" => self.init = Some(given.model()?),
             "overwrite" => self.overwrite = given.boolean()?,
+            "device" => self.device = Some(given.device()?),
+            "precision" => self.precision = Some(given.choice(&Precision::ALL)?),
             _ => self.set_model(given)?,
         }
         Ok(())

@@ -31,6 +31,8 @@ impl TrainOptions {
             "checkpoint_every": self.checkpoint_every.to_json(),
             "holdout": self.holdout,
             "seed": self.seed,
+            "device": self.device.unwrap_or_default().to_string(),
+            "precision": self.precision.unwrap_or_default().name(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::{Layer, Network};
 use crate::checkpoint::{TensorData, Tensors};
 use crate::error::{Error, Result};
+use crate::ops::Target;
 
 /// Adam's moments and counts: those of a training that goes on, bit for bit.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,12 +20,12 @@ pub(crate) struct OptimizerState {
 
 impl Network {
     /// Adam's state now.
-    pub(crate) fn optimizer(&self) -> OptimizerState {
+    pub(crate) fn optimizer(&self) -> Result<OptimizerState> {
         let mut state =
             OptimizerState { steps: self.steps, adversary_steps: self.adversary_steps, ..OptimizerState::default() };
         for layer in self.layers() {
             for (role, name, shape) in layer.spec().tensors() {
-                let Some((m, v)) = layer.moments(role) else { continue };
+                let Some((m, v)) = layer.moments(role)? else { continue };
                 let tensor = |values: Vec<f32>| TensorData {
                     shape: shape.clone(),
                     values: layer.spec().write_layout(role, &values),
@@ -33,18 +34,19 @@ impl Network {
                 state.v.insert(name, tensor(v));
             }
         }
-        state
+        Ok(state)
     }
 
     /// Goes on from another state of Adam.
     pub(crate) fn set_optimizer(&mut self, state: &OptimizerState) -> Result<()> {
         (self.steps, self.adversary_steps) = (state.steps, state.adversary_steps);
-        let layers = self.encoder.iter_mut().chain(&mut self.decoder).chain(&mut self.adversary);
-        layers.into_iter().try_for_each(|layer| set_moments(layer, state))
+        let Self { encoder, decoder, adversary, target, .. } = self;
+        let layers = encoder.iter_mut().chain(decoder).chain(adversary);
+        layers.into_iter().try_for_each(|layer| set_moments(layer, target, state))
     }
 }
 
-fn set_moments(layer: &mut Layer, state: &OptimizerState) -> Result<()> {
+fn set_moments(layer: &mut Layer, target: &Target, state: &OptimizerState) -> Result<()> {
     for (role, name, _) in layer.spec().tensors() {
         if !role.is_trained() {
             continue;
@@ -54,7 +56,7 @@ fn set_moments(layer: &mut Layer, state: &OptimizerState) -> Result<()> {
             tensor.ok_or_else(|| Error::Model(format!("the optimiser has no moments of tensor '{name}'")))
         };
         let (m, v) = (of(&state.m)?, of(&state.v)?);
-        layer.set_moments(role, m, v);
+        layer.set_moments(target, role, m, v)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use datafusion::common::Result;
-use wae_core::Precision;
+use wae_core::{Device, Precision};
 
 use super::store::{Stamp, StoredFile};
 use super::{LoadedModel, lock};
@@ -20,7 +20,7 @@ pub(super) fn get(
     read: impl FnOnce() -> Result<(LoadedModel, Stamp)>,
 ) -> Result<Arc<LoadedModel>> {
     let key = file.key();
-    let entry = CACHE.entry(&key, options.precision());
+    let entry = CACHE.entry(&key, (options.precision(), options.device().resolved()));
     let mut slot = lock(&entry.slot);
     if let Some(cached) = &*slot
         && cached.stamp == stamp
@@ -36,13 +36,16 @@ pub(super) fn get(
     Ok(model)
 }
 
+/// What a model in memory computes in, and where.
+type Place = (Precision, Device);
+
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 
-/// Models by their file's key and precision. `entries` is locked for look-ups only; reading a file locks that file's
+/// Models by their file's key and place. `entries` is locked for look-ups only; reading a file locks that file's
 /// entry alone, so that concurrent users of one model share one load and users of another do not wait.
 #[derive(Debug, Default)]
 struct Cache {
-    entries: Mutex<HashMap<(PathBuf, Precision), Arc<Entry>>>,
+    entries: Mutex<HashMap<(PathBuf, Place), Arc<Entry>>>,
     clock: AtomicU64,
 }
 
@@ -62,9 +65,9 @@ struct Cached {
 }
 
 impl Cache {
-    fn entry(&self, path: &Path, precision: Precision) -> Arc<Entry> {
+    fn entry(&self, path: &Path, place: Place) -> Arc<Entry> {
         let mut entries = lock(&self.entries);
-        let entry = entries.entry((path.to_owned(), precision)).or_default();
+        let entry = entries.entry((path.to_owned(), place)).or_default();
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Arc::clone(entry)
     }
@@ -92,11 +95,12 @@ mod tests {
 
     #[test]
     fn the_cache_forgets_the_least_recently_used() {
+        const CPU: Place = (Precision::F32, Device::Cpu);
         let cache = Cache::default();
         for name in ["a", "b", "c"] {
-            cache.entry(Path::new(name), Precision::F32).bytes.store(10, Ordering::Relaxed);
+            cache.entry(Path::new(name), CPU).bytes.store(10, Ordering::Relaxed);
         }
-        cache.entry(Path::new("a"), Precision::F32);
+        cache.entry(Path::new("a"), CPU);
         cache.shrink(20, Path::new("c"));
         let mut left: Vec<_> = lock(&cache.entries).keys().map(|(path, _)| path.clone()).collect();
         left.sort();

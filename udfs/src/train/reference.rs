@@ -15,7 +15,7 @@ const fn option(name: &'static str, default: &'static str, values: &'static str)
 }
 
 /// Every option, those that matter most first.
-pub(crate) const OPTIONS: [OptionText; 30] = [
+pub(crate) const OPTIONS: [OptionText; 32] = [
     option("epochs", "`20`", "passes over the training rows, 1 to 100000"),
     option("batch_size", "`100`", "images a step, 2 to 1048576; an incomplete last batch is left out"),
     option("learning_rate", "`0.001`", "Adam's initial learning rate, above 0 and at most 1 (β = 0.5, 0.999)"),
@@ -123,6 +123,13 @@ pub(crate) const OPTIONS: [OptionText; 30] = [
         "`false`",
         "whether a model of this name may be replaced, and the checkpoint of a training that was stopped be dropped \
          (without `resume => true`)",
+    ),
+    option("device", "none", "`'auto'`, `'cpu'` or `'cuda:0'`; the session's `wae.device` where it is left out"),
+    option(
+        "precision",
+        "none",
+        "what a GPU computes in, `'f32'`, `'tf32'` or `'bf16'`; the session's `wae.precision` where it is left out. The \
+         processor trains in f32",
     ),
 ];
 

@@ -1,0 +1,270 @@
+//! A GPU that has been opened.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::cublas::CudaBlas;
+use cudarc::cudnn::Cudnn;
+use cudarc::driver::result::{device, mem_pool, memcpy_htod_async};
+use cudarc::driver::sys::CUmemPool_attribute_enum;
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{LaunchArgs, LaunchConfig, PinnedHostSlice};
+use cudarc::nvrtc::Ptx;
+use rayon::prelude::*;
+
+use super::compile::{compile, names};
+use super::convolution::Plans;
+use crate::error::{Error, Result};
+use crate::model::Precision;
+
+/// Threads a block.
+const BLOCK: u32 = 256;
+/// Bytes that a thread copies into page-locked memory.
+const COPIED: usize = 1 << 20;
+
+/// A GPU, and what a network computes in on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) gpu: Arc<Gpu>,
+    pub(crate) precision: Precision,
+}
+
+/// A GPU with its stream, kernels and libraries. There is one a number in the process.
+pub(crate) struct Gpu {
+    name: String,
+    stream: Arc<CudaStream>,
+    kernels: HashMap<String, CudaFunction>,
+    libraries: Mutex<Libraries>,
+    staging: Mutex<Option<Staging>>,
+}
+
+/// Handles that one thread at a time may use, and what belongs to them.
+pub(super) struct Libraries {
+    pub(super) cudnn: Arc<Cudnn>,
+    pub(super) blas: CudaBlas,
+    pub(super) plans: Plans,
+    /// cuDNN's scratch memory, as large as any call has needed.
+    workspace: Option<CudaSlice<u8>>,
+}
+
+// SAFETY: cuDNN's handle and descriptors may be used from any thread, but by one at a time; they are reached through the
+// mutex of `Gpu` alone, and no reference to them leaves it.
+unsafe impl Send for Libraries {}
+
+/// Page-locked memory from which bytes are copied while the processor goes on.
+struct Staging {
+    memory: PinnedHostSlice<u8>,
+    /// When the last copy out of it was done.
+    copied: CudaEvent,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({}, {})", self.stream.context().ordinal(), self.name)
+    }
+}
+
+impl Gpu {
+    /// The GPU of a number, opened once.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if a library is missing or there is no such GPU.
+    pub(crate) fn open(number: usize) -> Result<Arc<Self>> {
+        static OPEN: Mutex<Option<HashMap<usize, Arc<Gpu>>>> = Mutex::new(None);
+        let mut open = lock(&OPEN);
+        let open = open.get_or_insert_default();
+        if let Some(gpu) = open.get(&number) {
+            return Ok(Arc::clone(gpu));
+        }
+        // cudarc panics where a library lacks a function that it calls, as one of another version may.
+        let opened = std::panic::catch_unwind(|| Self::try_new(number));
+        let opened = opened.unwrap_or_else(|_| Err(Error::Device("a library of another version".to_owned())));
+        let gpu = opened.map_err(|e| Error::Device(format!("cuda:{number}: {e}")))?;
+        Ok(Arc::clone(open.entry(number).or_insert(Arc::new(gpu))))
+    }
+
+    fn try_new(number: usize) -> Result<Self> {
+        // cudarc also panics where a library is missing, which is no surprise.
+        // SAFETY: opening NVIDIA's libraries runs their initialisers, which have no preconditions.
+        let present = unsafe {
+            [
+                ("libcuda (the driver)", cudarc::driver::sys::is_culib_present()),
+                ("libnvrtc", cudarc::nvrtc::sys::is_culib_present()),
+                ("libcublas", cudarc::cublas::sys::is_culib_present()),
+                ("libcudnn", cudarc::cudnn::sys::is_culib_present()),
+            ]
+        };
+        if let Some((name, _)) = present.iter().find(|(_, present)| !present) {
+            return Err(Error::Device(format!("{name} was not found")));
+        }
+        let context = CudaContext::new(number)?;
+        // SAFETY: every array is made, used and freed on the one stream below, which orders them.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.default_stream();
+        let kernels = kernels(&context)?;
+        let gpu = Self {
+            name: context.name()?,
+            kernels,
+            libraries: Mutex::new(Libraries {
+                cudnn: Cudnn::new(Arc::clone(&stream))?,
+                blas: CudaBlas::new(Arc::clone(&stream))?,
+                plans: Plans::default(),
+                workspace: None,
+            }),
+            staging: Mutex::new(None),
+            stream,
+        };
+        gpu.keep_freed_memory()?;
+        Ok(gpu)
+    }
+
+    /// What the driver calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// The libraries, for this thread alone until the guard is dropped, with the GPU made current.
+    pub(super) fn libraries(&self) -> Result<MutexGuard<'_, Libraries>> {
+        let libraries = lock(&self.libraries);
+        self.stream.context().bind_to_thread()?;
+        Ok(libraries)
+    }
+
+    /// Memory for `len` values, which must be written before they are read.
+    pub(super) fn uninit<T: DeviceRepr>(&self, len: usize) -> Result<CudaSlice<T>> {
+        // Kernels count in 32 bits, and so does cuDNN.
+        if len > i32::MAX as usize {
+            return Err(Error::DeviceMemory(format!("{len} values in one array: try a smaller batch_size")));
+        }
+        // SAFETY: the callers, all in this module, write each value on the same stream before anything reads it.
+        Ok(unsafe { self.stream.alloc(len.max(1)) }?)
+    }
+
+    /// Runs a kernel in at least `threads` threads on the arguments that `push` adds.
+    ///
+    /// The arguments must be those of the kernel, in order, and each array as long as the kernel reads and writes; the tests
+    /// compare every kernel with the CPU's operation.
+    pub(super) fn launch<'a>(
+        &'a self,
+        kernel: &str,
+        threads: usize,
+        push: impl FnOnce(&mut LaunchArgs<'a>),
+    ) -> Result<()> {
+        if threads == 0 {
+            return Ok(());
+        }
+        let function =
+            self.kernels.get(kernel).ok_or_else(|| Error::Device(format!("kernels.cu has no kernel '{kernel}'")))?;
+        let mut arguments = self.stream.launch_builder(function);
+        push(&mut arguments);
+        let blocks = u32::try_from(threads.div_ceil(BLOCK as usize))
+            .map_err(|_| Error::Device(format!("'{kernel}' in {threads} threads")))?;
+        let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: as said above; kernels look at no value beyond the counts that they are given.
+        unsafe { arguments.launch(config) }?;
+        Ok(())
+    }
+
+    /// Copies values to the GPU by way of page-locked memory, and returns before they are there.
+    pub(super) fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<CudaSlice<T>> {
+        let mut to = self.uninit::<T>(values.len())?;
+        // SAFETY: `DeviceRepr` types are numbers, every byte of which is initialised; the slice ends with `values`.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+        let mut staging = lock(&self.staging);
+        let context = self.stream.context();
+        if staging.as_ref().is_none_or(|s| s.memory.len() < bytes.len()) {
+            if let Some(old) = staging.take() {
+                old.copied.synchronize()?;
+            }
+            // SAFETY: the bytes are written below before they are copied.
+            let memory = unsafe { context.alloc_pinned_with_flags(bytes.len().max(1), 0) }?;
+            *staging = Some(Staging { memory, copied: context.new_event(None)? });
+        }
+        if let Some(Staging { memory, copied }) = staging.as_mut() {
+            // cudarc's own event of the memory is not recorded, as tracking is off.
+            copied.synchronize()?;
+            let memory = &mut memory.as_mut_slice()?[..bytes.len()];
+            memory.par_chunks_mut(COPIED).zip(bytes.par_chunks(COPIED)).for_each(|(to, from)| to.copy_from_slice(from));
+            let (address, _written) = to.device_ptr_mut(&self.stream);
+            // SAFETY: `to` has as many bytes as `memory`, which is left alone until `copied`.
+            unsafe { memcpy_htod_async(address, memory, self.stream.cu_stream()) }?;
+            copied.record(&self.stream)?;
+        }
+        Ok(to)
+    }
+
+    /// Waits for all work so far.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        Ok(self.stream.synchronize()?)
+    }
+
+    /// Memory that is freed stays with the process, since a training frees and takes the same amounts in each step.
+    fn keep_freed_memory(&self) -> Result<()> {
+        let mut threshold = u64::MAX;
+        let attribute = CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the device is that of a living context; the attribute is a u64.
+        unsafe {
+            let pool = device::get_default_mem_pool(self.stream.context().cu_device())?;
+            mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast())?;
+        }
+        Ok(())
+    }
+
+    /// Drops what lies on the GPU, and gives its memory back to the driver.
+    pub(crate) fn release(&self, drop: impl FnOnce()) {
+        // The driver frees memory of the GPU that is current on this thread, which may never have computed on it.
+        let freed = self.synchronize().and_then(|()| {
+            drop();
+            self.trim()
+        });
+        if let Err(e) = freed {
+            log::warn!("freeing memory of {self:?}: {e}");
+        }
+    }
+
+    /// Gives freed memory back to the driver.
+    pub(crate) fn trim(&self) -> Result<()> {
+        lock(&self.libraries).workspace = None;
+        self.stream.synchronize()?;
+        // SAFETY: as above.
+        unsafe {
+            let pool = device::get_default_mem_pool(self.stream.context().cu_device())?;
+            mem_pool::trim_to(pool, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Libraries {
+    /// cuDNN's scratch memory, of at least `bytes`.
+    pub(super) fn workspace(workspace: &mut Option<CudaSlice<u8>>, gpu: &Gpu, bytes: usize) -> Result<()> {
+        if workspace.as_ref().is_none_or(|w| w.len() < bytes) {
+            *workspace = None;
+            *workspace = Some(gpu.uninit(bytes)?);
+        }
+        Ok(())
+    }
+
+    /// Its parts, so that each can be borrowed beside the others.
+    pub(super) fn parts(&mut self) -> (&Arc<Cudnn>, &mut Plans, &mut Option<CudaSlice<u8>>) {
+        (&self.cudnn, &mut self.plans, &mut self.workspace)
+    }
+}
+
+/// The kernels, compiled for a GPU.
+fn kernels(context: &Arc<CudaContext>) -> Result<HashMap<String, CudaFunction>> {
+    let (major, minor) = context.compute_capability()?;
+    let code = compile(&format!("sm_{major}{minor}"))?;
+    let module = context.load_module(Ptx::from_binary(code))?;
+    names().into_iter().map(|name| Ok((name.clone(), module.load_function(&name)?))).collect()
+}
+
+/// Locks; a thread that panicked while it held the lock left a whole value behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,63 @@
+//! Padding of a convolution's large grid where cuDNN, which pads both sides alike, cannot add it.
+
+use cudarc::driver::PushKernelArg;
+
+use super::Array;
+use crate::error::Result;
+use crate::kernels::Geometry;
+
+/// The large grid as cuDNN sees it.
+pub(super) struct Grid {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// What cuDNN pads on each side: 0 where the grid is padded beforehand.
+    pub(super) padding: (usize, usize),
+}
+
+impl Grid {
+    pub(super) fn of(g: &Geometry) -> Self {
+        let total = |large: usize, small: usize| ((small.max(1) - 1) * g.stride + g.kernel).saturating_sub(large);
+        let (height, width) = (total(g.large.0, g.small.0), total(g.large.1, g.small.1));
+        if (height, width) == (2 * g.padding.0, 2 * g.padding.1) {
+            return Self { height: g.large.0, width: g.large.1, padding: g.padding };
+        }
+        Self { height: g.large.0 + height, width: g.large.1 + width, padding: (0, 0) }
+    }
+
+    fn is_padded(&self, g: &Geometry) -> bool {
+        (self.height, self.width) != g.large
+    }
+
+    /// The large grid with its padding, where cuDNN does not add it.
+    pub(super) fn padded(&self, g: &Geometry, x: &Array) -> Result<Array> {
+        if !self.is_padded(g) {
+            return Ok(x.clone());
+        }
+        let images = x.len() / g.large_len();
+        copy("pad", x, [images, self.height, self.width, g.large_channels], g.padding, g.large)
+    }
+
+    /// The large grid without its padding.
+    pub(super) fn cropped(&self, g: &Geometry, x: Array) -> Result<Array> {
+        if !self.is_padded(g) {
+            return Ok(x);
+        }
+        let images = x.len() / (self.height * self.width * g.large_channels);
+        copy("crop", &x, [images, g.large.0, g.large.1, g.large_channels], g.padding, (self.height, self.width))
+    }
+}
+
+/// The kernels `pad` and `crop`: into `shape`, from `corner` on, out of a grid of `from`.
+fn copy(kernel: &str, x: &Array, shape: [usize; 4], corner: (usize, usize), from: (usize, usize)) -> Result<Array> {
+    let (gpu, len) = (x.gpu(), shape.iter().product());
+    let y = x.data().uninit_like(gpu, len)?;
+    let [n, height, width, channels, top, left, from_height, from_width] =
+        [len, shape[1], shape[2], shape[3], corner.0, corner.1, from.0, from.1].map(|v| v as u32);
+    gpu.launch(&y.kernel(kernel), len, |arguments| {
+        arguments.arg(&n);
+        x.data().push(arguments);
+        y.push(arguments);
+        arguments.arg(&height).arg(&width).arg(&channels).arg(&top).arg(&left).arg(&from_height).arg(&from_width);
+    })?;
+    Array::of(gpu, y, &shape)
+}

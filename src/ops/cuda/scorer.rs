@@ -1,0 +1,117 @@
+//! A trained model on a GPU: its layers with norms folded in, shared by all threads that score with it.
+
+use std::sync::Arc;
+
+use super::{Array, Gpu, Place, bias_activation, down, up, weights};
+use crate::error::{Error, Result};
+use crate::kernels::Geometry;
+use crate::model::{Activation, Direction, Folded, Precision};
+
+/// Encoder and decoder.
+#[derive(Debug)]
+pub(crate) struct Scorer {
+    gpu: Arc<Gpu>,
+    encoder: Vec<Layer>,
+    decoder: Vec<Layer>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    geometry: Geometry,
+    direction: Direction,
+    weights: Array,
+    shift: Array,
+    activation: Activation,
+}
+
+impl Scorer {
+    /// Layers with the precision that each computes in.
+    pub(crate) fn try_new(
+        place: &Place,
+        encoder: &[(Folded, Precision)],
+        decoder: &[(Folded, Precision)],
+    ) -> Result<Self> {
+        let gpu = &place.gpu;
+        let layers = |layers: &[(Folded, Precision)]| {
+            layers.iter().map(|(layer, precision)| Layer::try_new(gpu, layer, *precision)).collect::<Result<_>>()
+        };
+        Ok(Self { gpu: Arc::clone(gpu), encoder: layers(encoder)?, decoder: layers(decoder)? })
+    }
+
+    /// Through the encoder: rows of images → rows of codes.
+    pub(crate) fn encode(&self, rows: &[f32]) -> Result<Vec<f32>> {
+        self.apply(&self.encoder, rows)
+    }
+
+    /// Through the decoder: rows of codes → rows of images.
+    pub(crate) fn decode(&self, rows: &[f32]) -> Result<Vec<f32>> {
+        self.apply(&self.decoder, rows)
+    }
+
+    /// Where memory runs out, what is freed goes back to the driver and the rows are tried in two halves, once.
+    fn apply(&self, layers: &[Layer], rows: &[f32]) -> Result<Vec<f32>> {
+        match self.pass(layers, rows) {
+            Err(Error::DeviceMemory(reason)) => {
+                let len = layers.first().map_or(1, |layer| layer.input_len());
+                let images = rows.len() / len;
+                log::warn!("{images} rows on {:?}: {reason}; trying half as many", self.gpu);
+                self.gpu.trim()?;
+                let (first, second) = rows.split_at(images.div_ceil(2) * len);
+                let mut out = self.pass(layers, first)?;
+                if !second.is_empty() {
+                    out.extend(self.pass(layers, second)?);
+                }
+                Ok(out)
+            }
+            other => other,
+        }
+    }
+
+    fn pass(&self, layers: &[Layer], rows: &[f32]) -> Result<Vec<f32>> {
+        let mut values = Array::new(&self.gpu, rows, &[rows.len()])?;
+        for layer in layers {
+            values = layer.apply(&values)?;
+        }
+        values.to_vec()
+    }
+
+    /// Bytes of GPU memory that the weights hold.
+    pub(crate) fn memory(&self) -> usize {
+        let layers = self.encoder.iter().chain(&self.decoder);
+        layers.map(|layer| size_of::<f32>() * (layer.weights.len() + layer.shift.len())).sum()
+    }
+}
+
+impl Drop for Scorer {
+    fn drop(&mut self) {
+        self.gpu.release(|| {
+            self.encoder.clear();
+            self.decoder.clear();
+        });
+    }
+}
+
+impl Layer {
+    fn try_new(gpu: &Arc<Gpu>, layer: &Folded, precision: Precision) -> Result<Self> {
+        let weights = weights(gpu, &layer.geometry, &layer.scaled(), precision)?;
+        let shift = Array::new(gpu, &layer.shift, &[layer.shift.len()])?;
+        let Folded { geometry, direction, activation, .. } = *layer;
+        Ok(Self { geometry, direction, weights, shift, activation })
+    }
+
+    /// Values of a row that goes in.
+    fn input_len(&self) -> usize {
+        match self.direction {
+            Direction::Down => self.geometry.large_len(),
+            Direction::Up => self.geometry.small_len(),
+        }
+    }
+
+    fn apply(&self, x: &Array) -> Result<Array> {
+        let convolved = match self.direction {
+            Direction::Down => down(&self.geometry, x, &self.weights)?,
+            Direction::Up => up(&self.geometry, x, &self.weights)?,
+        };
+        bias_activation(&convolved, &self.shift, self.activation)
+    }
+}
