@@ -53,12 +53,15 @@ fn images(rows: usize, shape: ImageShape) -> ImageColumn {
     ImageColumn::try_new(&field, &images, Some(shape)).unwrap()
 }
 
+/// A name, the images' shape and the options of a training.
+type Case<'a> = (&'a str, ImageShape, &'a [(&'a str, serde_json::Value)]);
+
 /// One test, since the counters are the process's.
 #[test]
 fn estimates_are_near_what_is_allocated() {
     let grey = ImageShape::new(28, 28, 1);
     let faces = ImageShape::new(64, 64, 3);
-    let cases: [(&str, ImageShape, &[(&str, serde_json::Value)]); 8] = [
+    let cases: [Case; 8] = [
         ("small", grey, &[("network", "small".into())]),
         ("two layers", faces, &[("network", "8,16".into())]),
         ("large batch", grey, &[("network", "16,32".into()), ("batch_size", 500.into())]),

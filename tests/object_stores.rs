@@ -10,7 +10,9 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
+use datafusion::config::ExtensionOptions;
 use datafusion::prelude::SessionContext;
+use datafusion_wae::WaeOptions;
 use http_store::{HttpStore, Server};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -170,4 +172,20 @@ async fn a_store_that_is_not_registered_says_how() {
         assert!(error.contains("no object store is registered for 's3://bucket'"), "{error}");
         assert!(error.contains("SessionContext::register_object_store(\"s3://bucket\", store)"), "{error}");
     }
+}
+
+/// Options that came as text, as a cluster sends them, have no stores of their own.
+#[tokio::test]
+async fn options_without_stores_take_the_processs() {
+    let store = Arc::new(InMemory::new());
+    let ctx = context("memory://", store, "memory:///sent").await;
+    run(&ctx, &train("m", "")).await.unwrap();
+    let mut sent = WaeOptions::default();
+    sent.set("wae.model_dir", "memory:///sent").unwrap();
+    ctx.state_ref().write().config_mut().options_mut().extensions.insert(sent);
+    let count_models = "SELECT count(*) FROM wae_models()";
+    let none = error(&ctx, count_models).await;
+    assert!(none.contains("wae.model_dir is 'memory:///sent', but these options hold no object stores"), "{none}");
+    datafusion_wae::set_default_object_stores(Arc::clone(&ctx.runtime_env().object_store_registry));
+    assert_eq!(count(&ctx, count_models).await, 1);
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::cells::{CELLS, PREPARE};
 
+const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
 const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
 
 /// What comes before the statement of a cell: the model `m` and the table `test`.
@@ -38,7 +39,7 @@ async fn prepared() -> (TempDir, SessionContext) {
     run(&ctx, &format!("COPY (SELECT 0 AS file, label, image FROM '{TEST}') TO '{}'", file.display())).await;
     run(&ctx, &format!("SET wae.model_dir = '{}'", folder.path().join("models").display())).await;
     let train = format!(
-        "SELECT epoch FROM wae_train((SELECT image FROM '{TEST}' WHERE label = 1), model => 'm', network => '8', epochs => 1)"
+        "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}'), model => 'm', network => '8', epochs => 1)"
     );
     run(&ctx, &train).await;
     (folder, ctx)

@@ -83,7 +83,10 @@ impl CheckpointInfo {
         let used = options.used();
         let names: BTreeSet<&String> =
             [&self.state.options, &used].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys()).collect();
-        let of_options = names.into_iter().filter(|name| !NOT_COMPARED.contains(&name.as_str()));
+        let has_adversary = config.objective().adversary_widths().is_some();
+        let of_options = names.into_iter().filter(|name| {
+            !NOT_COMPARED.contains(&name.as_str()) && (has_adversary || *name != "adversary_learning_rate")
+        });
         let of_options = of_options.filter_map(|name| difference(name, self.state.options.get(name), used.get(name)));
         of_config.chain(of_options).collect()
     }

@@ -50,7 +50,8 @@ impl Resources for Host {
     fn file(&mut self) -> Result<SpillFile> {
         let file = NamedTempFile::new_in(self.dir.path()).map_err(|e| Error::io(self.dir.path(), e))?;
         let writer = file.reopen().map_err(|e| Error::io(file.path(), e))?;
-        Ok(SpillFile::new(&file.path().to_owned(), Box::new(writer), Box::new(file)))
+        let path = file.path().to_owned();
+        Ok(SpillFile::new(&path, Box::new(writer), Box::new(file)))
     }
 }
 

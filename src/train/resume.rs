@@ -15,6 +15,21 @@ impl Trainer {
     /// # Errors
     /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference
     /// ([`CheckpointInfo::check_options`]), and those of [`Self::try_new`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// use std::sync::atomic::AtomicBool;
+    ///
+    /// use wae_core::{Checkpoint, Dataset, Result, TrainOptions, Trainer};
+    ///
+    /// fn go_on(options: TrainOptions, images: Dataset) -> Result<()> {
+    ///     let mut trainer = Trainer::resume(options, images, &Checkpoint::read(".m.checkpoint")?)?;
+    ///     while trainer.next_epoch(&AtomicBool::new(false))?.is_some() {
+    ///         trainer.checkpoint()?.write(".m.checkpoint")?;
+    ///     }
+    ///     trainer.model()?.write("m.safetensors")
+    /// }
+    /// ```
     pub fn resume(options: TrainOptions, dataset: Dataset, checkpoint: &Checkpoint) -> Result<Self> {
         let mut trainer = Self::unstarted(options, dataset)?;
         let info = checkpoint.info();

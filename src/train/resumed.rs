@@ -118,8 +118,7 @@ fn every_difference_is_named() {
             ("size", json!(4)),
         ]),
         "its checkpoint (epoch 2 of 5) is of another training: size was none, is [4,4]; latent_dim was 8, is 2; network was \
-         [4], is [8]; network (decoder) was [4], is [8]; lambda was 4.081632653061225, is 3.0; adversary_learning_rate was \
-         0.005, is 0.01; learning_rate was 0.01, is 0.02; seed was 0, is 1"
+         [4], is [8]; network (decoder) was [4], is [8]; lambda was 4.081632653061225, is 3.0; learning_rate was 0.01, is 0.02; seed was 0, is 1"
     );
     assert_eq!(
         refused(&[

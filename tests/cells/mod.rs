@@ -21,7 +21,7 @@ pub const CELLS: [(&str, &str); 13] = [
     ("`wae_calibrate`", "SELECT rows FROM wae_calibrate((SELECT image FROM test WHERE label = 1), model => 'new')"),
     ("`wae_sample`", "SELECT wae_reconstruction_cost(image) AS c FROM wae_sample(3)"),
     ("`wae_models`, `wae_history`", "SELECT name FROM wae_models() WHERE name IN (SELECT 'm' FROM wae_history('m'))"),
-    ("`read_images`", "SELECT count(*) AS n FROM read_images('*.none')"),
+    ("`read_images`", "SELECT count(*) AS n FROM read_images('{data}/*.parquet')"),
     (
         "these beside other tables",
         "SELECT image_sharpness(image) AS s FROM wae_sample(3) UNION ALL \

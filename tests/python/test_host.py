@@ -2,6 +2,7 @@
 
 import datafusion
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import TEST, context
 
@@ -125,6 +126,32 @@ def test_what_the_interface_does_not_carry(host):
         host.sql("SET wae.model = 'other'")
     with pytest.raises(Exception, match="wae_train"):
         host.sql("SELECT * FROM wae_train('images', 'm')")
+
+
+def test_each_function_runs_the_network_by_itself(ours, host):
+    statement = "EXPLAIN SELECT wae_encode(image), wae_reconstruction_cost(image) FROM images"
+    assert "WaePassExec" in str(pa.table(ours.sql(statement)).to_pylist())
+    assert "WaePassExec" not in str(host.sql(statement).to_arrow_table().to_pylist())
+
+
+def test_a_model_that_is_replaced_while_a_query_runs(images, tmp_path):
+    ctx = context(tmp_path)
+    ctx.register("images", images)
+    codes = {}
+    for seed, name in enumerate(("old", "new")):
+        list(ctx.train("images", model=name, network="8", epochs=1, seed=seed, progress=False))
+        codes[name] = pa.table(ctx.sql(f"SELECT wae_encode(image, '{name}') AS code FROM images"))["code"].to_pylist()
+    pq.write_table(images, tmp_path / "images.parquet")
+    (tmp_path / "old.safetensors").rename(tmp_path / "model.safetensors")
+
+    host = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1).with_batch_size(50))
+    datafusion_wae.register(host, model_dir=tmp_path)
+    host.register_parquet("pictures", tmp_path / "images.parquet")
+    batches = iter(host.sql("SELECT wae_encode(image, 'model') AS code FROM pictures"))
+    assert next(batches).to_pyarrow()["code"].to_pylist() == codes["old"][:50]
+    (tmp_path / "new.safetensors").rename(tmp_path / "model.safetensors")
+    *_, last = batches
+    assert last.to_pyarrow()["code"].to_pylist() == codes["new"][-50:]
 
 
 def test_options(models, images):

@@ -138,6 +138,19 @@ def test_breaking_off_stops_the_training_and_saves_nothing(tmp_path):
     assert len(list(ctx.train(str(TEST), model="m", network="8,16", epochs=1, progress=False))) == 1
 
 
+def test_a_training_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path, capsys):
+    ctx = context(tmp_path)
+    options = {"model": "m", "network": "8,16", "epochs": 6, "checkpoint_every": 1, "resume": True}
+    for epoch in ctx.train(str(TEST), progress=False, **options):
+        if epoch["epoch"] == 2:
+            break
+    # Its thread may have been an epoch ahead of its reader.
+    rest = [epoch["epoch"] for epoch in ctx.train(str(TEST), **options)]
+    assert rest in ([3, 4, 5, 6], [4, 5, 6])
+    assert "6/6" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
 def test_a_bar_where_tqdm_is_installed(ctx, capsys):
     options = {"network": "8,16", "epochs": 2, "overwrite": True}
     list(ctx.train(str(TEST), model="bar", **options))

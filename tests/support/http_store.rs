@@ -220,7 +220,8 @@ impl ObjectStore for HttpStore {
         Ok(ListResult { common_prefixes: Vec::new(), objects })
     }
 
-    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
-        Err(Error::NotImplemented { operation: "copy".to_owned(), implementer: self.to_string() })
+    async fn copy_opts(&self, from: &Path, to: &Path, _: CopyOptions) -> Result<()> {
+        let (_, body) = self.request("GET", from.to_string(), Vec::new()).await?;
+        self.request("PUT", to.to_string(), body).await.map(drop)
     }
 }

@@ -142,7 +142,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::models::read_model;
-pub use crate::options::{OnError, WaeOptions};
+pub use crate::options::{OnError, WaeOptions, set_default_object_stores};
 use crate::planned_image::PlannedImage;
 pub use crate::reference::sql_reference;
 pub use crate::sharing::WaePassExec;

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::common::{Result, config_datafusion_err, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -52,6 +52,14 @@ pub struct WaeOptions {
 /// The object stores of a session. They are no option: `SET` does not change them and no other node receives them.
 #[derive(Debug, Clone, Default)]
 struct ObjectStores(Option<Arc<dyn ObjectStoreRegistry>>);
+
+static DEFAULT_OBJECT_STORES: RwLock<Option<Arc<dyn ObjectStoreRegistry>>> = RwLock::new(None);
+
+/// Sets the object stores of options that have none of their own: those that another node of a cluster sent as text. An
+/// executor gives those of its RuntimeEnv, once, when it starts.
+pub fn set_default_object_stores(registry: Arc<dyn ObjectStoreRegistry>) {
+    *DEFAULT_OBJECT_STORES.write().unwrap_or_else(PoisonError::into_inner) = Some(registry);
+}
 
 impl ObjectStores {
     fn address(&self) -> Option<*const ()> {
@@ -106,7 +114,7 @@ impl WaeOptions {
 
     /// The same options, with the object stores that `wae.model_dir` may be a URL of: those of a RuntimeEnv. Contexts
     /// that went through [`register_all`](crate::register_all) have theirs; a node of a cluster whose options are put
-    /// together in another way needs this.
+    /// together in another way needs this, or [`set_default_object_stores`].
     pub fn with_object_stores(mut self, registry: Arc<dyn ObjectStoreRegistry>) -> Self {
         self.object_stores = ObjectStores(Some(registry));
         self
@@ -118,8 +126,9 @@ impl WaeOptions {
     }
 
     /// The object stores that the folder may be in.
-    pub(crate) fn object_stores(&self) -> Option<&dyn ObjectStoreRegistry> {
-        self.object_stores.0.as_deref()
+    pub(crate) fn object_stores(&self) -> Option<Arc<dyn ObjectStoreRegistry>> {
+        let default = || DEFAULT_OBJECT_STORES.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.object_stores.0.clone().or_else(default)
     }
 
     /// Bytes that a model's file may have.

@@ -1,6 +1,7 @@
 //! A training as an iterator of epochs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -55,6 +56,16 @@ impl Training {
         Ok(row)
     }
 
+    /// Waits until its thread has ended, which it does with the batch.
+    fn stopped(&self) -> PyResult<()> {
+        let plan = Arc::clone(&self.plan);
+        wait(async move {
+            while node(&plan).is_some_and(WaeTrainExec::is_running) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    }
+
     fn start(&self) -> PyResult<SendableRecordBatchStream> {
         let _guard = runtime()?.enter();
         execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context)).map_err(|e| python_error(&e))
@@ -67,10 +78,13 @@ impl Training {
         slf
     }
 
-    /// Trains an epoch. On Ctrl-C and on an error, the training ends within a batch and saves nothing.
+    /// Trains an epoch. After an exception, Ctrl-C's too, the training has ended, and so has its thread.
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let row = self.next_row(&mut self.state(py))?;
-        row.map(|row| epoch(py, &row)).transpose()
+        let row = self.next_row(&mut self.state(py));
+        if row.is_err() {
+            self.stopped()?;
+        }
+        row?.map(|row| epoch(py, &row)).transpose()
     }
 
     /// The number of epochs asked for.
@@ -79,9 +93,10 @@ impl Training {
         node(&self.plan).map_or(0, WaeTrainExec::epochs)
     }
 
-    /// Stops within a batch, and saves nothing unless all epochs are done.
-    fn close(&self, py: Python<'_>) {
+    /// Stops, and returns when the batch is done. Saves nothing more.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         *self.state(py) = State::Ended;
+        self.stopped()
     }
 }
 

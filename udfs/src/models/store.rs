@@ -47,11 +47,11 @@ impl ModelStore {
         let Some(registry) = options.object_stores() else {
             return plan_err!(
                 "{function}: wae.model_dir is '{}', but these options hold no object stores, expected those of a context \
-                 with register_all, or WaeOptions::with_object_stores",
+                 with register_all, WaeOptions::with_object_stores or set_default_object_stores",
                 redacted(&url)
             );
         };
-        ObjectDir::try_new(function, &url, registry).map(Self::Object)
+        ObjectDir::try_new(function, &url, registry.as_ref()).map(Self::Object)
     }
 
     /// A file of the store by its name, which is a single component of a path.

@@ -200,7 +200,8 @@ struct Worker {
 impl Worker {
     /// Asks for the memory of the largest pass of so many rows.
     fn reserve(&self, rows: usize) -> Result<()> {
-        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows)).max().unwrap_or(0);
+        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows));
+        let bytes = bytes.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
         if bytes <= self.memory.size() {
             return Ok(());
         }
@@ -234,16 +235,19 @@ impl Worker {
 }
 
 /// Bytes for `rows` images in the pass of an expression, whose model planning has found.
-fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> usize {
+///
+/// # Errors
+/// Those of [`Pin::model`](crate::pin::Pin::model): on another node than the planning one the model is read here.
+fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
     let mut bytes = 0;
-    // The walk itself cannot fail.
-    let _ = expr.apply(|expr| {
-        let function = expr.downcast_ref::<ScalarFunctionExpr>().map(|call| call.fun().inner());
-        let model = function.and_then(|function| function.downcast_ref::<ModelFunction>()?.pinned());
-        bytes = bytes.max(model.map_or(0, |model| scoring_memory(model.wae().config(), rows)));
+    expr.apply(|expr| {
+        let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(TreeNodeRecursion::Continue) };
+        if let Some(pin) = call.fun().inner().downcast_ref::<ModelFunction>().and_then(ModelFunction::pinned) {
+            bytes = bytes.max(scoring_memory(pin.model(call.fun().name())?.wae().config(), rows));
+        }
         Ok(TreeNodeRecursion::Continue)
-    });
-    bytes
+    })?;
+    Ok(bytes)
 }
 
 fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {

@@ -9,7 +9,7 @@ use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SpillWriter, TaskContext};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, SpillMetrics};
-use wae_core::{Dataset, DatasetBuilder, Error, ImageColumn, ImageShape, Resources, SpillFile};
+use wae_core::{Dataset, DatasetBuilder, Error, ImageColumn, ImageShape, Resources, SpillFile, TrainOptions};
 
 use super::{NAME, TrainCall};
 use crate::options::OnError;
@@ -41,16 +41,19 @@ impl Memory {
         };
         let (spills, skip) = (images.spills.clone(), call.session.on_error() == OnError::Null);
         let mut builder = DatasetBuilder::with_resources(&call.train, call.session.limits(), skip, Box::new(images));
-        let (mut rows, mut shape) = (0, None);
+        let (mut rows, mut known) = (0, None);
         while let Some(batch) = worker.next_batch()? {
             let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
             let column = column.map_err(|e| worker.stopped(e))?;
             builder.push(&column).map_err(|e| worker.stopped(e))?;
             rows += column.len();
-            // As soon as it is known, so that a network that the pool has no room for is refused before all is read.
-            if builder.shape() != shape {
-                shape = builder.shape();
-                self.reserve_network(call, shape, &mut builder, worker)?;
+            // As soon as it is known, so that a network that the pool has no room for is refused before all is read. A batch has
+            // no more rows than there are.
+            let Some(shape) = builder.shape() else { continue };
+            let network = (shape, call.train.batch_size.min(rows).max(2));
+            if known != Some(network) {
+                self.reserve_network(call, network, &mut builder, worker)?;
+                known = Some(network);
             }
         }
         if rows == 0 {
@@ -62,16 +65,17 @@ impl Memory {
         builder.finish().map_err(|e| worker.stopped(e))
     }
 
-    /// Takes the memory of the network for images of a shape; those in memory move to the file if they stand in its way.
+    /// Takes the memory of the network for images of a shape and a batch size; images in memory move to the file if they
+    /// stand in its way.
     fn reserve_network(
         &self,
         call: &TrainCall,
-        shape: Option<ImageShape>,
+        (shape, batch_size): (ImageShape, usize),
         builder: &mut DatasetBuilder,
         worker: &Worker,
     ) -> Result<(), Stopped> {
-        let Some(shape) = shape else { return Ok(()) };
-        let bytes = call.train.memory_of_preprocessed(shape).map_err(|e| worker.stopped(e))?;
+        let options = TrainOptions { batch_size, ..call.train.clone() };
+        let bytes = options.memory_of_preprocessed(shape).map_err(|e| worker.stopped(e))?;
         if self.network.try_resize(bytes).is_err() {
             builder.spill().map_err(|e| worker.stopped(e))?;
             self.network.try_resize(bytes).map_err(|e| too_small(call, shape, bytes, &e))?;

@@ -14,8 +14,8 @@ def register(ctx: Any, **options: Any) -> None:
     """Puts the scalar functions, aggregates and window functions on a ``datafusion.SessionContext``.
 
     Options ``wae.*`` are given here, without the prefix, since that context has none: ``register(ctx, model="clothes",
-    model_dir="models")``. Registering again changes them. A function's model can also be named by its last argument, as a
-    literal.
+    model_dir="models")``, where the folder is a local one. Registering again changes them. A function's model can also be
+    named by its last argument, as a literal.
 
     What differs from a session of this package: there are no table functions, so that models are trained there; arguments
     have no names; each function of an image runs the network by itself; ``wae_mmd`` and ``wae_mmd_p_value`` are there if

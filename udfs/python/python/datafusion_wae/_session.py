@@ -54,8 +54,9 @@ class SessionContext:
         columns of ``wae_train``. Nothing is trained before the first is asked for; ``list(ctx.train(...))`` trains to the
         end.
 
-        Whoever breaks off, by ``break``, ``close()`` or Ctrl-C, stops the training within a batch, and no model is saved;
-        it is saved before the last epoch is yielded.
+        Whoever breaks off, by ``break``, ``close()`` or Ctrl-C, stops the training within a batch. The model is saved before
+        the last epoch is yielded, so that none is then; with ``checkpoint_every`` there is a checkpoint, from which
+        ``resume=True`` goes on.
 
         :param source: images: the name of a table or file, a query, or Arrow data as :meth:`register` takes it. One of
             its columns has to be of images.
@@ -75,7 +76,8 @@ def _epochs(training: Training, model: str, progress: bool) -> Iterator[Epoch]:
         for epoch in training:
             if bar is not None:
                 bar.set_postfix(loss=f"{epoch['loss']:.4g}", refresh=False)
-                bar.update()
+                # Resumed, the first epoch is not the first.
+                bar.update(epoch["epoch"] - bar.n)
             yield epoch
     finally:
         training.close()
