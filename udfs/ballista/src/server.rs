@@ -4,6 +4,7 @@ use std::iter;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use ballista_core::RuntimeProducer;
 use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::utils::default_session_builder;
 use ballista_executor::executor_process::ExecutorProcessConfig;
@@ -66,7 +67,8 @@ pub fn scheduler_config(config: SchedulerConfig) -> SchedulerConfig {
 
 /// An executor's configuration, with the plugin.
 ///
-/// Functions over models are left out of the registry: they come with the version of their model or not at all.
+/// Functions over models are left out of the registry: they come with the version of their model or not at all. Where `config`
+/// has a producer of RuntimeEnvs, models are read from its object stores too.
 ///
 /// # Errors
 /// Those of [`session_state`].
@@ -75,10 +77,21 @@ pub fn executor_config(config: ExecutorProcessConfig) -> Result<ExecutorProcessC
     registry.scalar_functions.retain(|name, _| !distributed::is_over_model(name));
     registry.aggregate_functions.retain(|name, _| !distributed::is_over_model(name));
     Ok(ExecutorProcessConfig {
+        override_runtime_producer: config.override_runtime_producer.map(reading_models),
         override_function_registry: Some(Arc::new(registry)),
         override_config_producer: Some(Arc::new(crate::session_config)),
         override_logical_codec: Some(Arc::new(WaeLogicalCodec::default())),
         override_physical_codec: Some(Arc::new(WaePhysicalCodec::default())),
         ..config
+    })
+}
+
+/// A producer of a host's own RuntimeEnv, whose object stores models are read from too: a call that travelled names its
+/// `wae.model_dir`, but holds no stores.
+fn reading_models(producer: RuntimeProducer) -> RuntimeProducer {
+    Arc::new(move |config| {
+        let runtime = producer(config)?;
+        datafusion_wae::set_default_object_stores(Arc::clone(&runtime.object_store_registry));
+        Ok(runtime)
     })
 }
