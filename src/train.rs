@@ -1,67 +1,37 @@
-//! Training: the whole loop, an epoch at a time. It prints nothing and touches no file.
+//! Training: the whole loop, an epoch at a time. It prints nothing and writes no file.
 
 mod memory;
+mod pretraining;
+mod random;
+mod report;
 mod resume;
 mod step;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
+pub use self::report::EpochReport;
 use crate::calibrate::{LatentStatistics, recalibrate_with};
 use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
-use crate::config::{Config, Objective, Prior, TrainOptions};
+use crate::config::{Config, Objective, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::model::{CodeMap, Network, Precision, Wae};
-use crate::objective::{moments, prior};
-use crate::ops::{self, Target, Tensor};
+use crate::model::{Network, Precision, Wae};
+use crate::objective::prior;
+use crate::ops::{Target, Tensor};
+use crate::train::random::{Purpose, generator};
 use crate::train::step::{Draws, Generators, Rates, Step, Values};
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
 const DIVERGENCE_ROWS: usize = 1000;
 /// The same for the Sinkhorn divergence, which passes over all pairs many times.
 const SINKHORN_ROWS: usize = 250;
-/// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
-const PRETRAINING: (usize, f64) = (200, 0.1);
-/// Values of the images of a step of pre-training: 1,000 of 28×28, 256 of 64×64×3, as the authors take.
-const PRETRAINING_VALUES: std::ops::RangeInclusive<usize> = 784_000..=3_145_728;
 /// Training rows whose codes' mean and covariance are kept: as many as say where a wide code lies.
 const STATISTICS_ROWS: usize = 10_000;
 /// Images scored at a time.
 const EVALUATED: usize = 256;
-
-/// What an epoch came to: a row of `wae_train`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochReport {
-    /// The epoch, from 1.
-    pub epoch: usize,
-    /// Cost + λ·divergence, and a Gaussian encoder's penalty, mean over the epoch's steps.
-    pub loss: f64,
-    /// The cost an image, mean over the epoch's steps.
-    pub reconstruction_cost: f64,
-    /// The divergence between a batch's codes and as many draws from the prior, mean over the epoch's steps: MMD², −log D,
-    /// KL, the sliced or the Sinkhorn distance; `None` for `ae`.
-    pub divergence: Option<f64>,
-    /// The cost a held-out image after the epoch, in eval mode; `None` without held-out rows.
-    pub holdout_reconstruction_cost: Option<f64>,
-    /// The same between the codes of up to 1,000 held-out images (250 for `sinkhorn`) and as many draws with a fixed seed.
-    pub holdout_divergence: Option<f64>,
-    /// The learning rate of the epoch.
-    pub learning_rate: f64,
-    /// Images trained on in the epoch.
-    pub images: u64,
-    /// Rows of the source that held no readable image.
-    pub skipped: u64,
-    /// Images trained on a second, evaluation left out.
-    pub images_per_second: f64,
-    /// Seconds since training began.
-    pub seconds: f64,
-}
 
 /// A training, an epoch at a time.
 ///
@@ -81,39 +51,6 @@ pub struct Trainer {
     seconds_before: f64,
     /// Whether an epoch was begun and not ended, as after an error: there is no going on from there.
     within_epoch: bool,
-}
-
-/// What random numbers are drawn for; each purpose of each epoch has a stream of its own.
-#[derive(Debug, Clone, Copy)]
-enum Purpose {
-    Weights,
-    Shuffle,
-    Prior,
-    Evaluation,
-    Noise,
-    Posterior,
-    Directions,
-    Pretraining,
-}
-
-fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng {
-    // Purposes that came later have streams far off, so that a seed means what it meant.
-    let (purpose, far) = (purpose as u64 % 4, purpose as u64 / 4);
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    generator.set_stream((far << 60) + epoch as u64 * 4 + purpose);
-    generator
-}
-
-impl Generators {
-    fn new(seed: u64, epoch: usize) -> Self {
-        let of = |purpose| generator(seed, purpose, epoch);
-        Self {
-            prior: of(Purpose::Prior),
-            noise: of(Purpose::Noise),
-            posterior: of(Purpose::Posterior),
-            directions: of(Purpose::Directions),
-        }
-    }
 }
 
 /// The means of an epoch's steps.
@@ -230,38 +167,6 @@ impl Trainer {
         self.history.push(report.clone());
         self.within_epoch = false;
         Ok(Some(report))
-    }
-
-    /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
-    fn pretrain(&mut self, cancelled: &AtomicBool) -> Result<()> {
-        let (steps, enough) = PRETRAINING;
-        let (dim, codes) = (self.config.latent_dim(), CodeMap::of(&self.config));
-        let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
-        let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
-        let values = (1000 * self.config.image().len()).clamp(*PRETRAINING_VALUES.start(), *PRETRAINING_VALUES.end());
-        let sample = (values / self.config.image().len()).clamp(2, rows.len().max(2));
-        for _ in 0..steps {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            let (chosen, _) = rows.partial_shuffle(&mut generator, sample);
-            let images = self.batch(chosen)?;
-            let head = self.network.encode(&images)?;
-            let prior = prior::sample_with(self.config.prior(), chosen.len(), dim, &mut generator);
-            // Codes as in training, whose noise is part of their covariance; a deterministic encoder does not read it.
-            let noise = prior::sample_with(Prior::default(), chosen.len(), dim, &mut generator);
-            let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &noise);
-            let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
-            let gradient = codes.backward(&sampled, &noise, by_code, None);
-            let gradient = self.network.target().tensor(gradient, head.dims())?;
-            self.network.encode_backward(gradient)?;
-            self.network.step(self.options.learning_rate)?;
-            if loss < enough {
-                break;
-            }
-        }
-        self.network.reset_optimizer();
-        Ok(())
     }
 
     /// The model as it stands, calibrated on the held-out rows.

@@ -15,7 +15,7 @@ use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_wae_ballista::remote;
 
-use crate::cells::{CELLS, PREPARE};
+use crate::cells::{cells, prepare};
 use crate::cluster::{Binaries, Cluster};
 
 const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/train.parquet");
@@ -345,9 +345,9 @@ fn what_works_on_a_cluster() {
         let local = one_process(&folder).await;
         let cluster = start(&folder, 1);
         let ctx = client(&cluster, &folder).await;
-        run(&local, PREPARE).await.unwrap();
-        run(&ctx, PREPARE).await.unwrap();
-        for (cell, sql) in CELLS {
+        run(&local, &prepare()).await.unwrap();
+        run(&ctx, &prepare()).await.unwrap();
+        for (cell, sql) in cells() {
             let sql = sql.replace("{data}", folder.join("data").to_str().unwrap());
             if cell == "these beside other tables" {
                 let error = error(&ctx, &sql).await;

@@ -56,7 +56,8 @@ fn model_of(path: &Path) -> String {
 
 /// Removes the temporary files of model `name` whose writers have died, and says how many there were.
 ///
-/// Those of a process that lives are left: it holds a lock on each until it has its last name.
+/// Those of a process that lives are left: it holds a lock on each until it has its last name. So are all on a file system that
+/// has no locks.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be read, or a file of it not removed.
@@ -70,8 +71,8 @@ pub fn remove_temporary_files(folder: &Path, name: &str) -> Result<usize> {
             continue;
         }
         let path = entry.path();
-        let is_written = |file: File| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
-        if File::open(&path).is_ok_and(is_written) {
+        // Nor is one whose writer cannot be known to be dead: what cannot be locked stays.
+        if !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
             continue;
         }
         match fs::remove_file(&path) {

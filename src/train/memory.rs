@@ -1,6 +1,7 @@
 //! How much memory a training takes beside its images.
 
-use super::{DIVERGENCE_ROWS, EVALUATED, PRETRAINING_VALUES, SINKHORN_ROWS, STATISTICS_ROWS};
+use super::pretraining::PRETRAINING_VALUES;
+use super::{DIVERGENCE_ROWS, EVALUATED, SINKHORN_ROWS, STATISTICS_ROWS};
 use crate::config::{Objective, TrainOptions};
 use crate::error::Result;
 use crate::image::ImageShape;
@@ -8,8 +9,9 @@ use crate::model::memory::{encoder_step_memory, scoring_memory, step_memory, wei
 
 /// What there is of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
 const COPIES_IN_A_STEP: usize = 5;
-/// What there is of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file.
-const COPIES_AT_THE_END: usize = 8;
+/// What there is of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file. A
+/// checkpoint takes one more: itself and the two moments, each of them in the file's order, and again as the file's bytes.
+const COPIES_AT_THE_END: usize = 9;
 /// Matrices of f64 that the Sinkhorn divergence has of a batch: costs, and three transport problems.
 const SINKHORN_MATRICES: usize = 4;
 
@@ -21,7 +23,7 @@ impl TrainOptions {
     /// 4 · (5·P + n · (Σ values kept of each layer + 3·H·W·C + 3·a))
     /// ```
     ///
-    /// and of the end, when the model is made and calibrated, `4 · (8·P + 256 images scored + the codes of 10,000 rows)`.
+    /// and of the end, when the model is made and calibrated, `4 · (9·P + 256 images scored + the codes of 10,000 rows)`.
     ///
     /// Where: P is the number of parameters, n the batch size, a the values of the largest layer. Measured peaks lie between
     /// half of it and a tenth above (`tests/allocation.rs`).

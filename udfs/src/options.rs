@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::common::{Result, config_datafusion_err, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -53,12 +53,13 @@ pub struct WaeOptions {
 #[derive(Debug, Clone, Default)]
 struct ObjectStores(Option<Arc<dyn ObjectStoreRegistry>>);
 
-static DEFAULT_OBJECT_STORES: RwLock<Option<Arc<dyn ObjectStoreRegistry>>> = RwLock::new(None);
+static DEFAULT_OBJECT_STORES: OnceLock<Arc<dyn ObjectStoreRegistry>> = OnceLock::new();
 
-/// Sets the object stores of options that have none of their own: those that another node of a cluster sent as text. An
-/// executor gives those of its RuntimeEnv, once, when it starts.
+/// Sets the object stores of options that have none of their own: those that another node of a cluster sent as text. A
+/// scheduler or executor gives those of its first RuntimeEnv, which stay: a later call changes nothing, so that tasks that run
+/// beside each other find the same stores, and share the models in memory.
 pub fn set_default_object_stores(registry: Arc<dyn ObjectStoreRegistry>) {
-    *DEFAULT_OBJECT_STORES.write().unwrap_or_else(PoisonError::into_inner) = Some(registry);
+    DEFAULT_OBJECT_STORES.get_or_init(|| registry);
 }
 
 impl ObjectStores {
@@ -127,8 +128,7 @@ impl WaeOptions {
 
     /// The object stores that the folder may be in.
     pub(crate) fn object_stores(&self) -> Option<Arc<dyn ObjectStoreRegistry>> {
-        let default = || DEFAULT_OBJECT_STORES.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.object_stores.0.clone().or_else(default)
+        self.object_stores.0.clone().or_else(|| DEFAULT_OBJECT_STORES.get().map(Arc::clone))
     }
 
     /// Bytes that a model's file may have.

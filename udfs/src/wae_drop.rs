@@ -60,5 +60,5 @@ fn remove(name: &str, options: &WaeOptions) -> Result<String> {
         log::info!("{NAME}: removed {file}");
     }
     named.remove_leftovers(NAME)?;
-    Ok(existing.iter().map(|(what, _)| *what).collect::<Vec<_>>().join(" and "))
+    Ok(existing.iter().map(|(kind, _)| kind.to_string()).collect::<Vec<_>>().join(" and "))
 }

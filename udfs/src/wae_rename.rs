@@ -7,8 +7,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_err};
 
-use crate::models::named::{Named, failed};
+use crate::models::named::{Kind, Named, failed};
 use crate::models::running::{RunningGuard, Work};
+use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::rows;
 use crate::table_function::{Call, TableDocumentation, TableFunction};
@@ -73,11 +74,24 @@ fn rename(from: &str, to: &str, options: &WaeOptions) -> Result<String> {
     // Once more, now that nobody else changes it.
     check(from, to, options)?;
     let existing = source.required(NAME, options)?;
-    for (what, file) in &existing {
-        let name = target.file(what).name();
-        file.rename(name).map_err(|e| failed(NAME, file, &e))?;
+    for (done, (kind, file)) in existing.iter().enumerate() {
+        let name = target.file(*kind).name();
+        if let Err(e) = file.rename(name) {
+            put_back(&existing[..done], &target);
+            return Err(failed(NAME, file, &e));
+        }
         log::info!("{NAME}: renamed {file} to {name}");
     }
     source.remove_leftovers(NAME)?;
-    Ok(existing.iter().map(|(what, _)| *what).collect::<Vec<_>>().join(" and "))
+    Ok(existing.iter().map(|(kind, _)| kind.to_string()).collect::<Vec<_>>().join(" and "))
+}
+
+/// Gives files their first names again, so that what belongs together stays together.
+fn put_back(renamed: &[(Kind, &StoredFile)], target: &Named) {
+    for (kind, file) in renamed {
+        let now = target.file(*kind);
+        if let Err(e) = now.rename(file.name()) {
+            log::warn!("{NAME}: {now} could not get its name {file} back: {e}");
+        }
+    }
 }

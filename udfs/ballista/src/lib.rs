@@ -17,9 +17,10 @@
 //! |---|---|
 //! | scalar functions, aggregates, window functions | on the executors |
 //! | `wae_train`, `wae_calibrate` | in the client; their source on the executors, whose rows stream to the client |
-//! | `wae_sample`, `wae_models`, `wae_history`, `read_images`, tables in memory | in the client, in a query of their own |
+//! | `wae_sample`, `wae_models`, `wae_history`, `wae_drop`, `wae_rename`, `read_images`, tables in memory | in the client, in a query of their own |
 //!
-//! Models are files in `wae.model_dir`, a folder that client, scheduler and executors see under one path. The client's
+//! Models are files in `wae.model_dir`, a folder that client, scheduler and executors see under one path, or a URL of an object
+//! store that each has registered. The client's
 //! planning pins a query to a model's content; an executor that finds another content under the name refuses it. The
 //! options `wae.*` of the client's session travel with each query.
 //!

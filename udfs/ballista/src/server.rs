@@ -58,11 +58,19 @@ impl QueryPlanner for PassPlanner {
 pub fn scheduler_config(config: SchedulerConfig) -> SchedulerConfig {
     SchedulerConfig {
         override_config_producer: Some(Arc::new(crate::session_config)),
-        override_session_builder: Some(Arc::new(session_state)),
+        override_session_builder: Some(Arc::new(scheduler_state)),
         override_logical_codec: Some(Arc::new(WaeLogicalCodec::default())),
         override_physical_codec: Some(Arc::new(WaePhysicalCodec::default())),
         ..config
     }
+}
+
+/// A session of a scheduler, whose object stores models are read from at planning: a call that came from a client names its
+/// `wae.model_dir`, but holds no stores.
+fn scheduler_state(config: SessionConfig) -> Result<SessionState> {
+    let state = session_state(config)?;
+    datafusion_wae::set_default_object_stores(Arc::clone(&state.runtime_env().object_store_registry));
+    Ok(state)
 }
 
 /// An executor's configuration, with the plugin.
@@ -86,8 +94,7 @@ pub fn executor_config(config: ExecutorProcessConfig) -> Result<ExecutorProcessC
     })
 }
 
-/// A producer of a host's own RuntimeEnv, whose object stores models are read from too: a call that travelled names its
-/// `wae.model_dir`, but holds no stores.
+/// A producer of a host's own RuntimeEnv, whose object stores models are read from, as a scheduler's are.
 fn reading_models(producer: RuntimeProducer) -> RuntimeProducer {
     Arc::new(move |config| {
         let runtime = producer(config)?;

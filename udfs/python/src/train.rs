@@ -1,7 +1,6 @@
 //! A training as an iterator of epochs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -60,8 +59,8 @@ impl Training {
     fn stopped(&self) -> PyResult<()> {
         let plan = Arc::clone(&self.plan);
         wait(async move {
-            while node(&plan).is_some_and(WaeTrainExec::is_running) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            if let Some(training) = WaeTrainExec::find(&plan) {
+                training.stopped().await;
             }
         })
     }
@@ -90,7 +89,7 @@ impl Training {
     /// The number of epochs asked for.
     #[getter]
     fn epochs(&self) -> usize {
-        node(&self.plan).map_or(0, WaeTrainExec::epochs)
+        WaeTrainExec::find(&self.plan).map_or(0, WaeTrainExec::epochs)
     }
 
     /// Stops, and returns when the batch is done. Saves nothing more.
@@ -98,11 +97,6 @@ impl Training {
         *self.state(py) = State::Ended;
         self.stopped()
     }
-}
-
-/// The node of a plan that trains.
-fn node(plan: &Arc<dyn ExecutionPlan>) -> Option<&WaeTrainExec> {
-    plan.downcast_ref::<WaeTrainExec>().or_else(|| plan.children().into_iter().find_map(node))
 }
 
 /// The row of an epoch as a dict, by the names of the columns.

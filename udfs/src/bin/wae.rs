@@ -222,17 +222,13 @@ impl Shell {
 /// Waits until a training has stopped, at most to the next Ctrl-C, and says what is left of it.
 async fn cancelled(training: Option<&WaeTrainExec>) -> Result<()> {
     let Some(training) = training else { return exec_err!("cancelled") };
-    let stopped = async {
-        while training.is_running() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     tokio::select! {
-        () = stopped => {}
+        () = training.stopped() => {}
         _ = tokio::signal::ctrl_c() => return exec_err!("cancelled before the batch was done"),
     }
     let (model, epochs) = (training.model(), training.epochs());
     match training.checkpoint() {
+        _ if training.is_saved() => exec_err!("cancelled: model '{model}' is saved"),
         Some(epoch) => exec_err!(
             "cancelled: the checkpoint of epoch {epoch} of {epochs} of model '{model}' stays, and the same statement with \
              resume => true goes on from there"
@@ -268,7 +264,7 @@ struct Progress {
 impl Progress {
     /// `None` where nothing trains or nobody watches.
     fn try_new(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        let training = training(plan).filter(|_| io::stderr().is_terminal())?;
+        let training = WaeTrainExec::find(plan).filter(|_| io::stderr().is_terminal())?;
         let bar = ProgressBar::new(training.epochs() as u64);
         if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} epochs, {eta} left") {
             bar.set_style(style);
@@ -278,7 +274,7 @@ impl Progress {
     }
 
     fn show(&self) {
-        if let Some(training) = training(&self.plan) {
+        if let Some(training) = WaeTrainExec::find(&self.plan) {
             self.bar.set_position(training.epochs_done() as u64);
         }
     }
@@ -288,10 +284,6 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
-}
-
-fn training(plan: &Arc<dyn ExecutionPlan>) -> Option<&WaeTrainExec> {
-    plan.downcast_ref::<WaeTrainExec>().or_else(|| plan.children().into_iter().find_map(training))
 }
 
 /// Writes a statement's rows to standard output: as they come, but for tables, whose columns are aligned.

@@ -28,7 +28,7 @@ impl NameLock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
+                Err(TryLockError::Error(e)) if has_no_locks(&e) => {
                     log::warn!("{} cannot be locked ({e}): do not train this model in two processes", path.display());
                 }
                 Err(TryLockError::Error(e)) => return Err(e),
@@ -38,6 +38,12 @@ impl NameLock {
             }
         }
     }
+}
+
+/// Whether an error says that the file system has no locks: some network file systems answer ENOLCK, which has no kind.
+fn has_no_locks(error: &io::Error) -> bool {
+    const ENOLCK: i32 = 37;
+    error.kind() == ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK))
 }
 
 impl Drop for NameLock {

@@ -1,11 +1,31 @@
 //! All that a name stands for: a model, the checkpoint of a training that was stopped, what dead processes left.
 
+use std::fmt::{self, Display, Formatter};
+
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use wae_core::checkpoint::remove_temporary_files;
 
 use super::store::StoredFile;
 use super::{checkpoint_file, existing_file, file};
 use crate::options::WaeOptions;
+
+/// What a file of a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A model.
+    Model,
+    /// The checkpoint of a training that was stopped.
+    Checkpoint,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Model => "model",
+            Self::Checkpoint => "checkpoint",
+        })
+    }
+}
 
 /// The files of a name.
 #[derive(Debug)]
@@ -31,11 +51,11 @@ impl Named {
     ///
     /// # Errors
     /// An execution error if they cannot be looked up.
-    pub(crate) fn existing(&self, function: &str) -> Result<Vec<(&'static str, &StoredFile)>> {
+    pub(crate) fn existing(&self, function: &str) -> Result<Vec<(Kind, &StoredFile)>> {
         let mut existing = Vec::new();
-        for (what, file) in [("model", &self.model), ("checkpoint", &self.checkpoint)] {
+        for (kind, file) in [(Kind::Model, &self.model), (Kind::Checkpoint, &self.checkpoint)] {
             if file.exists().map_err(|e| failed(function, file, &e))? {
-                existing.push((what, file));
+                existing.push((kind, file));
             }
         }
         Ok(existing)
@@ -45,7 +65,7 @@ impl Named {
     ///
     /// # Errors
     /// A plan error that names the models that exist, and those of [`Self::existing`].
-    pub(crate) fn required(&self, function: &str, options: &WaeOptions) -> Result<Vec<(&'static str, &StoredFile)>> {
+    pub(crate) fn required(&self, function: &str, options: &WaeOptions) -> Result<Vec<(Kind, &StoredFile)>> {
         let existing = self.existing(function)?;
         if existing.is_empty() {
             existing_file(function, &self.name, options)?;
@@ -54,8 +74,11 @@ impl Named {
     }
 
     /// The checkpoint's or the model's file under another name.
-    pub(crate) fn file(&self, what: &str) -> &StoredFile {
-        if what == "checkpoint" { &self.checkpoint } else { &self.model }
+    pub(crate) fn file(&self, kind: Kind) -> &StoredFile {
+        match kind {
+            Kind::Model => &self.model,
+            Kind::Checkpoint => &self.checkpoint,
+        }
     }
 
     /// Removes the temporary files that dead processes left; whoever asks holds the name's lock.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
@@ -26,6 +27,9 @@ use crate::models::running::{RunningGuard, Work};
 use crate::source::{in_mini_batches, one_partition};
 use crate::worker::{self, Stopped, Worker};
 
+/// How often a training that was dropped is asked whether its thread has ended.
+const POLL: Duration = Duration::from_millis(5);
+
 /// Trains a model on the images of its child and yields a row an epoch.
 #[derive(Debug)]
 pub struct WaeTrainExec {
@@ -43,6 +47,8 @@ pub(super) struct TrainState {
     pub(super) done: AtomicUsize,
     /// Epochs of the last checkpoint; 0 for none.
     pub(super) checkpoint: AtomicUsize,
+    /// Whether the model was written.
+    pub(super) saved: AtomicBool,
     /// Whether the training's thread runs.
     running: AtomicBool,
 }
@@ -92,9 +98,26 @@ impl WaeTrainExec {
         Some(self.state.checkpoint.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)
     }
 
+    /// Whether the model was written.
+    pub fn is_saved(&self) -> bool {
+        self.state.saved.load(Ordering::Acquire)
+    }
+
     /// Whether the training's thread runs: after its query is dropped, it does until the batch is done.
     pub fn is_running(&self) -> bool {
         self.state.running.load(Ordering::Acquire)
+    }
+
+    /// Waits until the training's thread has ended.
+    pub async fn stopped(&self) {
+        while self.is_running() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The training in a plan, if there is one.
+    pub fn find(plan: &Arc<dyn ExecutionPlan>) -> Option<&Self> {
+        plan.downcast_ref::<Self>().or_else(|| plan.children().into_iter().find_map(Self::find))
     }
 }
 

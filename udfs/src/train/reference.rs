@@ -57,7 +57,7 @@ pub(crate) const OPTIONS: [OptionText; 32] = [
     option(
         "lambda_schedule",
         "`'constant'`",
-        "`'constant'`, or `'adaptive'`: every 1,000 steps the mean of lambda and the step's cost / |divergence|",
+        "`'constant'`, or `'adaptive'`: every 1,000 steps the mean of lambda and the step's cost / \\|divergence\\|",
     ),
     option(
         "cost",
@@ -85,7 +85,7 @@ pub(crate) const OPTIONS: [OptionText; 32] = [
     option(
         "log_variance_penalty",
         "`0.1`",
-        "weight of the mean of Σ |log σ²|, which keeps a Gaussian encoder's variance from vanishing; not for `'vae'`",
+        "weight of the mean of Σ \\|log σ²\\|, which keeps a Gaussian encoder's variance from vanishing; not for `'vae'`",
     ),
     option("pretrain", "`false`", "whether the encoder is first trained to match the prior's mean and covariance"),
     option(
@@ -124,7 +124,7 @@ pub(crate) const OPTIONS: [OptionText; 32] = [
         "whether a model of this name may be replaced, and the checkpoint of a training that was stopped be dropped \
          (without `resume => true`)",
     ),
-    option("device", "none", "`'auto'`, `'cpu'` or `'cuda:0'`; the session's `wae.device` where it is left out"),
+    option("device", "none", "`'auto'`, `'cpu'` or `'cuda:N'`; the session's `wae.device` where it is left out"),
     option(
         "precision",
         "none",

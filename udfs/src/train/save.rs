@@ -80,6 +80,7 @@ impl Training {
         self.call.check_overwrite()?;
         let model = trainer.model_unless(worker.cancelled()).map_err(|e| worker.stopped(e))?;
         models::write_file(NAME, &self.call.file, &model)?;
+        self.state.saved.store(true, Ordering::Release);
         Ok(self.remove_checkpoint()?)
     }
 

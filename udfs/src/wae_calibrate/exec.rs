@@ -129,8 +129,8 @@ struct Images<'a> {
     reader: ImageReader<'a>,
     worker: &'a mut Worker,
     memory: MemoryReservation,
-    /// Bytes for the model and the images of a mini-batch, whatever the number of rows.
-    fixed: usize,
+    /// The most rows of a mini-batch so far.
+    largest: usize,
     batch: Option<(ImageColumn, Vec<usize>)>,
     /// Images that were read.
     rows: usize,
@@ -143,8 +143,7 @@ struct Images<'a> {
 impl<'a> Images<'a> {
     fn new(call: &'a CalibrateCall, file: &'a ModelFile, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
         let reader = ImageReader { function: NAME, model: &call.model, config: file.config(), options: &call.session };
-        let fixed = calibration_memory(file.config(), call.session.batch_size());
-        Self { reader, worker, memory, fixed, batch: None, rows: 0, skipped: 0, stopped: None }
+        Self { reader, worker, memory, largest: 0, batch: None, rows: 0, skipped: 0, stopped: None }
     }
 
     /// The next images; `None` at the end of the source.
@@ -167,7 +166,9 @@ impl<'a> Images<'a> {
                 self.batch = None;
                 continue;
             }
-            self.memory.try_resize(self.fixed + (self.rows + rows.len()) * BYTES_A_ROW)?;
+            self.largest = self.largest.max(rows.len());
+            let fixed = calibration_memory(self.reader.config, self.largest);
+            self.memory.try_resize(fixed.saturating_add((self.rows + rows.len()) * BYTES_A_ROW))?;
             let (read, pixels) = self.reader.read(column, &rows, &mut Unreadable::default())?;
             self.skipped += rows.len() - read.len();
             self.rows += read.len();

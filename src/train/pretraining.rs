@@ -1,0 +1,52 @@
+//! Pre-training of the encoder: the authors' way to begin with codes where the prior lives.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rand::seq::SliceRandom;
+
+use super::Trainer;
+use super::random::{Purpose, generator};
+use crate::config::Prior;
+use crate::error::{Error, Result};
+use crate::model::CodeMap;
+use crate::objective::{moments, prior};
+use crate::ops;
+
+/// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
+const PRETRAINING: (usize, f64) = (200, 0.1);
+/// Values of the images of a step of pre-training: 1,000 of 28×28, 256 of 64×64×3, as the authors take.
+pub(super) const PRETRAINING_VALUES: std::ops::RangeInclusive<usize> = 784_000..=3_145_728;
+
+impl Trainer {
+    /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
+    pub(super) fn pretrain(&mut self, cancelled: &AtomicBool) -> Result<()> {
+        let (steps, enough) = PRETRAINING;
+        let (dim, codes) = (self.config.latent_dim(), CodeMap::of(&self.config));
+        let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
+        let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
+        let values = (1000 * self.config.image().len()).clamp(*PRETRAINING_VALUES.start(), *PRETRAINING_VALUES.end());
+        let sample = (values / self.config.image().len()).clamp(2, rows.len().max(2));
+        for _ in 0..steps {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let (chosen, _) = rows.partial_shuffle(&mut generator, sample);
+            let images = self.batch(chosen)?;
+            let head = self.network.encode(&images)?;
+            let prior = prior::sample_with(self.config.prior(), chosen.len(), dim, &mut generator);
+            // Codes as in training, whose noise is part of their covariance; a deterministic encoder does not read it.
+            let noise = prior::sample_with(Prior::default(), chosen.len(), dim, &mut generator);
+            let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &noise);
+            let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
+            let gradient = codes.backward(&sampled, &noise, by_code, None);
+            let gradient = self.network.target().tensor(gradient, head.dims())?;
+            self.network.encode_backward(gradient)?;
+            self.network.step(self.options.learning_rate)?;
+            if loss < enough {
+                break;
+            }
+        }
+        self.network.reset_optimizer();
+        Ok(())
+    }
+}
