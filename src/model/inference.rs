@@ -152,7 +152,7 @@ impl Wae {
                 apply(images, images_a_pass(&self.config), lengths, |rows| Ok(pass(encoder, rows)))
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => apply(images, images_that_fit(&self.config), lengths, |rows| scorer.encode(rows)),
+            Engine::Cuda(scorer) => apply(images, images_on_a_gpu(&self.config), lengths, |rows| scorer.encode(rows)),
         }
     }
 
@@ -170,7 +170,7 @@ impl Wae {
                 apply(codes, images_a_pass(&self.config), lengths, |rows| Ok(pass(decoder, rows)))
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => apply(codes, images_that_fit(&self.config), lengths, |rows| scorer.decode(rows)),
+            Engine::Cuda(scorer) => apply(codes, images_on_a_gpu(&self.config), lengths, |rows| scorer.decode(rows)),
         }
     }
 
@@ -258,6 +258,13 @@ pub(super) fn images_a_pass(config: &Config) -> usize {
 /// Images whose largest layer is within bounds.
 fn images_that_fit(config: &Config) -> usize {
     (ACTIVATION / largest_activation(config).max(1)).max(1)
+}
+
+/// The same on a GPU, whose arrays are counted in 31 bits; half of that, as a layer may be padded. A batch that its memory has no
+/// room for is halved.
+#[cfg(feature = "cuda")]
+fn images_on_a_gpu(config: &Config) -> usize {
+    (i32::MAX as usize / 2 / largest_activation(config).max(1)).max(1)
 }
 
 /// The precision, or f32 where the processor lacks it, which the log says.

@@ -8,6 +8,7 @@ use safetensors::SafeTensors;
 
 use super::*;
 use crate::checkpoint::Tensors;
+use crate::ops;
 
 const TOLERANCE: f64 = 1e-4;
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::tests::{finish, trainer};
 use super::*;
 use crate::checkpoint::Tensors;
+use crate::objective::moments;
+use crate::ops;
 
 type Given = [(&'static str, Value)];
 

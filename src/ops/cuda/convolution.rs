@@ -57,6 +57,11 @@ pub(crate) fn up(g: &Geometry, small: &Array, weights: &Array) -> Result<Array> 
     }
 }
 
+/// Deterministic, as cuDNN's notes on reproducibility say of both; its first choices need not be, and a decoder is a data gradient,
+/// so that two queries would disagree. Where they do not take a shape, cuDNN chooses.
+const DATA: cudnnConvolutionBwdDataAlgo_t = cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+const FILTER: cudnnConvolutionBwdFilterAlgo_t = cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+
 /// The gradient of weights, in their order and in the type that they compute in.
 pub(crate) fn weight_gradient(g: &Geometry, weights: &Array, large: &Array, small: &Array) -> Result<Array> {
     if linear::is_linear(g) {
@@ -106,10 +111,13 @@ fn data_gradient<T: Element>(g: &Geometry, small: &Array, weights: &Array) -> Re
             ConvBackwardData { conv: &plan.convolution, dx: &plan.large, w: &plan.weights, dy: &plan.small };
         let (algorithm, bytes) = match plan.data {
             Some(chosen) => chosen,
-            None => {
-                let algorithm = operation.pick_algorithm()?;
-                (algorithm, operation.get_workspace_size(algorithm)?)
-            }
+            None => match operation.get_workspace_size(DATA) {
+                Ok(bytes) => (DATA, bytes),
+                Err(_) => {
+                    let algorithm = operation.pick_algorithm()?;
+                    (algorithm, operation.get_workspace_size(algorithm)?)
+                }
+            },
         };
         Libraries::workspace(workspace, gpu, bytes)?;
         let (w, dy) = (T::values(weights)?, T::values(small)?);
@@ -134,10 +142,13 @@ fn filter_gradient<T: Element>(g: &Geometry, weights: &Array, large: &Array, sma
             ConvBackwardFilter { conv: &plan.convolution, x: &plan.large, dw: &plan.weights, dy: &plan.small };
         let (algorithm, bytes) = match plan.filter {
             Some(chosen) => chosen,
-            None => {
-                let algorithm = operation.pick_algorithm()?;
-                (algorithm, operation.get_workspace_size(algorithm)?)
-            }
+            None => match operation.get_workspace_size(FILTER) {
+                Ok(bytes) => (FILTER, bytes),
+                Err(_) => {
+                    let algorithm = operation.pick_algorithm()?;
+                    (algorithm, operation.get_workspace_size(algorithm)?)
+                }
+            },
         };
         Libraries::workspace(workspace, gpu, bytes)?;
         let (x, dy) = (T::values(&large)?, T::values(small)?);

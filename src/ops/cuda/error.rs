@@ -21,7 +21,7 @@ impl From<DriverError> for Error {
 impl From<CudnnError> for Error {
     fn from(e: CudnnError) -> Self {
         match e.0 {
-            cudnnStatus_t::CUDNN_STATUS_ALLOC_FAILED => {
+            cudnnStatus_t::CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED => {
                 Self::DeviceMemory("the GPU is out of memory in cuDNN".to_owned())
             }
             other => Self::Device(format!("cuDNN reports {other:?}")),

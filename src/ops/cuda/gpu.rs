@@ -11,7 +11,6 @@ use cudarc::driver::sys::CUmemPool_attribute_enum;
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DevicePtrMut, DeviceRepr};
 use cudarc::driver::{LaunchArgs, LaunchConfig, PinnedHostSlice};
 use cudarc::nvrtc::Ptx;
-use rayon::prelude::*;
 
 use super::compile::{compile, names};
 use super::convolution::Plans;
@@ -20,8 +19,6 @@ use crate::model::Precision;
 
 /// Threads a block.
 const BLOCK: u32 = 256;
-/// Bytes that a thread copies into page-locked memory.
-const COPIED: usize = 1 << 20;
 
 /// A GPU, and what a network computes in on it.
 #[derive(Debug, Clone)]
@@ -189,7 +186,8 @@ impl Gpu {
             // cudarc's own event of the memory is not recorded, as tracking is off.
             copied.synchronize()?;
             let memory = &mut memory.as_mut_slice()?[..bytes.len()];
-            memory.par_chunks_mut(COPIED).zip(bytes.par_chunks(COPIED)).for_each(|(to, from)| to.copy_from_slice(from));
+            // On this thread: to wait for rayon's while the lock is held would be to wait for those that want it.
+            memory.copy_from_slice(bytes);
             let (address, _written) = to.device_ptr_mut(&self.stream);
             // SAFETY: `to` has as many bytes as `memory`, which is left alone until `copied`.
             unsafe { memcpy_htod_async(address, memory, self.stream.cu_stream()) }?;
@@ -245,7 +243,9 @@ impl Libraries {
     pub(super) fn workspace(workspace: &mut Option<CudaSlice<u8>>, gpu: &Gpu, bytes: usize) -> Result<()> {
         if workspace.as_ref().is_none_or(|w| w.len() < bytes) {
             *workspace = None;
-            *workspace = Some(gpu.uninit(bytes)?);
+            // In bytes, of which there may be more than an array may have values.
+            // SAFETY: cuDNN writes its scratch memory before it reads it.
+            *workspace = Some(unsafe { gpu.stream.alloc(bytes.max(1)) }?);
         }
         Ok(())
     }

@@ -188,7 +188,7 @@ impl Shell {
             tokio::select! {
                 result = self.run_statement(statement, &planned) => result?,
                 // The query is dropped by now, and a training of it stops as soon as its batch is done.
-                _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(training)).await,
+                _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(WaeTrainExec::find)).await,
             }
         }
         Ok(())
