@@ -95,3 +95,26 @@ fn put_back(renamed: &[(Kind, &StoredFile)], target: &Named) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::config::ExtensionOptions;
+
+    use super::*;
+
+    #[test]
+    fn half_a_rename_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = WaeOptions::default();
+        options.set("model_dir", dir.path().to_str().unwrap()).unwrap();
+        let named = |name| Named::try_new(NAME, name, &options).unwrap();
+        let (source, target) = (named("a"), named("b"));
+        // As after a first rename that was followed by one that failed.
+        source.file(Kind::Checkpoint).write(b"checkpoint".to_vec()).unwrap();
+        target.file(Kind::Model).write(b"model".to_vec()).unwrap();
+        put_back(&[(Kind::Model, source.file(Kind::Model))], &target);
+        assert_eq!(source.file(Kind::Model).read(9).unwrap().0, b"model");
+        assert_eq!(source.existing(NAME).unwrap().len(), 2);
+        assert!(target.existing(NAME).unwrap().is_empty());
+    }
+}
