@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::cublas::CudaBlas;
-use cudarc::cudnn::Cudnn;
 use cudarc::driver::result::{device, mem_pool, memcpy_htod_async};
 use cudarc::driver::sys::CUmemPool_attribute_enum;
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DevicePtrMut, DeviceRepr};
@@ -14,6 +13,7 @@ use cudarc::nvrtc::Ptx;
 
 use super::compile::{compile, names};
 use super::convolution::Plans;
+use super::dnn::Handle;
 use crate::error::{Error, Result};
 use crate::model::Precision;
 
@@ -38,7 +38,7 @@ pub(crate) struct Gpu {
 
 /// Handles that one thread at a time may use, and what belongs to them.
 pub(super) struct Libraries {
-    pub(super) cudnn: Arc<Cudnn>,
+    pub(super) cudnn: Handle,
     pub(super) blas: CudaBlas,
     pub(super) plans: Plans,
     /// cuDNN's scratch memory, as large as any call has needed.
@@ -104,7 +104,7 @@ impl Gpu {
             name: context.name()?,
             kernels,
             libraries: Mutex::new(Libraries {
-                cudnn: Cudnn::new(Arc::clone(&stream))?,
+                cudnn: Handle::try_new(&stream)?,
                 blas: CudaBlas::new(Arc::clone(&stream))?,
                 plans: Plans::default(),
                 workspace: None,
@@ -251,7 +251,7 @@ impl Libraries {
     }
 
     /// Its parts, so that each can be borrowed beside the others.
-    pub(super) fn parts(&mut self) -> (&Arc<Cudnn>, &mut Plans, &mut Option<CudaSlice<u8>>) {
+    pub(super) fn parts(&mut self) -> (&Handle, &mut Plans, &mut Option<CudaSlice<u8>>) {
         (&self.cudnn, &mut self.plans, &mut self.workspace)
     }
 }

@@ -10,6 +10,8 @@
 mod array;
 mod compile;
 mod convolution;
+mod descriptors;
+mod dnn;
 mod error;
 mod gpu;
 mod grid;
