@@ -1,4 +1,4 @@
-//! Operations on an NVIDIA GPU: cuDNN's convolutions, cuBLAS's products and the kernels of `kernels.cu`.
+//! Operations on an NVIDIA GPU: cuDNN's convolutions, cuBLAS's products and the kernels of `kernels/`.
 //!
 //! Everything runs on one stream a GPU, the default one, in the order in which it is asked for: an array that is dropped is
 //! freed behind the work that reads it, and threads that score with one model share its weights without waiting for one
