@@ -118,6 +118,7 @@ fn convolutions(#[case] precision: Precision) {
 #[case(64, 4)]
 #[case(65, 33)]
 #[case(2500, 7)]
+#[case(6400, 3)]
 #[case(70_000, 2)]
 fn norms(#[case] rows: usize, #[case] channels: usize) {
     let mut generator = ChaCha8Rng::seed_from_u64(rows as u64);
@@ -170,7 +171,7 @@ fn narrowed(target: &Target, values: &[f32], shape: &[usize], precision: Precisi
 fn biases_and_activations(#[case] activation: Activation) {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let mut generator = ChaCha8Rng::seed_from_u64(3);
-    for (rows, channels) in [(1, 1), (3, 5), (200, 3), (4100, 2)] {
+    for (rows, channels) in [(1, 1), (3, 5), (200, 3), (6400, 2)] {
         let (x, x_gpu) = both(&gpu, &values(rows * channels, &mut generator), &[rows, channels]);
         let (gradient, gradient_gpu) = both(&gpu, &values(rows * channels, &mut generator), &[rows, channels]);
         let (bias, bias_gpu) = both(&gpu, &values(channels, &mut generator), &[channels]);

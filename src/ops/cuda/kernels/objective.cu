@@ -9,9 +9,11 @@ extern "C" __global__ void cost_parts(u32 images, u32 len, u32 parts, const floa
     u32 i = index();
     if (i >= images * parts) return;
     u32 image = i / parts, part = i % parts;
+    u32 count = rows_of(len, parts, part), first = image * len + part;
     double sum = 0.0;
-    for (u32 k = part; k < len; k += parts) {
-        double d = (double)(x[(size_t)image * len + k] - y[(size_t)image * len + k]);
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        double d = (double)(x[first + k * parts] - y[first + k * parts]);
         sum += kind == L1 ? fabs(d) : d * d;
     }
     sums[part * images + image] = sum;
