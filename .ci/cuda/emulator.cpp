@@ -1,12 +1,12 @@
 // What the GPU path calls of NVIDIA's libraries, computed on the processor as their documentation says, one thread at a time:
-// the driver, NVRTC, cuBLAS's GemmEx and cuDNN's convolutions with channels last. The kernels are those of kernels.cu,
+// the driver, NVRTC, cuBLAS's GemmEx and cuDNN's convolutions with channels last. The kernels are those of kernels/,
 // compiled as C++. It shows that shapes, layouts, padding, order and arithmetic of the GPU path are right; it shows nothing
 // about NVIDIA's libraries themselves, about races between threads, or about speed. See emulate.
 //
 // Memory of the "GPU" is poisoned when it is taken and when it is freed, so that a value that is read before it is written,
 // or after its memory was given back, becomes NaN. CUDA_EMULATOR_BYTES bounds what may be taken.
 #include "host.h"
-#include "kernels.cu"
+#include "sources.inc"
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

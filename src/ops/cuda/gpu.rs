@@ -154,7 +154,7 @@ impl Gpu {
             return Ok(());
         }
         let function =
-            self.kernels.get(kernel).ok_or_else(|| Error::Device(format!("kernels.cu has no kernel '{kernel}'")))?;
+            self.kernels.get(kernel).ok_or_else(|| Error::Device(format!("there is no kernel '{kernel}'")))?;
         let mut arguments = self.stream.launch_builder(function);
         push(&mut arguments);
         let blocks = u32::try_from(threads.div_ceil(BLOCK as usize))

@@ -1,4 +1,4 @@
-// Lets the host's C++ compiler take kernels.cu: a kernel becomes a function that a caller runs once for each thread.
+// Lets the host's C++ compiler take kernels/*.cu: a kernel becomes a function that a caller runs once for each thread.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>

@@ -148,7 +148,7 @@ fn sum_columns(gpu: &Gpu, values: &CudaSlice<f32>, parts: u32, columns: usize) -
     Ok(sums)
 }
 
-/// As `kernels.cu` numbers activations.
+/// As `kernels/values.cu` numbers activations.
 fn number(activation: Activation) -> i32 {
     match activation {
         Activation::Identity => 0,

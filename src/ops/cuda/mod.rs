@@ -1,4 +1,4 @@
-//! Operations on an NVIDIA GPU: cuDNN's convolutions, cuBLAS's products and the kernels of `kernels.cu`.
+//! Operations on an NVIDIA GPU: cuDNN's convolutions, cuBLAS's products and the kernels of `kernels/`.
 //!
 //! Everything runs on one stream a GPU in the order in which it is asked for, and is not waited for until values are read in
 //! memory: an array that is dropped is freed behind the work that reads it, threads that score with one model share its
