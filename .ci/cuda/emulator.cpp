@@ -114,11 +114,14 @@ int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STRE
 int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STREAM; memcpy(to, from, n); return OK; }
 int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STREAM; memcpy(to, from, n); return OK; }
 int cuMemsetD8Async(void *to, unsigned char v, size_t n, Handle) { ON_STREAM; memset(to, v, n); return OK; }
+int cuStreamCreate(Handle *to, unsigned) { *to = (Handle)1; return OK; }
+int cuStreamDestroy_v2(Handle) { return OK; }
 int cuStreamSynchronize(Handle) { ON_STREAM; return OK; }
 int cuStreamWaitEvent(Handle, Handle, unsigned) { return OK; }
 int cuEventCreate(Handle *event, unsigned) { *event = (Handle)1; return OK; }
 int cuEventRecord(Handle, Handle) { ON_STREAM; return OK; }
 int cuEventSynchronize(Handle) { return OK; }
+int cuEventQuery(Handle) { return OK; }
 int cuEventDestroy_v2(Handle) { return OK; }
 int cuModuleLoadData(Handle *module, const void *) { *module = (Handle)1; return OK; }
 int cuModuleUnload(Handle) { return OK; }

@@ -198,6 +198,7 @@ fn costs(#[case] cost: Cost) {
     let ((x, x_gpu), (y, y_gpu)) = (both(&gpu, &pixels(), &shape), both(&gpu, &pixels(), &shape));
     let (expected, gradient) = ops::cost(&function, &x, &y).unwrap();
     let (got, gradient_gpu) = ops::cost(&function, &x_gpu, &y_gpu).unwrap();
+    let (got, expected) = (got.read().unwrap(), expected.read().unwrap());
     assert!((got / expected - 1.0).abs() < 1e-6, "{got}, expected {expected}");
     assert_near("gradient", &gradient_gpu, &gradient, 1e-5);
 }
@@ -211,11 +212,13 @@ fn mmd_and_its_gradient(#[case] kind: KernelKind, #[case] n: usize, #[case] m: u
     let Some(gpu) = gpu(Precision::F32) else { return };
     let kernel = Kernel::new(kind, &IMQ_SCALES, dim, Prior::default());
     let (q, p) = (sample(Prior::default(), n, dim, 1), sample(Prior::default(), m, dim, 2));
-    let expected = ops::mmd(&Target::Cpu, &kernel, &q, &p, dim).unwrap().unwrap();
-    let got = ops::mmd(&gpu, &kernel, &q, &p, dim).unwrap().unwrap();
-    assert!((got.0 - expected.0).abs() < 1e-9, "{} {}", got.0, expected.0);
-    assert_values("gradient", &got.1, &expected.1, 1e-5);
-    assert!(ops::mmd(&gpu, &kernel, &q[..dim], &p, dim).unwrap().is_none());
+    let (codes, codes_gpu) = both(&gpu, &q, &[n, dim]);
+    let (expected, gradient) = ops::mmd(&kernel, &codes, &p, dim).unwrap().unwrap();
+    let (got, gradient_gpu) = ops::mmd(&kernel, &codes_gpu, &p, dim).unwrap().unwrap();
+    let (got, expected) = (got.read().unwrap(), expected.read().unwrap());
+    assert!((got - expected).abs() < 1e-9, "{got}, expected {expected}");
+    assert_near("gradient", &gradient_gpu, &gradient, 1e-5);
+    assert!(ops::mmd(&kernel, &both(&gpu, &q[..dim], &[1, dim]).1, &p, dim).unwrap().is_none());
 }
 
 #[test]
@@ -231,8 +234,9 @@ fn adam_and_sums() {
         ops::adam(step, &w_gpu, &g_gpu, &mut moments_gpu).unwrap();
         assert_near("weights", &w_gpu, &w, 1e-6);
     }
-    let more = values(1000, &mut generator);
-    assert_near("sum", &ops::add(&w_gpu, &more).unwrap(), &ops::add(&w, &more).unwrap(), 1e-6);
+    let (more, more_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
+    let sum = ops::add_scaled(&w, -2.5, &more).unwrap();
+    assert_near("sum", &ops::add_scaled(&w_gpu, -2.5, &more_gpu).unwrap(), &sum, 1e-6);
 }
 
 /// Every byte, uploaded twice by way of the same page-locked memory.

@@ -19,6 +19,16 @@ extern "C" __global__ void cost_parts(u32 images, u32 len, u32 parts, const floa
     sums[part * images + image] = sum;
 }
 
+// A thread an image: the sum of its parts, and its share of the mean cost.
+extern "C" __global__ void cost_images(u32 images, u32 parts, const double *in_parts, int kind, double floor, double *sums,
+                                       double *shares) {
+    u32 image = index();
+    if (image >= images) return;
+    double sum = column_sum(parts, images, in_parts + image);
+    sums[image] = sum;
+    shares[image] = (kind == L2 ? sqrt(floor + sum) : sum) / (double)images;
+}
+
 // The gradient by y of the mean cost: `scale` is 1/n, `sums` each image's sum.
 extern "C" __global__ void cost_gradient(u32 n, u32 len, const float *x, const float *y, const double *sums, int kind,
                                          double floor, float scale, float *gradient) {
@@ -35,17 +45,21 @@ extern "C" __global__ void cost_gradient(u32 n, u32 len, const float *x, const f
 
 #define OTHERS 64
 
-// `both` holds n codes, then m draws, (n + m, dim). A thread a row and OTHERS others: its share of MMD², and for codes of the
-// gradient, (others, n + m) and (others, n, dim). `bandwidths` are the c of Σ_c c/(c + d²), or the C of exp(−d²/C).
-extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const float *both, const double *bandwidths,
-                                     u32 kernels, int rbf, double *values, double *gradients) {
+__device__ inline const float *mmd_row(u32 i, u32 n, u32 dim, const float *q, const float *p) {
+    return i < n ? q + (size_t)i * dim : p + (size_t)(i - n) * dim;
+}
+
+// Rows are n codes q, then m draws p. A thread a row and OTHERS others: its share of MMD², and for codes of the gradient,
+// (others, n + m) and (others, n, dim). `bandwidths` are the c of Σ_c c/(c + d²), or the C of exp(−d²/C).
+extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const float *q, const float *p,
+                                     const double *bandwidths, u32 kernels, int rbf, double *values, double *gradients) {
     u32 i = index(), rows = n + m;
     if (i >= rows * parts) return;
     u32 row = i % rows, part = i / rows, begin = part * OTHERS, end = min(begin + OTHERS, rows);
-    const float *a = both + (size_t)row * dim;
+    const float *a = mmd_row(row, n, dim, q, p);
     double slopes[OTHERS], value = 0.0, nn = (double)n, mm = (double)m;
     for (u32 j = begin; j < end; j++) {
-        const float *b = both + (size_t)j * dim;
+        const float *b = mmd_row(j, n, dim, q, p);
         double d2 = 0.0, k = 0.0, slope = 0.0;
         for (u32 d = 0; d < dim; d++) {
             double difference = (double)a[d] - (double)b[d];
@@ -65,7 +79,8 @@ extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const flo
     if (row >= n) return;
     for (u32 d = 0; d < dim; d++) {
         double sum = 0.0;
-        for (u32 j = begin; j < end; j++) sum += slopes[j - begin] * ((double)a[d] - (double)both[(size_t)j * dim + d]);
+        for (u32 j = begin; j < end; j++)
+            sum += slopes[j - begin] * ((double)a[d] - (double)mmd_row(j, n, dim, q, p)[d]);
         gradients[((size_t)part * n + row) * dim + d] = sum;
     }
 }

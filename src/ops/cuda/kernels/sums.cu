@@ -10,8 +10,3 @@ extern "C" __global__ void column_sums(u32 rows, u32 columns, const double *x, f
     u32 c = index();
     if (c < columns) sums[c] = (float)column_sum(rows, columns, x + c);
 }
-
-extern "C" __global__ void column_sums_f64(u32 rows, u32 columns, const double *x, double *sums) {
-    u32 c = index();
-    if (c < columns) sums[c] = column_sum(rows, columns, x + c);
-}

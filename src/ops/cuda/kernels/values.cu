@@ -15,10 +15,10 @@ extern "C" __global__ void bf16_to_f32(u32 n, const bf16 *x, float *y) {
     if (i < n) y[i] = read(x[i]);
 }
 
-// x ← x + y
-extern "C" __global__ void add_f32(u32 n, float *x, const float *y) {
+// x + weight · y
+extern "C" __global__ void add_scaled_f32(u32 n, const float *x, float weight, const float *y, float *sum) {
     u32 i = index();
-    if (i < n) x[i] += y[i];
+    if (i < n) sum[i] = x[i] + weight * y[i];
 }
 
 // Padding: cuDNN pads both sides alike, SAME does not ---------------------------------------------------------------------
