@@ -18,6 +18,7 @@ mod layers;
 mod linear;
 mod objective;
 mod scorer;
+mod structural;
 mod transfer;
 
 pub(crate) use self::array::{Array, Data, transposed};
