@@ -79,14 +79,13 @@ impl Network {
             };
             specs.into_iter().map(layer).collect::<Result<Vec<_>>>()
         };
-        Ok(Self {
-            encoder: layers(architecture.encoder)?,
-            decoder: layers(architecture.decoder)?,
-            adversary: layers(architecture.adversary)?,
-            steps: 0,
-            adversary_steps: 0,
-            target: target.clone(),
-        })
+        let (encoder, decoder) = (layers(architecture.encoder)?, layers(architecture.decoder)?);
+        let adversary = layers(architecture.adversary)?;
+        #[cfg(feature = "cuda")]
+        if let Target::Cuda(place) = target {
+            place.gpu.begin_training();
+        }
+        Ok(Self { encoder, decoder, adversary, steps: 0, adversary_steps: 0, target: target.clone() })
     }
 
     /// Where its tensors lie.
@@ -191,7 +190,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         let Self { encoder, decoder, adversary, target, .. } = self;
         if let Target::Cuda(place) = target {
-            place.gpu.release(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
+            place.gpu.end_training(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
         }
     }
 }

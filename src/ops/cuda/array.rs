@@ -117,6 +117,11 @@ impl Array {
         &self.shape
     }
 
+    /// Rows, by the first dimension.
+    pub(crate) fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
     /// Values of the last dimension.
     pub(super) fn channels(&self) -> usize {
         self.shape.last().copied().unwrap_or(1).max(1)
@@ -131,15 +136,7 @@ impl Array {
 
     /// The values in memory, once all work on them is done.
     pub(crate) fn to_vec(&self) -> Result<Vec<f32>> {
-        let wide = self.widened()?;
-        let mut values = vec![0.0; self.len()];
-        if let Data::F32(data) = wide.data()
-            && !values.is_empty()
-        {
-            self.gpu.stream().memcpy_dtoh(data, &mut values)?;
-            self.gpu.synchronize()?;
-        }
-        Ok(values)
+        self.gpu.download(self.widened()?.f32()?, self.len())
     }
 
     /// The same values in 32 bits.
