@@ -44,6 +44,11 @@ pub(crate) fn encoder_step_memory(config: &Config, rows: usize) -> usize {
     VALUE.saturating_mul(rows.saturating_mul(layers + image + AT_WORK * widest(config)))
 }
 
+/// Bytes for `rows` images.
+pub(crate) fn images_memory(config: &Config, rows: usize) -> usize {
+    VALUE.saturating_mul(rows).saturating_mul(config.image().len())
+}
+
 /// Bytes for `copies` of every weight.
 pub(crate) fn weights_memory(config: &Config, copies: usize) -> usize {
     VALUE.saturating_mul(copies).saturating_mul(parameters(config))
