@@ -34,6 +34,14 @@ impl Data {
         }
     }
 
+    /// Bytes of a value.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::F32(_) => size_of::<f32>(),
+            Self::Bf16(_) => size_of::<bf16>(),
+        }
+    }
+
     /// Adds the values to a kernel's arguments.
     pub(super) fn push<'a>(&'a self, arguments: &mut LaunchArgs<'a>) {
         match self {

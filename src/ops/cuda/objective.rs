@@ -15,7 +15,7 @@ use crate::objective::mmd::Kernel;
 /// Parts that an image's values are summed in.
 const COST_PARTS: u32 = 32;
 /// As `OTHERS` in `kernels/objective.cu`: rows that a thread of MMD² meets.
-const OTHERS: usize = 64;
+const OTHERS: usize = 32;
 /// Values that a thread adds.
 const TERMS: usize = 32;
 

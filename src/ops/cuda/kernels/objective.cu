@@ -43,7 +43,7 @@ extern "C" __global__ void cost_gradient(u32 n, u32 len, const float *x, const f
 
 // MMD²: objective/mmd.rs, in f64 as there ------------------------------------------------------------------------------------
 
-#define OTHERS 64
+#define OTHERS 32
 
 __device__ inline const float *mmd_row(u32 i, u32 n, u32 dim, const float *q, const float *p) {
     return i < n ? q + (size_t)i * dim : p + (size_t)(i - n) * dim;
@@ -67,8 +67,9 @@ extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const flo
         }
         for (u32 s = 0; s < kernels; s++) {
             double c = bandwidths[s];
-            k += rbf ? exp(-d2 / c) : c / (c + d2);
-            slope -= rbf ? exp(-d2 / c) / c : c / ((c + d2) * (c + d2));
+            double inverse = 1.0 / (rbf ? c : c + d2), value = rbf ? exp(-d2 * inverse) : c * inverse;
+            k += value;
+            slope -= value * inverse;
         }
         // Pairs of a row with itself are left out; each pair of a code and a draw is met from the code's side alone.
         bool of_codes = row < n && j < n && j != row, of_draws = row >= n && j >= n && j != row, across = row < n && j >= n;
