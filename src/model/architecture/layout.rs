@@ -89,7 +89,6 @@ fn gather(values: &[f32], place: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::TrainOptions;
     use crate::image::ImageShape;
     use crate::model::architecture::Architecture;
