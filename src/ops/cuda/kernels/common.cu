@@ -20,3 +20,19 @@ __device__ inline void write(bf16 *to, float v) {
     bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
     *to = nan ? (bf16)((bits >> 16) | 0x40u) : (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+
+// Sums over rows. They are cut into parts, and part p of n takes the rows p, p + n, p + 2n, …: threads that run together then
+// read values that lie together, however few the columns are. Groups divide the parts, so that group g of m has the rows
+// g, g + m, … and is a part of a coarser cut. Their loops count rows: only where the compiler knows how often a loop runs does
+// it let the loads of several rows overlap, and an index that strides to a limit could wrap.
+
+// Rows of a part that takes every `parts`th one, from row `part` on.
+__device__ inline u32 rows_of(u32 rows, u32 parts, u32 part) { return rows / parts + (part < rows % parts ? 1u : 0u); }
+
+// The sum of a column's values, `stride` apart.
+__device__ inline double column_sum(u32 rows, u32 stride, const double *x) {
+    double sum = 0.0;
+#pragma unroll 8
+    for (u32 row = 0; row < rows; row++) sum += x[row * stride];
+    return sum;
+}

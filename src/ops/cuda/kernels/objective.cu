@@ -9,9 +9,11 @@ extern "C" __global__ void cost_parts(u32 images, u32 len, u32 parts, const floa
     u32 i = index();
     if (i >= images * parts) return;
     u32 image = i / parts, part = i % parts;
+    u32 count = rows_of(len, parts, part), first = image * len + part;
     double sum = 0.0;
-    for (u32 k = part; k < len; k += parts) {
-        double d = (double)(x[(size_t)image * len + k] - y[(size_t)image * len + k]);
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        double d = (double)(x[first + k * parts] - y[first + k * parts]);
         sum += kind == L1 ? fabs(d) : d * d;
     }
     sums[part * images + image] = sum;
@@ -82,17 +84,4 @@ extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const flo
             sum += slopes[j - begin] * ((double)a[d] - (double)mmd_row(j, n, dim, q, p)[d]);
         gradients[((size_t)part * n + row) * dim + d] = sum;
     }
-}
-
-// Adam: kernels/adam.rs ------------------------------------------------------------------------------------------------
-
-// w ← w − η · m̂ / (√v̂ + ε)
-extern "C" __global__ void adam_f32(u32 n, float *w, const float *gradient, float *m, float *v, float rate, float beta1,
-                                    float rest1, float beta2, float rest2, float epsilon, float correct1, float correct2) {
-    u32 i = index();
-    if (i >= n) return;
-    float g = gradient[i];
-    float mean = m[i] = beta1 * m[i] + rest1 * g;
-    float square = v[i] = beta2 * v[i] + rest2 * g * g;
-    w[i] -= rate * (mean * correct1) / (sqrtf(square * correct2) + epsilon);
 }

@@ -80,12 +80,23 @@ extern "C" __global__ void bias_activation_bf16(u32 n, u32 channels, const bf16 
     bias_activation<bf16>(n, channels, x, bias, kind, y);
 }
 
-// From the output y: ReLU lets through where it is positive, sigmoid's slope is y(1 − y).
-extern "C" __global__ void activation_gradient_f32(u32 n, const float *y, const float *gradient, int kind, float *dx) {
-    u32 i = index();
-    if (i >= n) return;
-    float g = gradient[i];
-    if (kind == RELU) g = y[i] > 0.0f ? g : 0.0f;
-    if (kind == SIGMOID) g = g * y[i] * (1.0f - y[i]);
-    dx[i] = g;
+// A thread a part of the rows and channel: the gradient by the sum of x and bias, and its sums for that by the bias,
+// (parts, channels). From the output y: ReLU lets through where it is positive, sigmoid's slope is y(1 − y).
+extern "C" __global__ void bias_activation_gradient(u32 rows, u32 channels, u32 parts, const float *__restrict__ y,
+                                                    const float *__restrict__ gradient, int kind, float *__restrict__ dx,
+                                                    double *sums) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 count = rows_of(rows, parts, i / channels);
+    float sum = 0.0f;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        u32 at = i + k * all;
+        float g = gradient[at], out = y[at];
+        if (kind == RELU) g = out > 0.0f ? g : 0.0f;
+        if (kind == SIGMOID) g = g * out * (1.0f - out);
+        dx[at] = g;
+        sum += g;
+    }
+    sums[i] = (double)sum;
 }
