@@ -1,5 +1,7 @@
 //! Adam on a GPU: all parameters in one launch, as most of a network's dozens are small.
 
+use std::sync::Arc;
+
 use cudarc::driver::{CudaSlice, DevicePtr, PushKernelArg};
 
 use super::{Array, Data, Gpu};
@@ -40,7 +42,7 @@ pub(crate) struct Trained<'a> {
 
 /// A step on parameters of one GPU, in place.
 pub(crate) fn adam(step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
-    let Some(gpu) = trained.first().map(|first| first.parameter.gpu().clone()) else { return Ok(()) };
+    let Some(gpu) = trained.first().map(|first| Arc::clone(first.parameter.gpu())) else { return Ok(()) };
     // As `Parameter` in kernels/adam.cu.
     let (mut table, mut values) = (Vec::new(), 0_usize);
     for Trained { parameter, gradient, moments } in trained.iter_mut() {
