@@ -19,6 +19,7 @@ mod layers;
 mod linear;
 mod objective;
 mod scorer;
+mod structural;
 mod transfer;
 
 pub(crate) use self::adam::{Moments, Trained, adam};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, PushKernelArg};
 
+use super::structural::structural;
 use super::{Array, Data, Gpu, Number};
 use crate::config::Cost;
 use crate::error::Result;
@@ -27,7 +28,7 @@ pub(crate) fn add_scaled(x: &Array, weight: f32, y: &Array) -> Result<Array> {
     Array::of(gpu, Data::F32(out), x.dims())
 }
 
-/// The structural cost looks at windows of pixels and is computed in memory.
+/// The mean cost of images x and reconstructions y, and its gradient by y.
 pub(crate) fn cost(function: &CostFunction, x: &Array, y: &Array) -> Result<(Number, Array)> {
     let images = x.dims().first().copied().unwrap_or(1).max(1);
     let gpu = x.gpu();
@@ -36,8 +37,8 @@ pub(crate) fn cost(function: &CostFunction, x: &Array, y: &Array) -> Result<(Num
         Cost::L2 => 1,
         Cost::L1 => 2,
         Cost::Structural => {
-            let (cost, gradient) = function.mean(&x.to_vec()?, &y.to_vec()?, images);
-            return Ok((gpu.send(&gpu.upload(&[cost])?)?, Array::new(gpu, &gradient, y.dims())?));
+            let (shares, gradient) = structural(function.shape(), x, y)?;
+            return Ok((total(gpu, shares)?, gradient));
         }
     };
     let y = y.widened()?;

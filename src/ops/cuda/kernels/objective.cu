@@ -24,8 +24,7 @@ extern "C" __global__ void cost_images(u32 images, u32 parts, const double *in_p
                                        double *shares) {
     u32 image = index();
     if (image >= images) return;
-    double sum = 0.0;
-    for (u32 part = 0; part < parts; part++) sum += in_parts[part * images + image];
+    double sum = column_sum(parts, images, in_parts + image);
     sums[image] = sum;
     shares[image] = (kind == L2 ? sqrt(floor + sum) : sum) / (double)images;
 }
