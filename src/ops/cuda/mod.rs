@@ -12,6 +12,8 @@ mod adam;
 mod array;
 mod compile;
 mod convolution;
+mod descriptors;
+mod dnn;
 mod error;
 mod gpu;
 mod grid;
