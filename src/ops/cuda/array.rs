@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg};
 use half::bf16;
+use rayon::prelude::*;
 
 use super::Gpu;
 use crate::error::{Error, Result};
@@ -187,5 +188,5 @@ impl Array {
 /// The transpose of a matrix of rows of `columns` values.
 pub(crate) fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
     let columns = values.len() / rows.max(1);
-    (0..values.len()).map(|i| values[i % rows * columns + i / rows]).collect()
+    (0..values.len()).into_par_iter().with_min_len(1 << 14).map(|i| values[i % rows * columns + i / rows]).collect()
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::cublas::CudaBlas;
-use cudarc::cudnn::Cudnn;
 use cudarc::driver::result::{device, mem_pool};
 use cudarc::driver::sys::CUmemPool_attribute_enum;
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, LaunchArgs, LaunchConfig};
@@ -14,6 +13,7 @@ use cudarc::nvrtc::Ptx;
 
 use super::compile::{compile, names};
 use super::convolution::Plans;
+use super::dnn::Handle;
 use super::transfer::Transfers;
 use crate::error::{Error, Result};
 use crate::model::Precision;
@@ -41,7 +41,7 @@ pub(crate) struct Gpu {
 
 /// Handles that one thread at a time may use, and what belongs to them.
 pub(super) struct Libraries {
-    pub(super) cudnn: Arc<Cudnn>,
+    pub(super) cudnn: Handle,
     pub(super) blas: CudaBlas,
     pub(super) plans: Plans,
     /// cuDNN's scratch memory, as large as any call has needed.
@@ -101,7 +101,7 @@ impl Gpu {
             name: context.name()?,
             kernels,
             libraries: Mutex::new(Libraries {
-                cudnn: Cudnn::new(Arc::clone(&stream))?,
+                cudnn: Handle::try_new(&stream)?,
                 blas: CudaBlas::new(Arc::clone(&stream))?,
                 plans: Plans::default(),
                 workspace: None,
@@ -238,7 +238,7 @@ impl Libraries {
     }
 
     /// Its parts, so that each can be borrowed beside the others.
-    pub(super) fn parts(&mut self) -> (&Arc<Cudnn>, &mut Plans, &mut Option<CudaSlice<u8>>) {
+    pub(super) fn parts(&mut self) -> (&Handle, &mut Plans, &mut Option<CudaSlice<u8>>) {
         (&self.cudnn, &mut self.plans, &mut self.workspace)
     }
 }

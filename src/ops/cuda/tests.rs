@@ -242,22 +242,39 @@ fn mmd_and_its_gradient(#[case] kind: KernelKind, #[case] n: usize, #[case] m: u
     assert!(ops::mmd(&kernel, &both(&gpu, &q[..dim], &[1, dim]).1, &p, dim).unwrap().is_none());
 }
 
+/// Parameters of different lengths in one launch, one of them with a gradient of 16 bits.
 #[test]
-fn adam_and_sums() {
+fn adam() {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let mut generator = ChaCha8Rng::seed_from_u64(5);
-    let (w, w_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
-    let (mut moments, mut moments_gpu) = (ops::Moments::default(), ops::Moments::default());
+    let parameters = [1000_usize, 1, 37, 300].map(|len| both(&gpu, &values(len, &mut generator), &[len]));
+    let mut moments: [_; 4] = std::array::from_fn(|_| (ops::Moments::default(), ops::Moments::default()));
     for step in 1..4 {
-        let (g, g_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
         let step = AdamStep::new(step, 1e-2, 0.5, 0.999, 1e-8);
-        ops::adam(step, &w, &g, &mut moments).unwrap();
-        ops::adam(step, &w_gpu, &g_gpu, &mut moments_gpu).unwrap();
-        assert_near("weights", &w_gpu, &w, 1e-6);
+        let (mut on_cpu, mut on_gpu) = (Vec::new(), Vec::new());
+        for (i, ((w, w_gpu), (m, m_gpu))) in parameters.iter().zip(&mut moments).enumerate() {
+            let (gradient, mut gradient_gpu) = both(&gpu, &values(w.rows(), &mut generator), &[w.rows()]);
+            if let (2, Tensor::Cuda(array)) = (i, &gradient_gpu) {
+                gradient_gpu = Tensor::Cuda(array.narrowed().unwrap());
+            }
+            on_cpu.push(ops::Trained { parameter: w, gradient, moments: m });
+            on_gpu.push(ops::Trained { parameter: w_gpu, gradient: gradient_gpu, moments: m_gpu });
+        }
+        ops::adam(step, &mut on_cpu).unwrap();
+        ops::adam(step, &mut on_gpu).unwrap();
+        for (w, w_gpu) in &parameters {
+            assert_near("weights", w_gpu, w, 1e-6);
+        }
     }
-    let (more, more_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
-    let sum = ops::add_scaled(&w, -2.5, &more).unwrap();
-    assert_near("sum", &ops::add_scaled(&w_gpu, -2.5, &more_gpu).unwrap(), &sum, 1e-6);
+}
+
+#[test]
+fn sums() {
+    let Some(gpu) = gpu(Precision::F32) else { return };
+    let mut generator = ChaCha8Rng::seed_from_u64(10);
+    let [(x, x_gpu), (y, y_gpu)] = [(); 2].map(|()| both(&gpu, &values(1000, &mut generator), &[1000]));
+    let sum = ops::add_scaled(&x, -2.5, &y).unwrap();
+    assert_near("sum", &ops::add_scaled(&x_gpu, -2.5, &y_gpu).unwrap(), &sum, 1e-6);
 }
 
 /// Every byte, uploaded twice by way of the same page-locked memory.

@@ -85,16 +85,3 @@ extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const flo
         gradients[((size_t)part * n + row) * dim + d] = sum;
     }
 }
-
-// Adam: kernels/adam.rs ------------------------------------------------------------------------------------------------
-
-// w ← w − η · m̂ / (√v̂ + ε)
-extern "C" __global__ void adam_f32(u32 n, float *w, const float *gradient, float *m, float *v, float rate, float beta1,
-                                    float rest1, float beta2, float rest2, float epsilon, float correct1, float correct2) {
-    u32 i = index();
-    if (i >= n) return;
-    float g = gradient[i];
-    float mean = m[i] = beta1 * m[i] + rest1 * g;
-    float square = v[i] = beta2 * v[i] + rest2 * g * g;
-    w[i] -= rate * (mean * correct1) / (sqrtf(square * correct2) + epsilon);
-}
