@@ -1,5 +1,6 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and writes no file.
 
+mod codes;
 mod memory;
 mod pretraining;
 mod random;
@@ -7,6 +8,7 @@ mod report;
 mod resume;
 mod step;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -15,14 +17,14 @@ use rand::seq::SliceRandom;
 pub use self::report::EpochReport;
 use crate::calibrate::{LatentStatistics, recalibrate_with};
 use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
-use crate::config::{Config, Objective, TrainOptions};
+use crate::config::{Config, LambdaSchedule, Objective, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{Network, Precision, Wae};
 use crate::objective::prior;
 use crate::ops::{Target, Tensor};
 use crate::train::random::{Purpose, generator};
-use crate::train::step::{Draws, Generators, Rates, Step, Values};
+use crate::train::step::{Draws, Generators, Pending, Rates, Step, Values};
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
 const DIVERGENCE_ROWS: usize = 1000;
@@ -51,6 +53,16 @@ pub struct Trainer {
     seconds_before: f64,
     /// Whether an epoch was begun and not ended, as after an error: there is no going on from there.
     within_epoch: bool,
+}
+
+/// An epoch under way.
+struct Progress {
+    /// From 1.
+    epoch: usize,
+    rate: f64,
+    means: Means,
+    /// Steps whose values are still to be read, with their images.
+    pending: VecDeque<(Pending, usize)>,
 }
 
 /// The means of an epoch's steps.
@@ -134,21 +146,26 @@ impl Trainer {
         let mut generators = Generators::new(self.options.seed, epoch);
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
         rows.shuffle(&mut generator(self.options.seed, Purpose::Shuffle, epoch));
-        let (mut means, begun) = (Means::default(), Instant::now());
+        let begun = Instant::now();
+        let mut progress = Progress { epoch, rate, means: Means::default(), pending: VecDeque::new() };
         let batch = self.options.batch_size.min(rows.len());
+        // An adaptive λ needs a step's values before the next step.
+        let ahead = match self.options.lambda_schedule {
+            LambdaSchedule::Constant => self.network.target().steps_ahead(),
+            LambdaSchedule::Adaptive => 0,
+        };
         for rows in rows.chunks_exact(batch) {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             let (images, draws) = (self.batch(rows)?, self.step.draw(rows.len(), &mut generators));
-            let values = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
-            if !values.are_finite() {
-                return Err(self.diverged(epoch, means.steps + 1, values, rate));
-            }
-            means.add(values, rows.len());
-            let schedule = self.options.lambda_schedule;
-            self.lambda = schedule.next(self.lambda, self.network.steps(), values.cost, values.divergence);
+            let step = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
+            progress.pending.push_back((step, rows.len()));
+            self.read(&mut progress, ahead)?;
         }
+        self.read(&mut progress, 0)?;
+        self.network.target().synchronize()?;
+        let means = progress.means;
         let seconds = begun.elapsed().as_secs_f64();
         let (holdout_cost, holdout_divergence) = self.evaluate(cancelled)?;
         let report = EpochReport {
@@ -223,6 +240,21 @@ impl Trainer {
         self.network.target().batch(&self.dataset, rows)
     }
 
+    /// Reads the values of all steps of an epoch but the last `ahead`.
+    fn read(&mut self, progress: &mut Progress, ahead: usize) -> Result<()> {
+        while progress.pending.len() > ahead {
+            let Some((step, images)) = progress.pending.pop_front() else { break };
+            let values = step.read()?;
+            if !values.are_finite() {
+                return Err(self.diverged(progress, values));
+            }
+            progress.means.add(values, images);
+            let schedule = self.options.lambda_schedule;
+            self.lambda = schedule.next(self.lambda, self.network.steps(), values.cost, values.divergence);
+        }
+        Ok(())
+    }
+
     /// Mean cost and divergence of the held-out rows, in eval mode.
     fn evaluate(&mut self, cancelled: &AtomicBool) -> Result<(Option<f64>, Option<f64>)> {
         if self.dataset.held_out_rows() == 0 {
@@ -261,7 +293,8 @@ impl Trainer {
         })
     }
 
-    fn diverged(&self, epoch: usize, step: u64, values: Values, rate: f64) -> Error {
+    fn diverged(&self, progress: &Progress, values: Values) -> Error {
+        let (epoch, step, rate) = (progress.epoch, progress.means.steps + 1, progress.rate);
         let divergence = values.divergence.map(|d| format!(", divergence {d}")).unwrap_or_default();
         let lambda = match self.config.objective() {
             Objective::Ae {} => String::new(),

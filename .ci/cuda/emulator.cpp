@@ -1,12 +1,12 @@
 // What the GPU path calls of NVIDIA's libraries, computed on the processor as their documentation says, one thread at a time:
-// the driver, NVRTC, cuBLAS's GemmEx and cuDNN's convolutions with channels last. The kernels are those of kernels.cu,
+// the driver, NVRTC, cuBLAS's GemmEx and cuDNN's convolutions with channels last. The kernels are those of kernels/,
 // compiled as C++. It shows that shapes, layouts, padding, order and arithmetic of the GPU path are right; it shows nothing
 // about NVIDIA's libraries themselves, about races between threads, or about speed. See emulate.
 //
 // Memory of the "GPU" is poisoned when it is taken and when it is freed, so that a value that is read before it is written,
 // or after its memory was given back, becomes NaN. CUDA_EMULATOR_BYTES bounds what may be taken.
 #include "host.h"
-#include "kernels.cu"
+#include "sources.inc"
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -114,11 +114,14 @@ int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STRE
 int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STREAM; memcpy(to, from, n); return OK; }
 int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, Handle) { ON_STREAM; memcpy(to, from, n); return OK; }
 int cuMemsetD8Async(void *to, unsigned char v, size_t n, Handle) { ON_STREAM; memset(to, v, n); return OK; }
+int cuStreamCreate(Handle *to, unsigned) { *to = (Handle)1; return OK; }
+int cuStreamDestroy_v2(Handle) { return OK; }
 int cuStreamSynchronize(Handle) { ON_STREAM; return OK; }
 int cuStreamWaitEvent(Handle, Handle, unsigned) { return OK; }
 int cuEventCreate(Handle *event, unsigned) { *event = (Handle)1; return OK; }
 int cuEventRecord(Handle, Handle) { ON_STREAM; return OK; }
 int cuEventSynchronize(Handle) { return OK; }
+int cuEventQuery(Handle) { return OK; }
 int cuEventDestroy_v2(Handle) { return OK; }
 int cuModuleLoadData(Handle *module, const void *) { *module = (Handle)1; return OK; }
 int cuModuleUnload(Handle) { return OK; }

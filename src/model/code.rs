@@ -12,7 +12,7 @@
 //! The authors' `wae.py`, `__init__`, with `e_noise` 'gaussian'; they take √(1e-8 + exp v).
 
 use super::architecture::head_width;
-use crate::config::{Config, EncoderKind, Prior};
+use crate::config::{Config, EncoderKind, Prior, PriorKind};
 use crate::objective::prior;
 
 /// The most that a log-variance may be in size.
@@ -27,9 +27,9 @@ pub(crate) struct CodeMap {
     head: usize,
 }
 
-/// Codes of a batch in training.
+/// Codes of a batch in training, in memory.
 #[derive(Debug)]
-pub(crate) struct Codes {
+pub(crate) struct MappedCodes {
     /// (n, dim).
     pub(crate) values: Vec<f32>,
     /// The head's output, log-variances clipped, (n, head).
@@ -43,6 +43,11 @@ pub(crate) struct Codes {
 impl CodeMap {
     pub(crate) fn of(config: &Config) -> Self {
         Self { encoder: config.encoder(), prior: config.prior(), dim: config.latent_dim(), head: head_width(config) }
+    }
+
+    /// Whether codes are what the head puts out: of a deterministic encoder whose prior lives everywhere.
+    pub(crate) fn is_identity(&self) -> bool {
+        self.encoder == EncoderKind::Deterministic && self.prior.kind == PriorKind::Normal
     }
 
     /// Codes for scoring, which are no random numbers.
@@ -64,7 +69,7 @@ impl CodeMap {
     }
 
     /// Codes in training; `noise` is e, (n, dim), and is not read for a deterministic encoder.
-    pub(crate) fn sampled(&self, mut head: Vec<f32>, noise: &[f32]) -> Codes {
+    pub(crate) fn sampled(&self, mut head: Vec<f32>, noise: &[f32]) -> MappedCodes {
         let mut clipped = vec![false; head.len()];
         let free = match self.encoder {
             EncoderKind::Deterministic => head.clone(),
@@ -86,14 +91,14 @@ impl CodeMap {
         };
         let mut values = free.clone();
         prior::to_support(self.prior, self.dim, &mut values);
-        Codes { values, head, clipped, free }
+        MappedCodes { values, head, clipped, free }
     }
 
     /// The gradient by the head's output, (n, head), from those by the codes, (n, dim), and, where there is one, by the
     /// head's clipped output, (n, head).
     pub(crate) fn backward(
         &self,
-        codes: &Codes,
+        codes: &MappedCodes,
         noise: &[f32],
         mut by_code: Vec<f32>,
         by_head: Option<Vec<f32>>,
@@ -125,7 +130,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::config::PriorKind;
     use crate::objective::sample;
 
     fn gaussian(kind: PriorKind) -> CodeMap {

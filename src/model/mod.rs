@@ -13,7 +13,7 @@ mod precision;
 #[cfg(feature = "cuda")]
 pub(crate) use architecture::Direction;
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
-pub(crate) use code::{CodeMap, Codes};
+pub(crate) use code::{CodeMap, MappedCodes};
 #[cfg(feature = "cuda")]
 pub(crate) use folded::Folded;
 pub use inference::Wae;

@@ -79,14 +79,13 @@ impl Network {
             };
             specs.into_iter().map(layer).collect::<Result<Vec<_>>>()
         };
-        Ok(Self {
-            encoder: layers(architecture.encoder)?,
-            decoder: layers(architecture.decoder)?,
-            adversary: layers(architecture.adversary)?,
-            steps: 0,
-            adversary_steps: 0,
-            target: target.clone(),
-        })
+        let (encoder, decoder) = (layers(architecture.encoder)?, layers(architecture.decoder)?);
+        let adversary = layers(architecture.adversary)?;
+        #[cfg(feature = "cuda")]
+        if let Target::Cuda(place) = target {
+            place.gpu.begin_training();
+        }
+        Ok(Self { encoder, decoder, adversary, steps: 0, adversary_steps: 0, target: target.clone() })
     }
 
     /// Where its tensors lie.
@@ -133,14 +132,15 @@ impl Network {
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let step = adam(self.steps, learning_rate);
-        self.encoder.iter_mut().chain(&mut self.decoder).try_for_each(|layer| layer.step(step))
+        let trained = self.encoder.iter_mut().chain(&mut self.decoder).flat_map(Layer::trained);
+        ops::adam(step, &mut trained.collect::<Vec<_>>())
     }
 
     /// A step of Adam on the discriminator.
     pub(crate) fn step_adversary(&mut self, learning_rate: f64) -> Result<()> {
         self.adversary_steps += 1;
         let step = adam(self.adversary_steps, learning_rate);
-        self.adversary.iter_mut().try_for_each(|layer| layer.step(step))
+        ops::adam(step, &mut self.adversary.iter_mut().flat_map(Layer::trained).collect::<Vec<_>>())
     }
 
     /// Steps of Adam on encoder and decoder so far.
@@ -191,7 +191,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         let Self { encoder, decoder, adversary, target, .. } = self;
         if let Target::Cuda(place) = target {
-            place.gpu.release(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
+            place.gpu.end_training(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::image::ImageShape;
 pub(crate) const ROOT_FLOOR: f64 = 1e-8;
 /// The weight of DSSIM: on Fashion-MNIST, reconstructions of other classes than the one trained on are told best with weights
 /// about this one, and worse with either term alone.
-const DISSIMILARITY: f32 = 0.5;
+pub(crate) const DISSIMILARITY: f32 = 0.5;
 
 /// A cost for images of one shape.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,12 @@ impl CostFunction {
     #[cfg(feature = "cuda")]
     pub(crate) fn kind(&self) -> Cost {
         self.kind
+    }
+
+    /// The shape of the images.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn shape(&self) -> ImageShape {
+        self.shape
     }
 
     /// The cost of one image, summed in f64.

@@ -7,9 +7,11 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod number;
 mod target;
 mod tensor;
 
+pub(crate) use self::number::Number;
 pub(crate) use self::target::{Target, resolve};
 #[cfg(feature = "cuda")]
 use self::tensor::on_two_devices;
@@ -210,61 +212,86 @@ pub(crate) fn bias_activation_gradient(
 }
 
 /// The mean cost of a batch of images x and reconstructions y, (n, H, W, C), and its gradient by y.
-pub(crate) fn cost(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(f64, Tensor)> {
+pub(crate) fn cost(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(Number, Tensor)> {
     match (x, y) {
         (Tensor::Cpu(x), Tensor::Cpu(y)) => {
             let (rows, shape) = (x.dims().first().copied().unwrap_or(1), y.dims());
             let (cost, gradient) = cpu::with_values(x, |x| cpu::with_values(y, |y| function.mean(x, y, rows)))??;
-            Ok((cost, Tensor::Cpu(cpu::tensor(gradient, shape)?)))
+            Ok((Number::Known(cost), Tensor::Cpu(cpu::tensor(gradient, shape)?)))
         }
         #[cfg(feature = "cuda")]
         (Tensor::Cuda(x), Tensor::Cuda(y)) => {
             let (cost, gradient) = cuda::cost(function, x, y)?;
-            Ok((cost, Tensor::Cuda(gradient)))
+            Ok((Number::Cuda(cost), Tensor::Cuda(gradient)))
         }
         #[cfg(feature = "cuda")]
         _ => Err(on_two_devices()),
     }
 }
 
-/// MMD² of codes q and draws p, (n, dim) and (m, dim), with its gradient by the codes; `None` below two rows of either.
-pub(crate) fn mmd(
-    target: &Target,
-    kernel: &mmd::Kernel,
-    q: &[f32],
-    p: &[f32],
-    dim: usize,
-) -> Result<Option<(f64, Vec<f32>)>> {
-    match target {
+/// MMD² of codes q, (n, dim), and draws p, (m, dim), with its gradient by the codes; `None` below two rows of either.
+pub(crate) fn mmd(kernel: &mmd::Kernel, q: &Tensor, p: &[f32], dim: usize) -> Result<Option<(Number, Tensor)>> {
+    match q {
+        Tensor::Cpu(codes) => cpu::with_values(codes, |q| {
+            let value = mmd::value(kernel, q, p, dim).map(Number::Known);
+            let gradient =
+                |value| Ok((value, Tensor::Cpu(cpu::tensor(mmd::gradient(kernel, q, p, dim), codes.dims())?)));
+            value.map(gradient).transpose()
+        })?,
         #[cfg(feature = "cuda")]
-        Target::Cuda(place) if q.len() >= 2 * dim && p.len() >= 2 * dim => {
-            cuda::mmd(place, kernel, q, p, dim).map(Some)
+        Tensor::Cuda(q) if q.rows() >= 2 && p.len() >= 2 * dim => {
+            let (value, gradient) = cuda::mmd(kernel, q, p, dim)?;
+            Ok(Some((Number::Cuda(value), Tensor::Cuda(gradient))))
         }
-        _ => Ok(mmd::value(kernel, q, p, dim).map(|value| (value, mmd::gradient(kernel, q, p, dim)))),
+        #[cfg(feature = "cuda")]
+        Tensor::Cuda(_) => Ok(None),
     }
 }
 
-/// x + `values`, in x's shape.
-pub(crate) fn add(x: &Tensor, values: &[f32]) -> Result<Tensor> {
-    match x {
-        Tensor::Cpu(x) => {
-            let sums = cpu::with_values(x, |x| x.iter().zip(values).map(|(x, v)| x + v).collect())?;
+/// x + `weight` · y.
+pub(crate) fn add_scaled(x: &Tensor, weight: f64, y: &Tensor) -> Result<Tensor> {
+    match (x, y) {
+        (Tensor::Cpu(x), Tensor::Cpu(y)) => {
+            let sum = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x + y * weight as f32).collect();
+            let sums = cpu::with_values(x, |x| cpu::with_values(y, |y| sum(x, y)))??;
             cpu::tensor(sums, x.dims()).map(Tensor::Cpu)
         }
         #[cfg(feature = "cuda")]
-        Tensor::Cuda(x) => cuda::add(x, values).map(Tensor::Cuda),
-    }
-}
-
-/// A step of Adam on a parameter, in place; `moments` are its running mean and mean square.
-pub(crate) fn adam(step: AdamStep, parameter: &Tensor, gradient: &Tensor, moments: &mut Moments) -> Result<()> {
-    match (parameter, gradient) {
-        (Tensor::Cpu(parameter), Tensor::Cpu(gradient)) => cpu::adam(step, parameter, gradient, &mut moments.cpu),
-        #[cfg(feature = "cuda")]
-        (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => cuda::adam(step, parameter, gradient, &mut moments.cuda),
+        (Tensor::Cuda(x), Tensor::Cuda(y)) => cuda::add_scaled(x, weight as f32, y).map(Tensor::Cuda),
         #[cfg(feature = "cuda")]
         _ => Err(on_two_devices()),
     }
+}
+
+/// A parameter with its gradient, and Adam's state of it.
+#[derive(Debug)]
+pub(crate) struct Trained<'a> {
+    /// It is changed in place.
+    pub(crate) parameter: &'a Tensor,
+    pub(crate) gradient: Tensor,
+    pub(crate) moments: &'a mut Moments,
+}
+
+/// A step of Adam on parameters that lie together.
+pub(crate) fn adam(step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    let mut on_gpu = Vec::new();
+    for Trained { parameter, gradient, moments } in trained {
+        match (parameter, gradient) {
+            (Tensor::Cpu(parameter), Tensor::Cpu(gradient)) => {
+                cpu::adam(step, parameter, gradient, &mut moments.cpu)?;
+            }
+            #[cfg(feature = "cuda")]
+            (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => {
+                on_gpu.push(cuda::Trained { parameter, gradient, moments: &mut moments.cuda });
+            }
+            #[cfg(feature = "cuda")]
+            _ => return Err(on_two_devices()),
+        }
+    }
+    #[cfg(feature = "cuda")]
+    cuda::adam(step, &mut on_gpu)?;
+    Ok(())
 }
 
 /// Adam's running mean m and mean square v of a parameter's gradient; empty before the first step.

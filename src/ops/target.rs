@@ -91,6 +91,24 @@ impl Target {
         }
     }
 
+    /// Steps whose values need not be read before the next one is prepared: a GPU computes one meanwhile.
+    pub(crate) fn steps_ahead(&self) -> usize {
+        match self {
+            Self::Cpu => 0,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => 1,
+        }
+    }
+
+    /// Waits for all that is being computed.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(place) => place.gpu.synchronize(),
+        }
+    }
+
     /// What the network computes in: that of the GPU, f32 in memory.
     pub(crate) fn precision(&self) -> Precision {
         match self {

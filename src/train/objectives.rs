@@ -36,8 +36,8 @@ impl Objectives {
     fn run(&self, tensors: &Tensors) -> (f64, Tensors) {
         let mut network = Network::from_tensors(&self.config, &self.target, tensors).unwrap();
         let lambda = self.config.objective().lambda();
-        let (values, _) = self.step.gradients(&mut network, &self.images, &self.draws, lambda).unwrap();
-        (values.loss, network.gradients().unwrap())
+        let (pending, _) = self.step.gradients(&mut network, &self.images, &self.draws, lambda).unwrap();
+        (pending.read().unwrap().loss, network.gradients().unwrap())
     }
 }
 
@@ -164,12 +164,12 @@ fn noise_is_the_encoders_alone() {
     let images = trainer.batch(&[0, 1, 2, 3]).unwrap();
     let draws = trainer.step.draw(4, &mut Generators::new(0, 1));
     let tensors = trainer.network.tensors().unwrap();
-    let (values, codes) = trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
+    let (pending, codes) = trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
     let mut same = Network::from_tensors(trainer.config(), trainer.network.target(), &tensors).unwrap();
-    let codes = same.target().tensor(codes.values, &[4, trainer.config().latent_dim()]).unwrap();
-    let decoded = same.decode(&codes).unwrap();
+    let decoded = same.decode(codes.tensor()).unwrap();
     let cost = crate::objective::cost::CostFunction::of(trainer.config());
-    assert_eq!(values.cost, ops::cost(&cost, &images, &decoded).unwrap().0);
+    let expected = ops::cost(&cost, &images, &decoded).unwrap().0;
+    assert_eq!(pending.read().unwrap().cost, expected.read().unwrap());
 }
 
 /// A discriminator that is trained tells codes from draws: its loss falls below that of a coin.

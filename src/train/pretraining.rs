@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rand::seq::SliceRandom;
 
 use super::Trainer;
+use super::codes::Codes;
 use super::random::{Purpose, generator};
 use crate::config::Prior;
 use crate::error::{Error, Result};
 use crate::model::CodeMap;
 use crate::objective::{moments, prior};
-use crate::ops;
 
 /// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
 const PRETRAINING: (usize, f64) = (200, 0.1);
@@ -21,7 +21,7 @@ impl Trainer {
     /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
     pub(super) fn pretrain(&mut self, cancelled: &AtomicBool) -> Result<()> {
         let (steps, enough) = PRETRAINING;
-        let (dim, codes) = (self.config.latent_dim(), CodeMap::of(&self.config));
+        let (dim, map) = (self.config.latent_dim(), CodeMap::of(&self.config));
         let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
         let values = (1000 * self.config.image().len()).clamp(*PRETRAINING_VALUES.start(), *PRETRAINING_VALUES.end());
@@ -36,10 +36,10 @@ impl Trainer {
             let prior = prior::sample_with(self.config.prior(), chosen.len(), dim, &mut generator);
             // Codes as in training, whose noise is part of their covariance; a deterministic encoder does not read it.
             let noise = prior::sample_with(Prior::default(), chosen.len(), dim, &mut generator);
-            let sampled = codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &noise);
-            let (loss, by_code) = moments::value_and_gradient(&sampled.values, &prior, dim);
-            let gradient = codes.backward(&sampled, &noise, by_code, None);
-            let gradient = self.network.target().tensor(gradient, head.dims())?;
+            let codes = Codes::new(&map, head, &noise, self.network.target())?;
+            let (loss, by_code) = moments::value_and_gradient(&codes.values()?, &prior, dim);
+            let by_code = self.network.target().tensor(by_code, codes.tensor().dims())?;
+            let gradient = codes.backward(&map, &noise, by_code, None, self.network.target())?;
             self.network.encode_backward(gradient)?;
             self.network.step(self.options.learning_rate)?;
             if loss < enough {

@@ -5,10 +5,11 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::config::{Config, EncoderKind, Objective, PriorKind};
 use crate::error::{Error, Result};
-use crate::model::{CodeMap, Codes, Network, truncated_normal};
+use crate::model::{CodeMap, Network, truncated_normal};
 use crate::objective::cost::CostFunction;
 use crate::objective::{adversary, kl, mmd, prior, sinkhorn, sliced};
-use crate::ops::{self, Tensor};
+use crate::ops::{self, Number, Target, Tensor};
+use crate::train::codes::Codes;
 
 /// Standard deviations beyond which input noise is drawn again, as TensorFlow's truncated normal does.
 const NOISE_LIMIT: f64 = 2.0;
@@ -53,12 +54,36 @@ impl Values {
     }
 }
 
+/// What a step comes to. A GPU may still be computing it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    cost: Number,
+    divergence: Option<Number>,
+    lambda: f64,
+    /// The weighted penalty.
+    penalty: f64,
+}
+
+impl Pending {
+    /// The values, once they are there.
+    pub(super) fn read(&self) -> Result<Values> {
+        let (cost, divergence) = (self.cost.read()?, self.divergence.as_ref().map(Number::read).transpose()?);
+        Ok(Values { cost, divergence, loss: cost + self.lambda * divergence.unwrap_or(0.0) + self.penalty })
+    }
+
+    /// Whether a value that is there already is not finite.
+    fn has_diverged(&self) -> bool {
+        let known = [self.cost.known(), self.divergence.as_ref().and_then(Number::known), Some(self.penalty)];
+        known.into_iter().flatten().any(|value| !value.is_finite())
+    }
+}
+
 /// A divergence with its gradients, before λ.
 #[derive(Debug, Default)]
 struct Divergence {
-    value: Option<f64>,
+    value: Option<Number>,
     /// By the codes, (n, Z).
-    by_code: Option<Vec<f32>>,
+    by_code: Option<Tensor>,
     /// By the head's output, (n, 2Z).
     by_head: Option<Vec<f32>>,
 }
@@ -89,7 +114,7 @@ impl Step {
     }
 
     /// Forward, the objective and its gradient, backward, Adam; for WAE-GAN then a step of the discriminator on the same
-    /// codes. Where a value is not finite, the weights are left as they were.
+    /// codes. Where a value that is known by then is not finite, the weights are left as they were.
     pub(super) fn run(
         &self,
         network: &mut Network,
@@ -97,16 +122,16 @@ impl Step {
         draws: &Draws,
         lambda: f64,
         rates: Rates,
-    ) -> Result<Values> {
-        let (values, codes) = self.gradients(network, images, draws, lambda)?;
-        if values.are_finite() {
+    ) -> Result<Pending> {
+        let (pending, codes) = self.gradients(network, images, draws, lambda)?;
+        if !pending.has_diverged() {
             network.step(rates.network)?;
             if matches!(self.config.objective(), Objective::Gan { .. }) {
-                self.discriminator_gradients(network, &codes.values, &draws.prior)?;
+                self.discriminator_gradients(network, &codes.values()?, &draws.prior)?;
                 network.step_adversary(rates.adversary)?;
             }
         }
-        Ok(values)
+        Ok(pending)
     }
 
     /// The objective on a batch, with its gradients left in the network, and the codes.
@@ -116,72 +141,84 @@ impl Step {
         images: &Tensor,
         draws: &Draws,
         lambda: f64,
-    ) -> Result<(Values, Codes)> {
-        let (rows, dim) = (images.rows(), self.config.latent_dim());
-        let head = network.encode(&self.noisy(images, &draws.noise)?)?; // (N, Z) or (N, 2Z)
-        let codes = self.codes.sampled(ops::with_values(&head, <[f32]>::to_vec)?, &draws.posterior);
-        let reconstructions = network.decode(&network.target().tensor(codes.values.clone(), &[rows, dim])?)?; // (N, H, W, C)
+    ) -> Result<(Pending, Codes)> {
+        let target = network.target().clone();
+        let noisy = self.noisy(images, draws, &target)?;
+        let head = network.encode(&noisy)?; // (N, Z) or (N, 2Z)
+        let codes = Codes::new(&self.codes, head, &draws.posterior, &target)?;
+        let reconstructions = network.decode(codes.tensor())?; // (N, H, W, C)
         // Noise is the encoder's alone: the image to rebuild is the clean one.
         let (cost, by_image) = ops::cost(&self.cost, images, &reconstructions)?;
         let divergence = self.divergence(network, &codes, draws)?;
-        let (penalty, by_penalty) = self.penalty(&codes);
+        let (penalty, by_penalty) = self.penalty(&codes)?;
 
-        let through_decoder = network.decode_backward(by_image)?; // (N, Z)
-        let mut by_code = ops::with_values(&through_decoder, <[f32]>::to_vec)?;
-        let add = |sum: &mut [f32], term: &[f32], weight: f64| {
-            sum.iter_mut().zip(term).for_each(|(s, t)| *s += t * weight as f32);
+        let mut by_code = network.decode_backward(by_image)?; // (N, Z)
+        if let Some(term) = &divergence.by_code {
+            by_code = ops::add_scaled(&by_code, lambda, term)?;
+        }
+        let weighted =
+            |gradient: Vec<f32>, weight: f64| -> Vec<f32> { gradient.into_iter().map(|g| g * weight as f32).collect() };
+        // A VAE has no penalty.
+        let by_head = match divergence.by_head {
+            Some(gradient) => Some(weighted(gradient, lambda)),
+            None => by_penalty.map(|gradient| weighted(gradient, self.log_variance_penalty)),
         };
-        add(&mut by_code, &divergence.by_code.unwrap_or_default(), lambda);
-        let mut by_head = vec![0.0; codes.head.len()];
-        add(&mut by_head, &divergence.by_head.unwrap_or_default(), lambda);
-        add(&mut by_head, &by_penalty, self.log_variance_penalty);
-        let gradient = self.codes.backward(&codes, &draws.posterior, by_code, Some(by_head));
-        let gradient = network.target().tensor(gradient, head.dims())?;
+        let gradient = codes.backward(&self.codes, &draws.posterior, by_code, by_head, &target)?;
         network.encode_backward(gradient)?;
 
-        let loss = cost + lambda * divergence.value.unwrap_or(0.0) + self.log_variance_penalty * penalty;
-        Ok((Values { cost, divergence: divergence.value, loss }, codes))
+        let penalty = self.log_variance_penalty * penalty;
+        Ok((Pending { cost, divergence: divergence.value, lambda, penalty }, codes))
     }
 
-    fn noisy(&self, images: &Tensor, noise: &[f32]) -> Result<Tensor> {
-        if noise.is_empty() {
+    fn noisy(&self, images: &Tensor, draws: &Draws, target: &Target) -> Result<Tensor> {
+        if draws.noise.is_empty() {
             return Ok(images.clone());
         }
-        ops::add(images, noise)
+        ops::add_scaled(images, 1.0, &target.tensor(draws.noise.clone(), images.dims())?)
     }
 
     fn divergence(&self, network: &mut Network, codes: &Codes, draws: &Draws) -> Result<Divergence> {
-        let (q, p, dim) = (codes.values.as_slice(), draws.prior.as_slice(), self.config.latent_dim());
-        let of_codes = |(value, gradient)| Divergence { value: Some(value), by_code: Some(gradient), by_head: None };
-        Ok(match self.config.objective() {
+        let (p, dim, shape) = (draws.prior.as_slice(), self.config.latent_dim(), codes.tensor().dims());
+        let of_codes = |network: &Network, (value, gradient)| {
+            let by_code = Some(network.target().tensor(gradient, shape)?);
+            Ok(Divergence { value: Some(Number::Known(value)), by_code, by_head: None })
+        };
+        match self.config.objective() {
             Objective::Mmd { .. } => {
-                let kernel = mmd::Kernel::of(&self.config);
-                let both = ops::mmd(network.target(), &kernel, q, p, dim)?;
-                of_codes(both.ok_or_else(|| Error::Training("a batch of 1 row has no divergence".to_owned()))?)
+                let both = ops::mmd(&mmd::Kernel::of(&self.config), codes.tensor(), p, dim)?;
+                let none = || Error::Training("a batch of 1 row has no divergence".to_owned());
+                let (value, gradient) = both.ok_or_else(none)?;
+                Ok(Divergence { value: Some(value), by_code: Some(gradient), by_head: None })
             }
-            Objective::Sliced { .. } => of_codes(sliced::value_and_gradient(q, p, dim, &draws.directions)),
+            Objective::Sliced { .. } => {
+                of_codes(network, sliced::value_and_gradient(&codes.values()?, p, dim, &draws.directions))
+            }
             Objective::Sinkhorn { .. } => {
-                of_codes(sinkhorn::value_and_gradient(q, p, dim, self.config.prior().bandwidth(dim)))
+                let bandwidth = self.config.prior().bandwidth(dim);
+                of_codes(network, sinkhorn::value_and_gradient(&codes.values()?, p, dim, bandwidth))
             }
             Objective::Gan { .. } => {
-                let (value, by_logit) = adversary::encoder_loss(&self.logits(network, q)?);
-                of_codes((value, self.logits_backward(network, q, by_logit)?))
+                let q = codes.values()?;
+                let (value, by_logit) = adversary::encoder_loss(&self.logits(network, &q)?);
+                let gradient = self.logits_backward(network, &q, by_logit)?;
+                of_codes(network, (value, gradient))
             }
             Objective::Vae { .. } => {
-                let (value, gradient) = kl::divergence(&codes.head, dim, self.config.prior().scale);
-                Divergence { value: Some(value), by_code: None, by_head: Some(gradient) }
+                let (value, gradient) = kl::divergence(codes.gaussian_head()?, dim, self.config.prior().scale);
+                Ok(Divergence { value: Some(Number::Known(value)), by_code: None, by_head: Some(gradient) })
             }
-            Objective::Ae {} => Divergence::default(),
-        })
+            Objective::Ae {} => Ok(Divergence::default()),
+        }
     }
 
     /// What keeps a Gaussian encoder's variances from vanishing where the divergence does not.
-    fn penalty(&self, codes: &Codes) -> (f64, Vec<f32>) {
+    fn penalty(&self, codes: &Codes) -> Result<(f64, Option<Vec<f32>>)> {
         let is_vae = matches!(self.config.objective(), Objective::Vae { .. });
-        match self.config.encoder() {
-            EncoderKind::Gaussian if !is_vae => kl::penalty(&codes.head, self.config.latent_dim()),
-            _ => (0.0, Vec::new()),
+        if self.config.encoder() == EncoderKind::Deterministic || is_vae {
+            return Ok((0.0, None));
         }
+        let (value, gradient) = kl::penalty(codes.gaussian_head()?, self.config.latent_dim());
+        Ok((value, Some(gradient)))
     }
 
     /// The discriminator's logits, with log p(z) where the objective says so.

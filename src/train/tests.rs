@@ -115,3 +115,21 @@ fn options_that_the_images_were_not_collected_under_are_refused() {
     let error = Trainer::try_new(options, first.dataset).unwrap_err().to_string();
     assert_eq!(error, "option 'batch_size' must be an integer between 2 and 1048576, got 0");
 }
+
+/// On a GPU a constant λ lets the values be read a step late, and an adaptive one, which moves every 1,000 steps, does not.
+#[test]
+fn values_that_are_read_late_are_the_same() {
+    let of = |schedule: &str| {
+        let options = [
+            ("network", "4".into()),
+            ("epochs", 2.into()),
+            ("batch_size", 7.into()),
+            ("noise", 0.1.into()),
+            ("lambda_schedule", schedule.into()),
+        ];
+        let trainer = finish(trainer(&options));
+        let history: Vec<_> = trainer.history().iter().map(|r| (r.loss, r.reconstruction_cost, r.divergence)).collect();
+        (history, trainer.network.tensors().unwrap())
+    };
+    assert!(of("constant") == of("adaptive"));
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg};
 use half::bf16;
+use rayon::prelude::*;
 
 use super::Gpu;
 use crate::error::{Error, Result};
@@ -31,6 +32,14 @@ impl Data {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Bytes of a value.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::F32(_) => size_of::<f32>(),
+            Self::Bf16(_) => size_of::<bf16>(),
         }
     }
 
@@ -117,6 +126,11 @@ impl Array {
         &self.shape
     }
 
+    /// Rows, by the first dimension.
+    pub(crate) fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
     /// Values of the last dimension.
     pub(super) fn channels(&self) -> usize {
         self.shape.last().copied().unwrap_or(1).max(1)
@@ -131,15 +145,7 @@ impl Array {
 
     /// The values in memory, once all work on them is done.
     pub(crate) fn to_vec(&self) -> Result<Vec<f32>> {
-        let wide = self.widened()?;
-        let mut values = vec![0.0; self.len()];
-        if let Data::F32(data) = wide.data()
-            && !values.is_empty()
-        {
-            self.gpu.stream().memcpy_dtoh(data, &mut values)?;
-            self.gpu.synchronize()?;
-        }
-        Ok(values)
+        self.gpu.download(self.widened()?.f32()?, self.len())
     }
 
     /// The same values in 32 bits.
@@ -182,5 +188,5 @@ impl Array {
 /// The transpose of a matrix of rows of `columns` values.
 pub(crate) fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
     let columns = values.len() / rows.max(1);
-    (0..values.len()).map(|i| values[i % rows * columns + i / rows]).collect()
+    (0..values.len()).into_par_iter().with_min_len(1 << 14).map(|i| values[i % rows * columns + i / rows]).collect()
 }

@@ -1,4 +1,4 @@
-//! `kernels.cu`, compiled by NVRTC when a GPU is opened.
+//! `kernels/`, compiled by NVRTC when a GPU is opened.
 //!
 //! It is compiled to the GPU's machine code: PTX of an NVRTC that is newer than the driver would be refused.
 
@@ -9,7 +9,16 @@ use cudarc::nvrtc::sys::{nvrtcGetCUBIN, nvrtcGetCUBINSize, nvrtcProgram};
 
 use crate::error::{Error, Result};
 
-const SOURCE: &str = include_str!("kernels.cu");
+/// Files of `kernels/` as one; NVRTC's messages count each file's own lines.
+macro_rules! joined {
+    ($($file:literal),+) => {
+        concat!($("#line 1 \"", $file, "\"\n", include_str!(concat!("kernels/", $file)), "\n"),+)
+    };
+}
+
+/// The source of all kernels: what all need first, the others in any order.
+const SOURCE: &str =
+    joined!("common.cu", "sums.cu", "values.cu", "norm.cu", "objective.cu", "structural.cu", "adam.cu");
 
 /// A program of NVRTC's, destroyed when it is dropped.
 struct Program(nvrtcProgram);
@@ -25,14 +34,14 @@ impl Drop for Program {
 
 /// The machine code of all kernels for an architecture such as `sm_90`.
 pub(super) fn compile(architecture: &str) -> Result<Vec<u8>> {
-    let failed = |e: NvrtcError| Error::Device(format!("compiling kernels.cu for {architecture}: {e:?}"));
-    let source = CString::new(SOURCE).map_err(|e| Error::Device(format!("kernels.cu: {e}")))?;
-    let program = Program(create_program(&source, Some(c"kernels.cu")).map_err(failed)?);
+    let failed = |e: NvrtcError| Error::Device(format!("compiling the kernels for {architecture}: {e:?}"));
+    let source = CString::new(SOURCE).map_err(|e| Error::Device(format!("the kernels' source: {e}")))?;
+    let program = Program(create_program(&source, Some(c"kernels")).map_err(failed)?);
     // SAFETY: the program lives until the end of this function, and so does the source that it may refer to.
     if let Err(e) = unsafe { compile_program(program.0, &[format!("--gpu-architecture={architecture}")]) } {
         // SAFETY: as above.
         let log = unsafe { get_program_log(program.0) }.map_err(failed)?;
-        return Err(Error::Device(format!("compiling kernels.cu for {architecture}: {e:?}: {}", text(&log))));
+        return Err(Error::Device(format!("compiling the kernels for {architecture}: {e:?}: {}", text(&log))));
     }
     let mut bytes = 0;
     // SAFETY: the program has been compiled, and `bytes` is where its size goes.

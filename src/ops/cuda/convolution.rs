@@ -7,17 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cudarc::cudnn::sys::{
-    cudnnConvolutionBwdDataAlgo_t, cudnnConvolutionBwdFilterAlgo_t, cudnnConvolutionFwdAlgo_t, cudnnConvolutionMode_t,
-    cudnnMathType_t, cudnnTensorFormat_t,
-};
-use cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType, FilterDescriptor,
-    TensorDescriptor,
-};
-use cudarc::driver::{CudaSlice, DeviceRepr};
-use half::bf16;
+use cudarc::driver::DevicePtr;
 
+use super::dnn::{Addresses, Handle, Operation, Plan};
 use super::gpu::Libraries;
 use super::grid::Grid;
 use super::{Array, Data, Gpu, linear, transposed};
@@ -25,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Geometry;
 use crate::model::Precision;
 
-/// Shapes whose descriptors are kept. A training has one a layer; scoring has another for each number of rows.
+/// Plans that are kept. A training has three a layer; scoring has another for each number of rows.
 const PLANS: usize = 512;
 
 /// A convolution's weights from the CPU's order.
@@ -41,233 +33,115 @@ pub(crate) fn down(g: &Geometry, large: &Array, weights: &Array) -> Result<Array
     if linear::is_linear(g) {
         return linear::down(g, large, weights);
     }
-    match weights.precision() {
-        Precision::Bf16 => forward::<bf16>(g, &large.narrowed()?, &weights.narrowed()?),
-        Precision::F32 | Precision::Tf32 => forward::<f32>(g, &large.widened()?, weights),
-    }
+    let (precision, images, grid) = (weights.precision(), large.len() / g.large_len(), Grid::of(g));
+    let large = grid.padded(g, &as_computed(precision, large)?)?;
+    let small = uninit(large.gpu(), precision, &[images, g.small.0, g.small.1, g.small_channels])?;
+    let weights = as_computed(precision, weights)?;
+    Convolution { g, grid, images, precision, large: &large, small: &small, weights: &weights }
+        .run(Operation::Forward)?;
+    Ok(small)
 }
 
 pub(crate) fn up(g: &Geometry, small: &Array, weights: &Array) -> Result<Array> {
     if linear::is_linear(g) {
         return linear::up(g, small, weights);
     }
-    match weights.precision() {
-        Precision::Bf16 => data_gradient::<bf16>(g, &small.narrowed()?, &weights.narrowed()?),
-        Precision::F32 | Precision::Tf32 => data_gradient::<f32>(g, &small.widened()?, weights),
-    }
+    let (precision, images, grid) = (weights.precision(), small.len() / g.small_len(), Grid::of(g));
+    let small = as_computed(precision, small)?;
+    let large = uninit(small.gpu(), precision, &[images, grid.height, grid.width, g.large_channels])?;
+    let weights = as_computed(precision, weights)?;
+    let convolution = Convolution { g, grid, images, precision, large: &large, small: &small, weights: &weights };
+    convolution.run(Operation::DataGradient)?;
+    convolution.grid.cropped(g, large.clone())
 }
-
-/// Deterministic, as cuDNN's notes on reproducibility say of both; its first choices need not be, and a decoder is a data gradient,
-/// so that two queries would disagree. Where they do not take a shape, cuDNN chooses.
-const DATA: cudnnConvolutionBwdDataAlgo_t = cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-const FILTER: cudnnConvolutionBwdFilterAlgo_t = cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
 
 /// The gradient of weights, in their order and in the type that they compute in.
 pub(crate) fn weight_gradient(g: &Geometry, weights: &Array, large: &Array, small: &Array) -> Result<Array> {
     if linear::is_linear(g) {
         return linear::weight_gradient(g, weights, large, small);
     }
-    match weights.precision() {
-        Precision::Bf16 => filter_gradient::<bf16>(g, weights, &large.narrowed()?, &small.narrowed()?),
-        Precision::F32 | Precision::Tf32 => filter_gradient::<f32>(g, weights, &large.widened()?, &small.widened()?),
+    let (precision, images, grid) = (weights.precision(), large.len() / g.large_len(), Grid::of(g));
+    let large = grid.padded(g, &as_computed(precision, large)?)?;
+    let small = as_computed(precision, small)?;
+    let gradient = uninit(large.gpu(), precision, weights.dims())?;
+    let convolution = Convolution { g, grid, images, precision, large: &large, small: &small, weights: &gradient };
+    convolution.run(Operation::FilterGradient)?;
+    Ok(gradient)
+}
+
+/// Values in the type that a precision computes in.
+fn as_computed(precision: Precision, values: &Array) -> Result<Array> {
+    match precision {
+        Precision::Bf16 => values.narrowed(),
+        Precision::F32 | Precision::Tf32 => values.widened(),
     }
 }
 
-fn forward<T: Element>(g: &Geometry, large: &Array, weights: &Array) -> Result<Array> {
-    let (gpu, images) = (large.gpu(), large.len() / g.large_len());
-    let grid = Grid::of(g);
-    let large = grid.padded(g, large)?;
-    let mut small = gpu.uninit::<T>(images * g.small_len())?;
-    {
+/// Unwritten values of the type that a precision computes in.
+fn uninit(gpu: &Arc<Gpu>, precision: Precision, shape: &[usize]) -> Result<Array> {
+    let len = shape.iter().product();
+    let data = match precision {
+        Precision::Bf16 => Data::Bf16(gpu.uninit(len)?),
+        Precision::F32 | Precision::Tf32 => Data::F32(gpu.uninit(len)?),
+    };
+    Array::of(gpu, data, shape)
+}
+
+/// A convolution's arrays, all of the type that its precision computes in, the large grid as cuDNN sees it.
+struct Convolution<'a> {
+    g: &'a Geometry,
+    grid: Grid,
+    images: usize,
+    precision: Precision,
+    large: &'a Array,
+    small: &'a Array,
+    weights: &'a Array,
+}
+
+impl Convolution<'_> {
+    /// Writes one of the arrays from the two others.
+    fn run(&self, operation: Operation) -> Result<()> {
+        let Self { g, grid, images, precision, large, small, weights } = self;
+        let gpu = large.gpu();
         let mut libraries = gpu.libraries()?;
-        let (cudnn, plans, workspace) = libraries.parts();
-        let plan = T::plan(plans, cudnn, g, &grid, images, weights.precision())?;
-        let operation = ConvForward { conv: &plan.convolution, x: &plan.large, w: &plan.weights, y: &plan.small };
-        let (algorithm, bytes) = match plan.forward {
-            Some(chosen) => chosen,
-            None => {
-                let algorithm = operation.pick_algorithm()?;
-                (algorithm, operation.get_workspace_size(algorithm)?)
-            }
-        };
-        Libraries::workspace(workspace, gpu, bytes)?;
-        let (x, w) = (T::values(&large)?, T::values(weights)?);
-        // SAFETY: the arrays have the shapes that the plan's descriptors were made of, and lie on the handle's stream.
-        unsafe { operation.launch(algorithm, workspace.as_mut(), (T::ONE, T::ZERO), x, w, &mut small) }?;
-        plan.forward = Some((algorithm, bytes));
+        let (handle, plans, workspace) = libraries.parts();
+        let plan = plans.plan(handle, operation, g, grid, *images, *precision)?;
+        Libraries::workspace(workspace, gpu, plan.bytes)?;
+        // What `device_ptr` gives beside the address records events, which are off.
+        let scratch = workspace.as_ref().map(|w| (w.device_ptr(gpu.stream()).0, w.len()));
+        let [large, small, weights] = [large, small, weights].map(|array| match array.data() {
+            Data::F32(values) => values.device_ptr(gpu.stream()).0,
+            Data::Bf16(values) => values.device_ptr(gpu.stream()).0,
+        });
+        let addresses = Addresses { large, small, weights, workspace: scratch.unwrap_or_default() };
+        // SAFETY: the arrays have the shapes that the plan was made for, and are freed on the handle's stream, as is the
+        // workspace, which has at least the plan's bytes.
+        unsafe { plan.run(handle, &addresses) }
     }
-    Array::of(gpu, T::data(small), &[images, g.small.0, g.small.1, g.small_channels])
 }
 
-fn data_gradient<T: Element>(g: &Geometry, small: &Array, weights: &Array) -> Result<Array> {
-    let (gpu, images) = (small.gpu(), small.len() / g.small_len());
-    let grid = Grid::of(g);
-    let mut large = gpu.uninit::<T>(images * grid.height * grid.width * g.large_channels)?;
-    {
-        let mut libraries = gpu.libraries()?;
-        let (cudnn, plans, workspace) = libraries.parts();
-        let plan = T::plan(plans, cudnn, g, &grid, images, weights.precision())?;
-        let operation =
-            ConvBackwardData { conv: &plan.convolution, dx: &plan.large, w: &plan.weights, dy: &plan.small };
-        let (algorithm, bytes) = match plan.data {
-            Some(chosen) => chosen,
-            None => match operation.get_workspace_size(DATA) {
-                Ok(bytes) => (DATA, bytes),
-                Err(_) => {
-                    let algorithm = operation.pick_algorithm()?;
-                    (algorithm, operation.get_workspace_size(algorithm)?)
-                }
-            },
-        };
-        Libraries::workspace(workspace, gpu, bytes)?;
-        let (w, dy) = (T::values(weights)?, T::values(small)?);
-        // SAFETY: as in `forward`.
-        unsafe { operation.launch(algorithm, workspace.as_mut(), (T::ONE, T::ZERO), &mut large, w, dy) }?;
-        plan.data = Some((algorithm, bytes));
-    }
-    let large = Array::of(gpu, T::data(large), &[images, grid.height, grid.width, g.large_channels])?;
-    grid.cropped(g, large)
-}
-
-fn filter_gradient<T: Element>(g: &Geometry, weights: &Array, large: &Array, small: &Array) -> Result<Array> {
-    let (gpu, images) = (large.gpu(), large.len() / g.large_len());
-    let grid = Grid::of(g);
-    let large = grid.padded(g, large)?;
-    let mut gradient = gpu.uninit::<T>(g.weights_len())?;
-    {
-        let mut libraries = gpu.libraries()?;
-        let (cudnn, plans, workspace) = libraries.parts();
-        let plan = T::plan(plans, cudnn, g, &grid, images, weights.precision())?;
-        let operation =
-            ConvBackwardFilter { conv: &plan.convolution, x: &plan.large, dw: &plan.weights, dy: &plan.small };
-        let (algorithm, bytes) = match plan.filter {
-            Some(chosen) => chosen,
-            None => match operation.get_workspace_size(FILTER) {
-                Ok(bytes) => (FILTER, bytes),
-                Err(_) => {
-                    let algorithm = operation.pick_algorithm()?;
-                    (algorithm, operation.get_workspace_size(algorithm)?)
-                }
-            },
-        };
-        Libraries::workspace(workspace, gpu, bytes)?;
-        let (x, dy) = (T::values(&large)?, T::values(small)?);
-        // SAFETY: as in `forward`.
-        unsafe { operation.launch(algorithm, workspace.as_mut(), (T::ONE, T::ZERO), x, &mut gradient, dy) }?;
-        plan.filter = Some((algorithm, bytes));
-    }
-    Array::of(gpu, T::data(gradient), weights.dims())
-}
-
-/// cuDNN's descriptors of a convolution on so many images, and the algorithm with its scratch bytes for each direction.
-pub(super) struct Plan<T> {
-    convolution: ConvDescriptor<f32>,
-    weights: FilterDescriptor<T>,
-    large: TensorDescriptor<T>,
-    small: TensorDescriptor<T>,
-    forward: Option<(cudnnConvolutionFwdAlgo_t, usize)>,
-    data: Option<(cudnnConvolutionBwdDataAlgo_t, usize)>,
-    filter: Option<(cudnnConvolutionBwdFilterAlgo_t, usize)>,
-}
-
-type ByShape<T> = HashMap<(Geometry, usize, Precision), Plan<T>>;
-
-/// Plans by geometry, number of images and precision.
+/// Plans by operation, geometry, number of images and precision.
 #[derive(Default)]
-pub(super) struct Plans {
-    f32: ByShape<f32>,
-    bf16: ByShape<bf16>,
-}
+pub(super) struct Plans(HashMap<(Operation, Geometry, usize, Precision), Plan>);
 
-impl<T: CudnnDataType> Plan<T> {
-    fn try_new(cudnn: &Arc<Cudnn>, g: &Geometry, grid: &Grid, images: usize, precision: Precision) -> Result<Self> {
-        let format = cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
-        // Sizes come as (N, C, H, W) whatever the format.
-        let sizes = |n: usize, c: usize, (h, w): (usize, usize)| [n, c, h, w].map(|v| v as i32);
-        let (pad, stride) = ([grid.padding.0 as i32, grid.padding.1 as i32], [g.stride as i32; 2]);
-        let mode = cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        let mut convolution = cudnn.create_conv2d::<f32>(pad, stride, [1; 2], mode)?;
-        convolution.set_math_type(match precision {
-            Precision::F32 => cudnnMathType_t::CUDNN_FMA_MATH,
-            // Of 32-bit values, the default takes TF32 on tensor cores.
-            Precision::Tf32 => cudnnMathType_t::CUDNN_DEFAULT_MATH,
-            Precision::Bf16 => cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-        })?;
-        let kernel = (g.kernel, g.kernel);
-        Ok(Self {
-            convolution,
-            weights: cudnn.create_4d_filter(format, sizes(g.small_channels, g.large_channels, kernel))?,
-            large: cudnn.create_4d_tensor(format, sizes(images, g.large_channels, (grid.height, grid.width)))?,
-            small: cudnn.create_4d_tensor(format, sizes(images, g.small_channels, g.small))?,
-            forward: None,
-            data: None,
-            filter: None,
-        })
-    }
-}
-
-/// What cuDNN convolves.
-trait Element: CudnnDataType + DeviceRepr + Copy {
-    const ZERO: Self;
-    const ONE: Self;
-
-    fn data(values: CudaSlice<Self>) -> Data;
-    fn values(array: &Array) -> Result<&CudaSlice<Self>>;
-    fn plans(plans: &mut Plans) -> &mut ByShape<Self>;
-
+impl Plans {
     /// The plan of a convolution, from those that were made before.
-    fn plan<'a>(
-        plans: &'a mut Plans,
-        cudnn: &Arc<Cudnn>,
+    fn plan(
+        &mut self,
+        handle: &Handle,
+        operation: Operation,
         g: &Geometry,
         grid: &Grid,
         images: usize,
         precision: Precision,
-    ) -> Result<&'a mut Plan<Self>> {
-        let (plans, key) = (Self::plans(plans), (*g, images, precision));
-        if !plans.contains_key(&key) {
-            if plans.len() >= PLANS {
-                plans.clear();
+    ) -> Result<&Plan> {
+        let key = (operation, *g, images, precision);
+        if !self.0.contains_key(&key) {
+            if self.0.len() >= PLANS {
+                self.0.clear();
             }
-            plans.insert(key, Plan::try_new(cudnn, g, grid, images, precision)?);
+            self.0.insert(key, Plan::try_new(handle, operation, g, grid, images, precision)?);
         }
-        plans.get_mut(&key).ok_or_else(|| Error::Device("a convolution has lost its plan".to_owned()))
-    }
-}
-
-impl Element for f32 {
-    const ZERO: Self = 0.0;
-    const ONE: Self = 1.0;
-
-    fn data(values: CudaSlice<Self>) -> Data {
-        Data::F32(values)
-    }
-
-    fn values(array: &Array) -> Result<&CudaSlice<Self>> {
-        array.f32()
-    }
-
-    fn plans(plans: &mut Plans) -> &mut ByShape<Self> {
-        &mut plans.f32
-    }
-}
-
-impl Element for bf16 {
-    const ZERO: Self = bf16::ZERO;
-    const ONE: Self = bf16::ONE;
-
-    fn data(values: CudaSlice<Self>) -> Data {
-        Data::Bf16(values)
-    }
-
-    fn values(array: &Array) -> Result<&CudaSlice<Self>> {
-        match array.data() {
-            Data::Bf16(values) => Ok(values),
-            Data::F32(_) => Err(Error::Device("expected bf16, got values of 32 bits".to_owned())),
-        }
-    }
-
-    fn plans(plans: &mut Plans) -> &mut ByShape<Self> {
-        &mut plans.bf16
+        self.0.get(&key).ok_or_else(|| Error::Device("a convolution has lost its plan".to_owned()))
     }
 }

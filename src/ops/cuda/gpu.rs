@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::cublas::CudaBlas;
-use cudarc::cudnn::Cudnn;
-use cudarc::driver::result::{device, mem_pool, memcpy_htod_async};
+use cudarc::driver::result::{device, mem_pool};
 use cudarc::driver::sys::CUmemPool_attribute_enum;
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DevicePtrMut, DeviceRepr};
-use cudarc::driver::{LaunchArgs, LaunchConfig, PinnedHostSlice};
+use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, LaunchArgs, LaunchConfig};
 use cudarc::nvrtc::Ptx;
 
 use super::compile::{compile, names};
 use super::convolution::Plans;
+use super::dnn::Handle;
+use super::transfer::Transfers;
 use crate::error::{Error, Result};
 use crate::model::Precision;
 
@@ -33,12 +34,14 @@ pub(crate) struct Gpu {
     stream: Arc<CudaStream>,
     kernels: HashMap<String, CudaFunction>,
     libraries: Mutex<Libraries>,
-    staging: Mutex<Option<Staging>>,
+    transfers: Transfers,
+    /// Trainings that run.
+    trainings: AtomicUsize,
 }
 
 /// Handles that one thread at a time may use, and what belongs to them.
 pub(super) struct Libraries {
-    pub(super) cudnn: Arc<Cudnn>,
+    pub(super) cudnn: Handle,
     pub(super) blas: CudaBlas,
     pub(super) plans: Plans,
     /// cuDNN's scratch memory, as large as any call has needed.
@@ -48,13 +51,6 @@ pub(super) struct Libraries {
 // SAFETY: cuDNN's handle and descriptors may be used from any thread, but by one at a time; they are reached through the
 // mutex of `Gpu` alone, and no reference to them leaves it.
 unsafe impl Send for Libraries {}
-
-/// Page-locked memory from which bytes are copied while the processor goes on.
-struct Staging {
-    memory: PinnedHostSlice<u8>,
-    /// When the last copy out of it was done.
-    copied: CudaEvent,
-}
 
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,18 +94,20 @@ impl Gpu {
         let context = CudaContext::new(number)?;
         // SAFETY: every array is made, used and freed on the one stream below, which orders them.
         unsafe { context.disable_event_tracking() };
-        let stream = context.default_stream();
+        // Not the default stream, which waits for every other one in the process.
+        let stream = context.new_stream()?;
         let kernels = kernels(&context)?;
         let gpu = Self {
             name: context.name()?,
             kernels,
             libraries: Mutex::new(Libraries {
-                cudnn: Cudnn::new(Arc::clone(&stream))?,
+                cudnn: Handle::try_new(&stream)?,
                 blas: CudaBlas::new(Arc::clone(&stream))?,
                 plans: Plans::default(),
                 workspace: None,
             }),
-            staging: Mutex::new(None),
+            transfers: Transfers::default(),
+            trainings: AtomicUsize::new(0),
             stream,
         };
         gpu.keep_freed_memory()?;
@@ -156,7 +154,7 @@ impl Gpu {
             return Ok(());
         }
         let function =
-            self.kernels.get(kernel).ok_or_else(|| Error::Device(format!("kernels.cu has no kernel '{kernel}'")))?;
+            self.kernels.get(kernel).ok_or_else(|| Error::Device(format!("there is no kernel '{kernel}'")))?;
         let mut arguments = self.stream.launch_builder(function);
         push(&mut arguments);
         let blocks = u32::try_from(threads.div_ceil(BLOCK as usize))
@@ -167,33 +165,9 @@ impl Gpu {
         Ok(())
     }
 
-    /// Copies values to the GPU by way of page-locked memory, and returns before they are there.
-    pub(super) fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<CudaSlice<T>> {
-        let mut to = self.uninit::<T>(values.len())?;
-        // SAFETY: `DeviceRepr` types are numbers, every byte of which is initialised; the slice ends with `values`.
-        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
-        let mut staging = lock(&self.staging);
-        let context = self.stream.context();
-        if staging.as_ref().is_none_or(|s| s.memory.len() < bytes.len()) {
-            if let Some(old) = staging.take() {
-                old.copied.synchronize()?;
-            }
-            // SAFETY: the bytes are written below before they are copied.
-            let memory = unsafe { context.alloc_pinned_with_flags(bytes.len().max(1), 0) }?;
-            *staging = Some(Staging { memory, copied: context.new_event(None)? });
-        }
-        if let Some(Staging { memory, copied }) = staging.as_mut() {
-            // cudarc's own event of the memory is not recorded, as tracking is off.
-            copied.synchronize()?;
-            let memory = &mut memory.as_mut_slice()?[..bytes.len()];
-            // On this thread: to wait for rayon's while the lock is held would be to wait for those that want it.
-            memory.copy_from_slice(bytes);
-            let (address, _written) = to.device_ptr_mut(&self.stream);
-            // SAFETY: `to` has as many bytes as `memory`, which is left alone until `copied`.
-            unsafe { memcpy_htod_async(address, memory, self.stream.cu_stream()) }?;
-            copied.record(&self.stream)?;
-        }
-        Ok(to)
+    /// Page-locked memory for copies from and to the GPU.
+    pub(super) fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// Waits for all work so far.
@@ -213,12 +187,24 @@ impl Gpu {
         Ok(())
     }
 
-    /// Drops what lies on the GPU, and gives its memory back to the driver.
+    /// Says that a training begins; [`Self::end_training`] ends it.
+    pub(crate) fn begin_training(&self) {
+        self.trainings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Drops what a training had on the GPU.
+    pub(crate) fn end_training(&self, drop: impl FnOnce()) {
+        self.trainings.fetch_sub(1, Ordering::Relaxed);
+        self.release(drop);
+    }
+
+    /// Drops what lies on the GPU, and gives its memory back to the driver; while a training runs the memory stays, as the
+    /// next step takes as much.
     pub(crate) fn release(&self, drop: impl FnOnce()) {
         // The driver frees memory of the GPU that is current on this thread, which may never have computed on it.
         let freed = self.synchronize().and_then(|()| {
             drop();
-            self.trim()
+            if self.trainings.load(Ordering::Relaxed) == 0 { self.trim() } else { Ok(()) }
         });
         if let Err(e) = freed {
             log::warn!("freeing memory of {self:?}: {e}");
@@ -229,6 +215,7 @@ impl Gpu {
     pub(crate) fn trim(&self) -> Result<()> {
         lock(&self.libraries).workspace = None;
         self.stream.synchronize()?;
+        self.transfers.clear();
         // SAFETY: as above.
         unsafe {
             let pool = device::get_default_mem_pool(self.stream.context().cu_device())?;
@@ -251,7 +238,7 @@ impl Libraries {
     }
 
     /// Its parts, so that each can be borrowed beside the others.
-    pub(super) fn parts(&mut self) -> (&Arc<Cudnn>, &mut Plans, &mut Option<CudaSlice<u8>>) {
+    pub(super) fn parts(&mut self) -> (&Handle, &mut Plans, &mut Option<CudaSlice<u8>>) {
         (&self.cudnn, &mut self.plans, &mut self.workspace)
     }
 }
@@ -265,6 +252,6 @@ fn kernels(context: &Arc<CudaContext>) -> Result<HashMap<String, CudaFunction>> 
 }
 
 /// Locks; a thread that panicked while it held the lock left a whole value behind.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,26 +10,36 @@ use crate::kernels::EPSILON;
 use crate::model::Activation;
 use crate::ops::MOMENTUM;
 
-/// The fewest rows that a thread sums, and the most parts that they are cut into.
-const PART: usize = 64;
-const PARTS: usize = 1024;
-/// Parts that a thread joins.
-const GROUP: u32 = 32;
+/// Threads that sum over rows: enough that their loads fill a large GPU's memory bus.
+const THREADS: usize = 1 << 17;
+/// The fewest rows a part.
+const PART: usize = 32;
+/// The most parts that one thread joins without groups before it.
+const FEW: usize = 128;
 
-/// How the rows of a sum are cut: `per` rows a part, `GROUP` parts a group. It follows from their number alone, so that the
-/// order of the sum does too.
+/// How the rows of a sum are cut, as `kernels/common.cu` says: into parts of every `parts`th row, joined in groups. It follows
+/// from the shape alone, so that the order of the sum does too.
+#[derive(Debug, Clone, Copy)]
 struct Cut {
-    per: u32,
-    parts: u32,
-    groups: u32,
+    parts: usize,
+    /// They divide the parts. As many as these: there is nothing to join before the last step.
+    groups: usize,
 }
 
 impl Cut {
-    fn new(rows: usize) -> Self {
-        let per = rows.div_ceil(PARTS).max(PART);
-        let parts = rows.div_ceil(per) as u32;
-        Self { per: per as u32, parts, groups: parts.div_ceil(GROUP) }
+    fn new(rows: usize, channels: usize) -> Self {
+        let parts = (THREADS / channels).min(rows / PART).max(1).min(rows);
+        if parts <= FEW {
+            return Self { parts, groups: parts };
+        }
+        let groups = parts.isqrt();
+        Self { parts: parts - parts % groups, groups }
     }
+}
+
+/// Parts of rows, where a thread goes through its values one by one: a few at least, so that their loads overlap.
+fn spread(rows: usize, channels: usize) -> usize {
+    (2 * THREADS / channels).min(rows / 8).max(1).min(rows)
 }
 
 /// Running mean and variance of a norm.
@@ -55,12 +65,13 @@ pub(crate) struct Statistics {
 
 pub(crate) fn norm_relu(x: &Array, gamma: &Array, beta: &Array, running: &Running) -> Result<(Array, Statistics)> {
     let (gpu, channels) = (x.gpu(), x.channels());
-    let (n, c) = (x.len() as u32, channels as u32);
+    let spread = spread(x.len() / channels, channels);
+    let [rows, c, parts] = [x.len() / channels, channels, spread].map(|v| v as u32);
     let statistics = statistics(x, running)?;
     let y = x.data().uninit_like(gpu, x.len())?;
     let (gamma, beta) = (gamma.f32()?, beta.f32()?);
-    gpu.launch(&y.kernel("norm_apply"), x.len(), |arguments| {
-        arguments.arg(&n).arg(&c);
+    gpu.launch(&y.kernel("norm_apply"), spread * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
         arguments.arg(gamma).arg(beta).arg(&statistics.mean).arg(&statistics.inverse);
         y.push(arguments);
@@ -71,28 +82,27 @@ pub(crate) fn norm_relu(x: &Array, gamma: &Array, beta: &Array, running: &Runnin
 /// A batch's statistics, which go into the running ones.
 fn statistics(x: &Array, running: &Running) -> Result<Statistics> {
     let (gpu, channels) = (x.gpu(), x.channels());
-    let rows = x.len() / channels;
-    let Cut { per, parts, groups } = Cut::new(rows);
-    let (rows, c) = (rows as u32, channels as u32);
-    let in_parts = || gpu.uninit::<f32>(parts as usize * channels);
-    let in_groups = || gpu.uninit::<f64>(groups as usize * channels);
-    let (means, squares, group_means, group_squares) = (in_parts()?, in_parts()?, in_groups()?, in_groups()?);
-    gpu.launch(&x.data().kernel("norm_parts"), means.len(), |arguments| {
-        arguments.arg(&rows).arg(&c).arg(&per).arg(&parts);
+    let cut = Cut::new(x.len() / channels, channels);
+    let [rows, c, parts, groups] = [x.len() / channels, channels, cut.parts, cut.groups].map(|v| v as u32);
+    let mut moments = gpu.uninit::<f64>(2 * cut.parts * channels)?;
+    gpu.launch(&x.data().kernel("norm_parts"), cut.parts * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
-        arguments.arg(&means).arg(&squares);
+        arguments.arg(&moments);
     })?;
-    gpu.launch("norm_groups", group_means.len(), |arguments| {
-        arguments.arg(&rows).arg(&c).arg(&per).arg(&parts).arg(&GROUP).arg(&groups);
-        arguments.arg(&means).arg(&squares).arg(&group_means).arg(&group_squares);
-    })?;
+    if cut.groups < cut.parts {
+        let grouped = gpu.uninit::<f64>(2 * cut.groups * channels)?;
+        gpu.launch("norm_groups", cut.groups * channels, |arguments| {
+            arguments.arg(&rows).arg(&c).arg(&parts).arg(&groups).arg(&moments).arg(&grouped);
+        })?;
+        moments = grouped;
+    }
     let statistics = Statistics { mean: gpu.uninit(channels)?, inverse: gpu.uninit(channels)? };
-    let (per_group, epsilon, momentum) = (per * GROUP, EPSILON, MOMENTUM);
+    let (epsilon, momentum) = (EPSILON, MOMENTUM);
     let (running_mean, running_variance) = (running.mean.f32()?, running.variance.f32()?);
     gpu.launch("norm_statistics", channels, |arguments| {
-        arguments.arg(&rows).arg(&c).arg(&per_group).arg(&groups).arg(&group_means).arg(&group_squares);
-        arguments.arg(&epsilon).arg(&momentum).arg(&statistics.mean).arg(&statistics.inverse);
-        arguments.arg(running_mean).arg(running_variance);
+        arguments.arg(&rows).arg(&c).arg(&groups).arg(&moments).arg(&epsilon).arg(&momentum);
+        arguments.arg(&statistics.mean).arg(&statistics.inverse).arg(running_mean).arg(running_variance);
     })?;
     Ok(statistics)
 }
@@ -106,25 +116,26 @@ pub(crate) fn norm_relu_gradient(
 ) -> Result<(Array, Array, Array)> {
     let (gpu, channels) = (x.gpu(), x.channels());
     let gradient = gradient.as_type_of(x)?;
-    let rows = x.len() / channels;
-    let Cut { per, parts, .. } = Cut::new(rows);
-    let (n, rows, c) = (x.len() as u32, rows as u32, channels as u32);
-    let in_parts = || gpu.uninit::<f32>(parts as usize * channels);
-    let (gamma_parts, beta_parts) = (in_parts()?, in_parts()?);
+    let (cut, spread) = (Cut::new(x.len() / channels, channels), spread(x.len() / channels, channels));
+    let [rows, c, parts, spread_parts] = [x.len() / channels, channels, cut.parts, spread].map(|v| v as u32);
+    let sums = gpu.uninit::<f64>(2 * cut.parts * channels)?;
     let Statistics { mean, inverse } = statistics;
-    gpu.launch(&x.data().kernel("norm_sums"), gamma_parts.len(), |arguments| {
-        arguments.arg(&rows).arg(&c).arg(&per).arg(&parts);
+    gpu.launch(&x.data().kernel("norm_sums"), cut.parts * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
         out.data().push(arguments);
         gradient.data().push(arguments);
-        arguments.arg(mean).arg(inverse).arg(&gamma_parts).arg(&beta_parts);
+        arguments.arg(mean).arg(inverse).arg(&sums);
     })?;
-    let dgamma = sum_columns(gpu, &gamma_parts, parts, channels)?;
-    let dbeta = sum_columns(gpu, &beta_parts, parts, channels)?;
+    let (sums, groups) = (grouped(gpu, sums, cut, 2 * channels)?, cut.groups as u32);
+    let (dgamma, dbeta) = (gpu.uninit::<f32>(channels)?, gpu.uninit::<f32>(channels)?);
+    gpu.launch("norm_gradients", 2 * channels, |arguments| {
+        arguments.arg(&groups).arg(&c).arg(&sums).arg(&dgamma).arg(&dbeta);
+    })?;
     let dx = x.data().uninit_like(gpu, x.len())?;
     let gamma = gamma.f32()?;
-    gpu.launch(&dx.kernel("norm_input"), x.len(), |arguments| {
-        arguments.arg(&n).arg(&rows).arg(&c);
+    gpu.launch(&dx.kernel("norm_input"), spread * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&spread_parts);
         x.data().push(arguments);
         out.data().push(arguments);
         gradient.data().push(arguments);
@@ -135,20 +146,20 @@ pub(crate) fn norm_relu_gradient(
     Ok((Array::of(gpu, dx, x.dims())?, array(dgamma)?, array(dbeta)?))
 }
 
-/// The sums of columns that lie in parts, (parts, columns) → (columns), in f64.
-fn sum_columns(gpu: &Gpu, values: &CudaSlice<f32>, parts: u32, columns: usize) -> Result<CudaSlice<f32>> {
-    let (c, groups) = (columns as u32, parts.div_ceil(GROUP));
-    let (in_groups, sums) = (gpu.uninit::<f64>(groups as usize * columns)?, gpu.uninit::<f32>(columns)?);
+/// Sums of columns, (parts, columns), with the parts of a group joined: (groups, columns).
+fn grouped(gpu: &Gpu, sums: CudaSlice<f64>, cut: Cut, columns: usize) -> Result<CudaSlice<f64>> {
+    if cut.groups == cut.parts {
+        return Ok(sums);
+    }
+    let [parts, groups, c] = [cut.parts, cut.groups, columns].map(|v| v as u32);
+    let in_groups = gpu.uninit::<f64>(cut.groups * columns)?;
     gpu.launch("column_groups", in_groups.len(), |arguments| {
-        arguments.arg(&parts).arg(&c).arg(&GROUP).arg(&groups).arg(values).arg(&in_groups);
+        arguments.arg(&parts).arg(&c).arg(&groups).arg(&sums).arg(&in_groups);
     })?;
-    gpu.launch("column_sums", columns, |arguments| {
-        arguments.arg(&groups).arg(&c).arg(&in_groups).arg(&sums);
-    })?;
-    Ok(sums)
+    Ok(in_groups)
 }
 
-/// As `kernels.cu` numbers activations.
+/// As `kernels/values.cu` numbers activations.
 fn number(activation: Activation) -> i32 {
     match activation {
         Activation::Identity => 0,
@@ -158,12 +169,13 @@ fn number(activation: Activation) -> i32 {
 }
 
 pub(crate) fn bias_activation(x: &Array, bias: &Array, activation: Activation) -> Result<Array> {
-    let gpu = x.gpu();
-    let (n, channels, kind) = (x.len() as u32, bias.len() as u32, number(activation));
+    let (gpu, channels, kind) = (x.gpu(), bias.len(), number(activation));
+    let spread = spread(x.len() / channels, channels);
+    let [rows, c, parts] = [x.len() / channels, channels, spread].map(|v| v as u32);
     let y = x.data().uninit_like(gpu, x.len())?;
     let bias = bias.f32()?;
-    gpu.launch(&y.kernel("bias_activation"), x.len(), |arguments| {
-        arguments.arg(&n).arg(&channels);
+    gpu.launch(&y.kernel("bias_activation"), spread * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
         arguments.arg(bias).arg(&kind);
         y.push(arguments);
@@ -178,17 +190,39 @@ pub(crate) fn bias_activation_gradient(
 ) -> Result<(Array, Array)> {
     let (gpu, channels) = (out.gpu(), out.channels());
     let (out, gradient) = (out.widened()?, gradient.widened()?);
-    let rows = out.len() / channels;
-    let Cut { per, parts, .. } = Cut::new(rows);
-    let (n, rows, c, kind) = (out.len() as u32, rows as u32, channels as u32, number(activation));
-    let (dx, in_parts) = (gpu.uninit::<f32>(out.len())?, gpu.uninit::<f32>(parts as usize * channels)?);
+    let cut = Cut::new(out.len() / channels, channels);
+    let [rows, c, parts, groups] = [out.len() / channels, channels, cut.parts, cut.groups].map(|v| v as u32);
+    let (kind, dx, sums) = (number(activation), gpu.uninit::<f32>(out.len())?, gpu.uninit(cut.parts * channels)?);
     let (y, by_y) = (out.f32()?, gradient.f32()?);
-    gpu.launch("activation_gradient_f32", out.len(), |arguments| {
-        arguments.arg(&n).arg(y).arg(by_y).arg(&kind).arg(&dx);
+    gpu.launch("bias_activation_gradient", cut.parts * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts).arg(y).arg(by_y).arg(&kind).arg(&dx).arg(&sums);
     })?;
-    gpu.launch("column_parts", in_parts.len(), |arguments| {
-        arguments.arg(&rows).arg(&c).arg(&per).arg(&parts).arg(&dx).arg(&in_parts);
+    let (sums, dbias) = (grouped(gpu, sums, cut, channels)?, gpu.uninit::<f32>(channels)?);
+    gpu.launch("column_sums", channels, |arguments| {
+        arguments.arg(&groups).arg(&c).arg(&sums).arg(&dbias);
     })?;
-    let dbias = sum_columns(gpu, &in_parts, parts, channels)?;
     Ok((Array::of(gpu, Data::F32(dx), out.dims())?, Array::of(gpu, Data::F32(dbias), &[channels])?))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Every row is in one part of one group, parts are neither small nor more than there are threads for, and the last step
+    /// is short.
+    #[rstest]
+    #[case(0, 3, 0, 0)]
+    #[case(1, 3, 1, 1)]
+    #[case(31, 3, 1, 1)]
+    #[case(128 * 32, 3, 128, 128)]
+    #[case(129 * 32, 3, 121, 11)]
+    #[case(1000 * 64 * 64, 3, 43_681, 209)]
+    #[case(1000 * 28 * 28, 128, 1_024, 32)]
+    #[case(1000, 200_000, 1, 1)]
+    fn rows_are_cut(#[case] rows: usize, #[case] channels: usize, #[case] parts: usize, #[case] groups: usize) {
+        let cut = Cut::new(rows, channels);
+        assert_eq!((cut.parts, cut.groups), (parts, groups));
+    }
 }

@@ -122,6 +122,7 @@ fn convolutions(#[case] precision: Precision) {
 #[case(64, 4)]
 #[case(65, 33)]
 #[case(2500, 7)]
+#[case(6400, 3)]
 #[case(70_000, 2)]
 fn norms(#[case] rows: usize, #[case] channels: usize) {
     let mut generator = ChaCha8Rng::seed_from_u64(rows as u64);
@@ -174,7 +175,7 @@ fn narrowed(target: &Target, values: &[f32], shape: &[usize], precision: Precisi
 fn biases_and_activations(#[case] activation: Activation) {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let mut generator = ChaCha8Rng::seed_from_u64(3);
-    for (rows, channels) in [(1, 1), (3, 5), (200, 3), (4100, 2)] {
+    for (rows, channels) in [(1, 1), (3, 5), (200, 3), (6400, 2)] {
         let (x, x_gpu) = both(&gpu, &values(rows * channels, &mut generator), &[rows, channels]);
         let (gradient, gradient_gpu) = both(&gpu, &values(rows * channels, &mut generator), &[rows, channels]);
         let (bias, bias_gpu) = both(&gpu, &values(channels, &mut generator), &[channels]);
@@ -188,20 +189,42 @@ fn biases_and_activations(#[case] activation: Activation) {
     }
 }
 
+/// Images larger and smaller than the structural cost's windows.
 #[rstest]
-#[case(Cost::Squared)]
-#[case(Cost::L2)]
-#[case(Cost::L1)]
-#[case(Cost::Structural)]
-fn costs(#[case] cost: Cost) {
+fn costs(
+    #[values(Cost::Squared, Cost::L2, Cost::L1, Cost::Structural)] cost: Cost,
+    #[values((9, 7, 3), (2, 5, 1), (1, 1, 1), (28, 28, 1))] (height, width, channels): (usize, usize, usize),
+) {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let mut generator = ChaCha8Rng::seed_from_u64(4);
-    let (function, shape) = (CostFunction::new(cost, ImageShape::new(9, 7, 3)), [5, 9, 7, 3]);
-    let mut pixels = || values(5 * 189, &mut generator).iter().map(|v| v.abs()).collect::<Vec<f32>>();
-    let ((x, x_gpu), (y, y_gpu)) = (both(&gpu, &pixels(), &shape), both(&gpu, &pixels(), &shape));
-    let (expected, gradient) = ops::cost(&function, &x, &y).unwrap();
-    let (got, gradient_gpu) = ops::cost(&function, &x_gpu, &y_gpu).unwrap();
-    assert!((got / expected - 1.0).abs() < 1e-6, "{got}, expected {expected}");
+    let shape = ImageShape::new(height, width, channels);
+    let mut pixels = || values(5 * shape.len(), &mut generator).iter().map(|v| v.abs()).collect::<Vec<f32>>();
+    assert_costs(&gpu, &CostFunction::new(cost, shape), &pixels(), &pixels());
+}
+
+/// Flat areas, where large terms of the structural cost's gradient cancel, and reconstructions near and equal to them.
+#[rstest]
+#[case(0.25)]
+#[case(1e-3)]
+#[case(0.0)]
+fn structural_costs_of_flat_images(#[case] noise: f32) {
+    let Some(gpu) = gpu(Precision::F32) else { return };
+    let mut generator = ChaCha8Rng::seed_from_u64(10);
+    let shape = ImageShape::new(20, 16, 3);
+    let x: Vec<f32> = (0..3 * shape.len()).map(|i| if i % shape.len() < 480 { 0.875 } else { 0.125 }).collect();
+    let y: Vec<f32> = x.iter().zip(values(x.len(), &mut generator)).map(|(x, v)| x + noise * v).collect();
+    assert_costs(&gpu, &CostFunction::new(Cost::Structural, shape), &x, &y);
+}
+
+#[track_caller]
+fn assert_costs(gpu: &Target, function: &CostFunction, x: &[f32], y: &[f32]) {
+    let shape = function.shape();
+    let dims = [x.len() / shape.len(), shape.height(), shape.width(), shape.channels()];
+    let ((x, x_gpu), (y, y_gpu)) = (both(gpu, x, &dims), both(gpu, y, &dims));
+    let (expected, gradient) = ops::cost(function, &x, &y).unwrap();
+    let (got, gradient_gpu) = ops::cost(function, &x_gpu, &y_gpu).unwrap();
+    let (got, expected) = (got.read().unwrap(), expected.read().unwrap());
+    assert!((got - expected).abs() <= 1e-6 * expected.abs() + 1e-9, "{got}, expected {expected}");
     assert_near("gradient", &gradient_gpu, &gradient, 1e-5);
 }
 
@@ -214,28 +237,48 @@ fn mmd_and_its_gradient(#[case] kind: KernelKind, #[case] n: usize, #[case] m: u
     let Some(gpu) = gpu(Precision::F32) else { return };
     let kernel = Kernel::new(kind, &IMQ_SCALES, dim, Prior::default());
     let (q, p) = (sample(Prior::default(), n, dim, 1), sample(Prior::default(), m, dim, 2));
-    let expected = ops::mmd(&Target::Cpu, &kernel, &q, &p, dim).unwrap().unwrap();
-    let got = ops::mmd(&gpu, &kernel, &q, &p, dim).unwrap().unwrap();
-    assert!((got.0 - expected.0).abs() < 1e-9, "{} {}", got.0, expected.0);
-    assert_values("gradient", &got.1, &expected.1, 1e-5);
-    assert!(ops::mmd(&gpu, &kernel, &q[..dim], &p, dim).unwrap().is_none());
+    let (codes, codes_gpu) = both(&gpu, &q, &[n, dim]);
+    let (expected, gradient) = ops::mmd(&kernel, &codes, &p, dim).unwrap().unwrap();
+    let (got, gradient_gpu) = ops::mmd(&kernel, &codes_gpu, &p, dim).unwrap().unwrap();
+    let (got, expected) = (got.read().unwrap(), expected.read().unwrap());
+    assert!((got - expected).abs() < 1e-9, "{got}, expected {expected}");
+    assert_near("gradient", &gradient_gpu, &gradient, 1e-5);
+    assert!(ops::mmd(&kernel, &both(&gpu, &q[..dim], &[1, dim]).1, &p, dim).unwrap().is_none());
+}
+
+/// Parameters of different lengths in one launch, one of them with a gradient of 16 bits.
+#[test]
+fn adam() {
+    let Some(gpu) = gpu(Precision::F32) else { return };
+    let mut generator = ChaCha8Rng::seed_from_u64(5);
+    let parameters = [1000_usize, 1, 37, 300].map(|len| both(&gpu, &values(len, &mut generator), &[len]));
+    let mut moments: [_; 4] = std::array::from_fn(|_| (ops::Moments::default(), ops::Moments::default()));
+    for step in 1..4 {
+        let step = AdamStep::new(step, 1e-2, 0.5, 0.999, 1e-8);
+        let (mut on_cpu, mut on_gpu) = (Vec::new(), Vec::new());
+        for (i, ((w, w_gpu), (m, m_gpu))) in parameters.iter().zip(&mut moments).enumerate() {
+            let (gradient, mut gradient_gpu) = both(&gpu, &values(w.rows(), &mut generator), &[w.rows()]);
+            if let (2, Tensor::Cuda(array)) = (i, &gradient_gpu) {
+                gradient_gpu = Tensor::Cuda(array.narrowed().unwrap());
+            }
+            on_cpu.push(ops::Trained { parameter: w, gradient, moments: m });
+            on_gpu.push(ops::Trained { parameter: w_gpu, gradient: gradient_gpu, moments: m_gpu });
+        }
+        ops::adam(step, &mut on_cpu).unwrap();
+        ops::adam(step, &mut on_gpu).unwrap();
+        for (w, w_gpu) in &parameters {
+            assert_near("weights", w_gpu, w, 1e-6);
+        }
+    }
 }
 
 #[test]
-fn adam_and_sums() {
+fn sums() {
     let Some(gpu) = gpu(Precision::F32) else { return };
-    let mut generator = ChaCha8Rng::seed_from_u64(5);
-    let (w, w_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
-    let (mut moments, mut moments_gpu) = (ops::Moments::default(), ops::Moments::default());
-    for step in 1..4 {
-        let (g, g_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
-        let step = AdamStep::new(step, 1e-2, 0.5, 0.999, 1e-8);
-        ops::adam(step, &w, &g, &mut moments).unwrap();
-        ops::adam(step, &w_gpu, &g_gpu, &mut moments_gpu).unwrap();
-        assert_near("weights", &w_gpu, &w, 1e-6);
-    }
-    let more = values(1000, &mut generator);
-    assert_near("sum", &ops::add(&w_gpu, &more).unwrap(), &ops::add(&w, &more).unwrap(), 1e-6);
+    let mut generator = ChaCha8Rng::seed_from_u64(10);
+    let [(x, x_gpu), (y, y_gpu)] = [(); 2].map(|()| both(&gpu, &values(1000, &mut generator), &[1000]));
+    let sum = ops::add_scaled(&x, -2.5, &y).unwrap();
+    assert_near("sum", &ops::add_scaled(&x_gpu, -2.5, &y_gpu).unwrap(), &sum, 1e-6);
 }
 
 /// Every byte, uploaded twice by way of the same page-locked memory.

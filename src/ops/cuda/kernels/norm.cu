@@ -1,0 +1,144 @@
+// Batch norm and ReLU: kernels/norm.rs.
+
+// A thread a part and channel: the part's mean, and its sum of squared deviations from it, (2, parts, channels). Deviations
+// are taken from the part's first value, so that a large mean costs no precision.
+template <typename T> __device__ void norm_parts(u32 rows, u32 channels, u32 parts, const T *x, double *moments) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 count = rows_of(rows, parts, i / channels);
+    float first = read(x[i]), sum = 0.0f, square = 0.0f;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        float d = read(x[i + k * all]) - first;
+        sum += d;
+        square += d * d;
+    }
+    double mean = (double)sum / (double)count;
+    moments[i] = (double)first + mean;
+    moments[all + i] = (double)square - (double)sum * mean;
+}
+
+// Joins the parts of a group, which has every `groups`th one, for a channel: deviations inside the parts, and of their means
+// from that of them all (Chan, Golub and LeVeque).
+__device__ inline void join(u32 rows, u32 channels, u32 parts, u32 groups, u32 group, u32 c, const double *moments,
+                            double *mean, double *square) {
+    const double *means = moments + group * channels + c, *squares = means + parts * channels;
+    u32 count = rows_of(parts, groups, group), step = groups * channels;
+    double sum = 0.0, deviations = 0.0, m;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) sum += (double)rows_of(rows, parts, group + k * groups) * means[k * step];
+    m = sum / (double)rows_of(rows, groups, group);
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        double d = means[k * step] - m;
+        deviations += squares[k * step] + (double)rows_of(rows, parts, group + k * groups) * d * d;
+    }
+    *mean = m;
+    *square = deviations;
+}
+
+// A thread a group and channel, (2, parts, channels) → (2, groups, channels).
+extern "C" __global__ void norm_groups(u32 rows, u32 channels, u32 parts, u32 groups, const double *moments,
+                                       double *grouped) {
+    u32 i = index(), all = groups * channels;
+    if (i >= all) return;
+    join(rows, channels, parts, groups, i / channels, i % channels, moments, &grouped[i], &grouped[all + i]);
+}
+
+// A thread a channel: the batch's mean and 1/√(σ² + ε), and the running statistics, of which PyTorch keeps the unbiased
+// variance.
+extern "C" __global__ void norm_statistics(u32 rows, u32 channels, u32 groups, const double *moments, double epsilon,
+                                           double momentum, float *mean, float *inverse, float *running_mean,
+                                           float *running_variance) {
+    u32 c = index();
+    if (c >= channels) return;
+    double m, s;
+    join(rows, channels, groups, 1, 0, c, moments, &m, &s);
+    double n = (double)rows, variance = s / n, unbiased = s / (n > 1.0 ? n - 1.0 : 1.0);
+    mean[c] = (float)m;
+    inverse[c] = (float)(1.0 / sqrt(variance + epsilon));
+    running_mean[c] = (float)((1.0 - momentum) * (double)running_mean[c] + momentum * m);
+    running_variance[c] = (float)((1.0 - momentum) * (double)running_variance[c] + momentum * unbiased);
+}
+
+// A thread a part and channel.
+template <typename T>
+__device__ void norm_apply(u32 rows, u32 channels, u32 parts, const T *__restrict__ x, const float *gamma, const float *beta,
+                           const float *mean, const float *inverse, T *__restrict__ y) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 c = i % channels, count = rows_of(rows, parts, i / channels);
+    float scale = gamma[c] * inverse[c], shift = beta[c] - mean[c] * scale;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        float v = read(x[i + k * all]) * scale + shift;
+        write(&y[i + k * all], v < 0.0f ? 0.0f : v);
+    }
+}
+
+// A thread a part and channel: dγ = Σ e·x̂ and dβ = Σ e, e the gradient where the output is positive, (parts, 2, channels).
+template <typename T>
+__device__ void norm_sums(u32 rows, u32 channels, u32 parts, const T *x, const T *y, const T *gradient, const float *mean,
+                          const float *inverse, double *sums) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 c = i % channels, part = i / channels, count = rows_of(rows, parts, part);
+    float by_gamma = 0.0f, by_beta = 0.0f, m = mean[c], d = inverse[c];
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        u32 at = i + k * all;
+        float e = read(gradient[at]), v = read(x[at]);
+        e = read(y[at]) > 0.0f ? e : 0.0f;
+        by_beta += e;
+        by_gamma += e * ((v - m) * d);
+    }
+    sums[2 * part * channels + c] = (double)by_gamma;
+    sums[(2 * part + 1) * channels + c] = (double)by_beta;
+}
+
+// A thread a channel of each gradient: (parts, 2, channels) → (channels) twice.
+extern "C" __global__ void norm_gradients(u32 parts, u32 channels, const double *sums, float *dgamma, float *dbeta) {
+    u32 i = index();
+    if (i >= 2 * channels) return;
+    *(i < channels ? &dgamma[i] : &dbeta[i - channels]) = (float)column_sum(parts, 2 * channels, sums + i);
+}
+
+// A thread a part and channel: dx = γ/√(σ² + ε) · (e − dβ/n − x̂·dγ/n)
+template <typename T>
+__device__ void norm_input(u32 rows, u32 channels, u32 parts, const T *__restrict__ x, const T *__restrict__ y,
+                           const T *__restrict__ gradient, const float *gamma, const float *mean, const float *inverse,
+                           const float *dgamma, const float *dbeta, T *__restrict__ dx) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 c = i % channels, count = rows_of(rows, parts, i / channels);
+    float m = mean[c], d = inverse[c], by_beta = dbeta[c] / (float)rows, by_gamma = dgamma[c] / (float)rows;
+    float scale = gamma[c] * d;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        u32 at = i + k * all;
+        float e = read(gradient[at]), v = read(x[at]);
+        e = read(y[at]) > 0.0f ? e : 0.0f;
+        write(&dx[at], scale * (e - by_beta - (v - m) * d * by_gamma));
+    }
+}
+
+#define NORMS(T, NAME)                                                                                                     \
+    extern "C" __global__ void norm_parts_##NAME(u32 rows, u32 channels, u32 parts, const T *x, double *moments) {         \
+        norm_parts<T>(rows, channels, parts, x, moments);                                                                  \
+    }                                                                                                                      \
+    extern "C" __global__ void norm_apply_##NAME(u32 rows, u32 channels, u32 parts, const T *x, const float *gamma,        \
+                                                 const float *beta, const float *mean, const float *inverse, T *y) {       \
+        norm_apply<T>(rows, channels, parts, x, gamma, beta, mean, inverse, y);                                            \
+    }                                                                                                                      \
+    extern "C" __global__ void norm_sums_##NAME(u32 rows, u32 channels, u32 parts, const T *x, const T *y,                 \
+                                                const T *gradient, const float *mean, const float *inverse,                \
+                                                double *sums) {                                                            \
+        norm_sums<T>(rows, channels, parts, x, y, gradient, mean, inverse, sums);                                          \
+    }                                                                                                                      \
+    extern "C" __global__ void norm_input_##NAME(u32 rows, u32 channels, u32 parts, const T *x, const T *y,                \
+                                                 const T *gradient, const float *gamma, const float *mean,                 \
+                                                 const float *inverse, const float *dgamma, const float *dbeta, T *dx) {   \
+        norm_input<T>(rows, channels, parts, x, y, gradient, gamma, mean, inverse, dgamma, dbeta, dx);                     \
+    }
+NORMS(float, f32)
+NORMS(bf16, bf16)
