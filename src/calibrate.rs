@@ -14,6 +14,7 @@ mod latent;
 use crate::checkpoint::ModelFile;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::image::{PixelSlice, Pixels};
 use crate::model::Wae;
 use crate::model::memory::{scoring_memory, weights_memory};
 
@@ -123,11 +124,11 @@ pub fn calibration_memory(config: &Config, rows: usize) -> usize {
 /// which it was not trained on. Without any row it is left as it is.
 ///
 /// # Shapes
-/// `batches` give images, (N, H, W, C), preprocessed as the model does, values in [0, 1]. No more than one is kept.
+/// `batches` give images, (N, H, W, C), preprocessed as the model does, floats in [0, 1] or bytes. No more than one is kept.
 ///
 /// # Errors
 /// Those of a batch, and [`Error::Data`] if a score is not finite.
-pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<Vec<f32>>>) -> Result<ModelFile> {
+pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<impl Into<Pixels>>>) -> Result<ModelFile> {
     recalibrate_with(&Wae::try_new(file)?, file, batches)
 }
 
@@ -135,15 +136,16 @@ pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<Vec<f3
 pub(crate) fn recalibrate_with(
     wae: &Wae,
     file: &ModelFile,
-    batches: impl Iterator<Item = Result<Vec<f32>>>,
+    batches: impl Iterator<Item = Result<impl Into<Pixels>>>,
 ) -> Result<ModelFile> {
     let (mut costs, mut anomalies, mut distances) = (Vec::new(), Vec::new(), Vec::new());
     for images in batches {
-        let images = images?;
-        let codes = wae.encode(&images)?; // (N, Z)
+        let images = images?.into();
+        let images = PixelSlice::from(&images);
+        let codes = wae.encode(images)?; // (N, Z)
         let reconstructions = wae.decode(&codes)?; // (N, H, W, C)
-        costs.extend(wae.costs(&images, &reconstructions)?);
-        anomalies.extend(wae.anomalies(&images, &reconstructions)?);
+        costs.extend(wae.costs(images, &reconstructions)?);
+        anomalies.extend(wae.anomalies(images, &reconstructions)?);
         distances.extend(file.latent().map(|latent| latent.distances(&codes)).unwrap_or_default());
     }
     if costs.is_empty() {
@@ -327,9 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn bytes_calibrate_as_the_floats_that_they_stand_for() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        let bytes: Vec<u8> = images(&file).iter().map(|v| (v * 255.0) as u8).collect();
+        let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
+        let of_bytes = recalibrate(&file, [Ok(bytes)].into_iter()).unwrap();
+        assert_eq!(of_bytes, recalibrate(&file, [Ok(floats)].into_iter()).unwrap());
+        assert_ne!(of_bytes, file);
+    }
+
+    #[test]
     fn recalibration_passes_errors_on() {
         let file = ModelFile::from_bytes(GOLDEN).unwrap();
-        assert_eq!(recalibrate(&file, std::iter::empty()).unwrap(), file);
+        assert_eq!(recalibrate(&file, std::iter::empty::<Result<Pixels>>()).unwrap(), file);
         let batches = [Ok(images(&file)), Err(Error::Cancelled)];
         assert!(matches!(recalibrate(&file, batches.into_iter()), Err(Error::Cancelled)));
         assert!(matches!(recalibrate(&file, [Ok(vec![0.0])].into_iter()), Err(Error::Data(_))));

@@ -14,6 +14,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
 use wae_core::calibrate::{calibration_memory, recalibrate};
+use wae_core::image::Pixels;
 use wae_core::{Error, ImageColumn, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
@@ -147,7 +148,7 @@ impl<'a> Images<'a> {
     }
 
     /// The next images; `None` at the end of the source.
-    fn read(&mut self) -> Result<Option<Vec<f32>>, Stopped> {
+    fn read(&mut self) -> Result<Option<Pixels>, Stopped> {
         loop {
             let Some((column, rest)) = &mut self.batch else {
                 let Some(batch) = self.worker.next_batch()? else { return Ok(None) };
@@ -180,7 +181,7 @@ impl<'a> Images<'a> {
 }
 
 impl Iterator for Images<'_> {
-    type Item = wae_core::Result<Vec<f32>>;
+    type Item = wae_core::Result<Pixels>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().map_or_else(
