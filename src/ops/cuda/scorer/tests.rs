@@ -63,3 +63,14 @@ fn threads_send_bytes_and_floats_side_by_side() {
         }
     });
 }
+
+/// Two bytes a weight of the layers that compute in bf16, 8 → 16 and 16 → 8 with a kernel of 4; four of all others.
+#[test]
+fn weights_of_bf16_layers_are_kept_in_16_bits() {
+    let (Some(wide), Some(narrow)) = (scorer(Precision::Tf32), scorer(Precision::Bf16)) else { return };
+    assert_eq!(wide.memory() - narrow.memory(), 2 * (2 * 4 * 4 * 8 * 16));
+    let codes = wide.encode(&bytes(3)).unwrap();
+    let (wide, narrow) = (wide.decode(&codes).unwrap(), narrow.decode(&codes).unwrap());
+    assert_ne!(wide, narrow, "the layers compute in bf16");
+    assert!(wide.iter().zip(&narrow).all(|(a, b)| (a - b).abs() < 1e-2));
+}
