@@ -104,16 +104,16 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, &call.file, cancelled)?;
     let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
     let mut images = Images::new(call, &file, &mut worker, memory);
-    let calibrated = recalibrate(&file, images.by_ref());
+    let calibrated = recalibrate(&file, call.session.device(), images.by_ref());
     let (rows, skipped, stopped) = (images.rows, images.skipped, images.stopped.take());
     if let Some(stopped) = stopped {
         return Err(stopped);
     }
+    let calibrated = calibrated.map_err(|e| worker.stopped(e))?;
     if rows == 0 {
         let from = if skipped == 0 { "rows".to_owned() } else { format!("image in its {skipped} rows") };
         return Err(exec_datafusion_err!("{NAME}: the source has no {from}").into());
     }
-    let calibrated = calibrated.map_err(|e| worker.stopped(e))?;
     // Another process may have trained the model anew: these scores are not of that one.
     if models::read_file(NAME, &call.model, &call.file, &call.session)?.1 != sha256 {
         let error = exec_datafusion_err!("{NAME}: model '{}' was replaced while it was calibrated", call.model);
