@@ -161,7 +161,8 @@ impl Cell {
         let wae = Wae::on_device(&trainer.model()?, self.precision, self.device)?;
         drop(trainer);
         let rows = |batch: usize| (batch * self.batch..(batch + 1) * self.batch).collect::<Vec<_>>();
-        let pixels = |batch| column.read(&rows(batch), self.shape, None, &Limits::default());
+        // As scoring does: bytes stay bytes until they are on the GPU.
+        let pixels = |batch| column.read_pixels(&rows(batch), self.shape, None, &Limits::default());
         let pixels = (0..batches).map(pixels).collect::<Result<Vec<_>, _>>()?;
         let in_turn = (0..steps).map(move |step| step % batches);
         let work: Work = match what {

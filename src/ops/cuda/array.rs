@@ -122,6 +122,14 @@ impl Array {
         self.shape.iter().product()
     }
 
+    /// Bytes of GPU memory that the values take.
+    pub(super) fn bytes(&self) -> usize {
+        match self.data() {
+            Data::F32(values) => values.num_bytes(),
+            Data::Bf16(values) => values.num_bytes(),
+        }
+    }
+
     pub(crate) fn dims(&self) -> &[usize] {
         &self.shape
     }

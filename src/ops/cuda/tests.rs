@@ -15,7 +15,7 @@ use crate::checkpoint::Tensors;
 use crate::config::{Config, Cost, IMQ_SCALES, KernelKind, Prior, TrainOptions};
 use crate::device::Device;
 use crate::error::Error;
-use crate::image::ImageShape;
+use crate::image::{ImageShape, PixelSlice};
 use crate::kernels::{AdamStep, Geometry};
 use crate::model::{Activation, Network, Precision};
 use crate::objective::{cost::CostFunction, mmd::Kernel, sample};
@@ -470,7 +470,7 @@ fn nvrtc_compiles_the_kernels(#[case] architecture: &str) {
     assert!(compile("sm_1").unwrap_err().to_string().contains("gpu-architecture"), "what NVRTC says is passed on");
 }
 
-/// Where 150 kB are all that the emulated GPU has, 60 images do not fit and 30 do.
+/// Where 150 kB are all that the emulated GPU has, 60 images do not fit and 30 do, sent as floats or as bytes.
 #[test]
 fn out_of_memory_halves_the_batch_once() {
     if std::env::var_os("CUDA_EMULATOR_BYTES").is_none() {
@@ -484,14 +484,16 @@ fn out_of_memory_halves_the_batch_once() {
     let network = Network::initialise(&config, &Target::Cpu, Default::default(), &mut generator).unwrap();
     let tensors = network.tensors().unwrap();
     let wae = crate::Wae::from_tensors(config.clone(), &tensors, &gpu).unwrap();
-    let images: Vec<f32> = values(200 * shape.len(), &mut generator).iter().map(|v| v.abs()).collect();
-    let expected = crate::Wae::from_tensors(config, &tensors, &Target::Cpu).unwrap().encode(&images).unwrap();
-    for rows in [10, 60] {
-        let got = wae.encode(&images[..rows * shape.len()]).unwrap();
-        assert_values("codes", &got, &expected[..rows * 2], 1e-4);
+    let bytes: Vec<u8> = (0..200 * shape.len()).map(|_| generator.random()).collect();
+    let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
+    let expected = crate::Wae::from_tensors(config, &tensors, &Target::Cpu).unwrap().encode(&floats).unwrap();
+    for images in [PixelSlice::F32(&floats), PixelSlice::U8(&bytes)] {
+        let encode = |rows: usize| wae.encode(images.range(0..rows * shape.len()));
+        for rows in [10, 60] {
+            assert_values("codes", &encode(rows).unwrap(), &expected[..rows * 2], 1e-4);
+        }
+        let error = encode(200).unwrap_err();
+        assert!(matches!(error, Error::DeviceMemory(_)), "{error}");
+        assert_values("codes after it", &encode(10).unwrap(), &expected[..20], 1e-4);
     }
-    let error = wae.encode(&images).unwrap_err();
-    assert!(matches!(error, Error::DeviceMemory(_)), "{error}");
-    let got = wae.encode(&images[..10 * shape.len()]).unwrap();
-    assert_values("codes after it", &got, &expected[..20], 1e-4);
 }
