@@ -13,9 +13,11 @@ mod latent;
 
 use crate::checkpoint::ModelFile;
 use crate::config::Config;
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::Wae;
+use crate::image::{PixelSlice, Pixels};
 use crate::model::memory::{scoring_memory, weights_memory};
+use crate::model::{Precision, Wae};
 
 pub use self::latent::LatentStatistics;
 
@@ -120,30 +122,36 @@ pub fn calibration_memory(config: &Config, rows: usize) -> usize {
 }
 
 /// A model with the scores of other held-out rows in the place of its own: rows like those that it will be asked about,
-/// which it was not trained on. Without any row it is left as it is.
+/// which it was not trained on. Without any row it is left as it is. The scores are computed in f32 on the device given, whatever
+/// the model is asked in later.
 ///
 /// # Shapes
-/// `batches` give images, (N, H, W, C), preprocessed as the model does, values in [0, 1]. No more than one is kept.
+/// `batches` give images, (N, H, W, C), preprocessed as the model does, floats in [0, 1] or bytes. No more than one is kept.
 ///
 /// # Errors
-/// Those of a batch, and [`Error::Data`] if a score is not finite.
-pub fn recalibrate(file: &ModelFile, batches: impl Iterator<Item = Result<Vec<f32>>>) -> Result<ModelFile> {
-    recalibrate_with(&Wae::try_new(file)?, file, batches)
+/// Those of a batch, [`Error::Data`] if a score is not finite, and [`Error::Device`] if the device cannot be opened.
+pub fn recalibrate(
+    file: &ModelFile,
+    device: Device,
+    batches: impl Iterator<Item = Result<impl Into<Pixels>>>,
+) -> Result<ModelFile> {
+    recalibrate_with(&Wae::on_device(file, Precision::F32, device)?, file, batches)
 }
 
 /// As [`recalibrate`], with the file's model wherever it computes.
 pub(crate) fn recalibrate_with(
     wae: &Wae,
     file: &ModelFile,
-    batches: impl Iterator<Item = Result<Vec<f32>>>,
+    batches: impl Iterator<Item = Result<impl Into<Pixels>>>,
 ) -> Result<ModelFile> {
     let (mut costs, mut anomalies, mut distances) = (Vec::new(), Vec::new(), Vec::new());
     for images in batches {
-        let images = images?;
-        let codes = wae.encode(&images)?; // (N, Z)
+        let images = images?.into();
+        let images = PixelSlice::from(&images);
+        let codes = wae.encode(images)?; // (N, Z)
         let reconstructions = wae.decode(&codes)?; // (N, H, W, C)
-        costs.extend(wae.costs(&images, &reconstructions)?);
-        anomalies.extend(wae.anomalies(&images, &reconstructions)?);
+        costs.extend(wae.costs(images, &reconstructions)?);
+        anomalies.extend(wae.anomalies(images, &reconstructions)?);
         distances.extend(file.latent().map(|latent| latent.distances(&codes)).unwrap_or_default());
     }
     if costs.is_empty() {
@@ -308,7 +316,7 @@ mod tests {
     fn recalibration_keeps_the_scores_and_changes_nothing_else() {
         let file = ModelFile::from_bytes(GOLDEN).unwrap();
         let (images, len) = (images(&file), file.config().image().len());
-        let new = recalibrate(&file, images.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
+        let new = recalibrate(&file, Device::Cpu, images.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
         let wae = Wae::try_new(&file).unwrap();
         let reconstructions = wae.decode(&wae.encode(&images).unwrap()).unwrap();
         let (mut costs, mut anomalies) =
@@ -322,16 +330,54 @@ mod tests {
         // It reads back, and a second calibration replaces the first.
         let read = ModelFile::from_bytes(&new.to_bytes().unwrap()).unwrap();
         assert_eq!(read, new);
-        let one = recalibrate(&read, [Ok(images[..len].to_vec())].into_iter()).unwrap();
+        let one = recalibrate(&read, Device::Cpu, [Ok(images[..len].to_vec())].into_iter()).unwrap();
         assert_eq!(one.calibration().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn bytes_calibrate_as_the_floats_that_they_stand_for() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        let bytes: Vec<u8> = images(&file).iter().map(|v| (v * 255.0) as u8).collect();
+        let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
+        let of_bytes = recalibrate(&file, Device::Cpu, [Ok(bytes)].into_iter()).unwrap();
+        assert_eq!(of_bytes, recalibrate(&file, Device::Cpu, [Ok(floats)].into_iter()).unwrap());
+        assert_ne!(of_bytes, file);
+    }
+
+    /// It computes where it is told to: no machine has a hundred GPUs.
+    #[test]
+    fn recalibration_takes_the_device() {
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        let error = recalibrate(&file, Device::Cuda(99), [Ok(images(&file))].into_iter()).unwrap_err();
+        assert!(matches!(&error, Error::Device(reason) if reason.starts_with("cuda:99: ")), "{error}");
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn recalibration_on_a_gpu_gives_the_scores_of_the_cpu() {
+        if crate::ops::cuda::tests::gpu(Precision::F32).is_none() {
+            return;
+        }
+        let file = ModelFile::from_bytes(GOLDEN).unwrap();
+        let bytes: Vec<u8> = images(&file).iter().map(|v| (v * 255.0) as u8).collect();
+        let len = file.config().image().len();
+        let calibrated =
+            |device| recalibrate(&file, device, bytes.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
+        let (got, expected) = (calibrated(Device::Cuda(0)), calibrated(Device::Cpu));
+        let (got, expected) = (got.calibration().unwrap(), expected.calibration().unwrap());
+        assert_eq!(got.all().count(), expected.all().count());
+        for (score, expected) in expected.all() {
+            let got = got.scores(score).unwrap();
+            assert!(got.values().iter().zip(expected.values()).all(|(a, b)| (a / b - 1.0).abs() < 1e-4), "{score:?}");
+        }
     }
 
     #[test]
     fn recalibration_passes_errors_on() {
         let file = ModelFile::from_bytes(GOLDEN).unwrap();
-        assert_eq!(recalibrate(&file, std::iter::empty()).unwrap(), file);
+        assert_eq!(recalibrate(&file, Device::Cpu, std::iter::empty::<Result<Pixels>>()).unwrap(), file);
         let batches = [Ok(images(&file)), Err(Error::Cancelled)];
-        assert!(matches!(recalibrate(&file, batches.into_iter()), Err(Error::Cancelled)));
-        assert!(matches!(recalibrate(&file, [Ok(vec![0.0])].into_iter()), Err(Error::Data(_))));
+        assert!(matches!(recalibrate(&file, Device::Cpu, batches.into_iter()), Err(Error::Cancelled)));
+        assert!(matches!(recalibrate(&file, Device::Cpu, [Ok(vec![0.0])].into_iter()), Err(Error::Data(_))));
     }
 }

@@ -323,7 +323,7 @@ impl Means {
 }
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
 mod objectives;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
-use wae_core::image::Limits;
+use wae_core::image::{Limits, PixelSlice};
 use wae_core::model::scoring_memory;
 use wae_core::{DatasetBuilder, ImageColumn, ImageShape, TrainOptions, Trainer, Wae};
 
@@ -92,16 +92,19 @@ fn estimates_are_near_what_is_allocated() {
         });
         let wae = Wae::try_new(&model).unwrap();
         let column = images(256, shape);
-        let (_, scoring) = peak(|| {
-            let rows: Vec<usize> = (0..column.len()).collect();
-            let images = column.read(&rows, shape, None, &Limits::default()).unwrap();
-            let decoded = wae.decode(&wae.encode(&images).unwrap()).unwrap();
-            (wae.costs(&images, &decoded).unwrap(), wae.anomaly_maps(&images, &decoded).unwrap())
-        });
+        let rows: Vec<usize> = (0..column.len()).collect();
+        let score = |images: PixelSlice<'_>| {
+            let decoded = wae.decode(&wae.encode(images).unwrap()).unwrap();
+            (wae.costs(images, &decoded).unwrap(), wae.anomaly_maps(images, &decoded).unwrap())
+        };
+        let (_, scoring) = peak(|| score((&column.read(&rows, shape, None, &Limits::default()).unwrap()).into()));
+        let (_, of_bytes) =
+            peak(|| score((&column.read_pixels(&rows, shape, None, &Limits::default()).unwrap()).into()));
         let expected = scoring_memory(wae.config(), 256);
-        println!("{name}: training {training} of {estimate}, scoring {scoring} of {expected}");
+        println!("{name}: training {training} of {estimate}, scoring {scoring} of {expected}, {of_bytes} of bytes");
         off.extend((!near(training, estimate)).then(|| format!("{name}: training")));
         off.extend((!near(scoring, expected)).then(|| format!("{name}: scoring")));
+        off.extend((!near(of_bytes, expected) || of_bytes > scoring).then(|| format!("{name}: scoring of bytes")));
     }
     assert!(off.is_empty(), "{off:?}");
 }

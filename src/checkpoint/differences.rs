@@ -70,6 +70,17 @@ impl CheckpointInfo {
         Err(Error::Config(message))
     }
 
+    /// What to say where a training goes on with other kernels than the checkpoint's: on another device, or in another precision.
+    pub(crate) fn other_kernels(&self, kernels: &str) -> Option<String> {
+        let was = &self.state.kernels;
+        (was != kernels).then(|| {
+            format!(
+                "the checkpoint was computed by '{was}', and the training goes on by '{kernels}': its results will be near those of a \
+                 training that had not stopped, and not the same"
+            )
+        })
+    }
+
     fn differences(&self, options: &TrainOptions, config: &Config) -> Vec<Difference> {
         let json = |config: &Config| serde_json::to_value(config).unwrap_or_default();
         let (was, is) = (json(&self.config), json(config));

@@ -45,7 +45,8 @@ pub(crate) struct State {
     pub(crate) options: serde_json::Value,
     /// What tells the images from others.
     pub(crate) data: Fingerprint,
-    /// The kernels that computed it, and the version of `wae-core`: another's results may differ in the last digit.
+    /// What computed it, the CPU's kernels or a GPU in a precision, and the version of `wae-core`: another's results differ, by
+    /// what each rounds.
     pub(crate) kernels: String,
     pub(crate) version: String,
 }

@@ -1,7 +1,8 @@
 //! Images, whatever they came from: encoded bytes, Arrow tensors, nested lists.
 //!
 //! A column of images is an [`ImageColumn`]: its Arrow type is checked once, at planning, by [`ImageType`], and its rows
-//! come out as [`Image`]s, or all at once as one buffer of f32 in [`ImageColumn::read`]. Everywhere:
+//! come out as [`Image`]s, or all at once as one buffer, of f32 in [`ImageColumn::read`], of bytes where they are bytes in
+//! [`ImageColumn::read_pixels`]. Everywhere:
 //!
 //! - values stand in (H, W, C) order: height, width, channels;
 //! - UInt8 means 0..=255, read as `v / 255`; floats mean [0, 1], and anything outside is an error;
@@ -23,6 +24,7 @@ mod column;
 mod decode;
 mod encode;
 mod metadata;
+mod pixels;
 mod preprocess;
 mod sharpness;
 mod storage;
@@ -36,6 +38,8 @@ pub use self::column::ImageColumn;
 pub use self::decode::decode;
 pub use self::encode::encode;
 pub use self::metadata::tensor_field;
+use self::pixels::write_f32;
+pub use self::pixels::{PixelSlice, Pixels};
 pub use self::preprocess::{Preprocess, resize};
 pub use self::sharpness::sharpness;
 pub use self::tensor::ImageType;
@@ -90,24 +94,6 @@ impl fmt::Display for ImageShape {
     }
 }
 
-/// The values of an image in (H, W, C) order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pixels {
-    /// 0..=255, meaning v / 255.
-    U8(Vec<u8>),
-    /// In [0, 1].
-    F32(Vec<f32>),
-}
-
-impl Pixels {
-    fn len(&self) -> usize {
-        match self {
-            Self::U8(values) => values.len(),
-            Self::F32(values) => values.len(),
-        }
-    }
-}
-
 /// A decoded image: a shape and as many values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
@@ -151,18 +137,25 @@ impl Image {
     /// A u8 becomes `v as f32 / 255.0`: a true division, so that a Float32 column made as v / 255 gives the same bits.
     pub fn write_to(&self, out: &mut [f32]) {
         match &self.pixels {
-            Pixels::U8(values) => out.iter_mut().zip(values).for_each(|(out, v)| *out = f32::from(*v) / 255.0),
+            Pixels::U8(values) => write_f32(values, out),
             Pixels::F32(values) => out.iter_mut().zip(values).for_each(|(out, v)| *out = *v),
+        }
+    }
+
+    /// Writes the values as [`Image::to_u8`] gives them; `out` as in [`Image::write_to`].
+    fn write_u8_to(&self, out: &mut [u8]) {
+        match &self.pixels {
+            Pixels::U8(values) => out.iter_mut().zip(values).for_each(|(out, v)| *out = *v),
+            // `as` saturates at 0 and 255 and takes NaN to 0.
+            Pixels::F32(values) => out.iter_mut().zip(values).for_each(|(out, v)| *out = (v * 255.0).round() as u8),
         }
     }
 
     /// The values as 0..=255: a float becomes `round(255·v)`, clamped, and NaN becomes 0.
     pub fn to_u8(&self) -> Vec<u8> {
-        match &self.pixels {
-            Pixels::U8(values) => values.clone(),
-            // `as` saturates at 0 and 255 and takes NaN to 0.
-            Pixels::F32(values) => values.iter().map(|v| (v * 255.0).round() as u8).collect(),
-        }
+        let mut values = vec![0; self.pixels.len()];
+        self.write_u8_to(&mut values);
+        values
     }
 
     /// The values as f32 in [0, 1], as [`Image::write_to`] gives them.

@@ -74,8 +74,7 @@ mod tests {
     #[case("golden")]
     #[case("digit")]
     fn golden_values(#[case] name: &str) {
-        let path = format!("{}/fixtures/golden/{name}.values.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(path).unwrap();
+        let bytes = crate::train::golden::stored(&format!("{name}.values.safetensors"));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensor = |name: &str| -> (Vec<usize>, Vec<f64>) {
             let view = file.tensor(name).unwrap();

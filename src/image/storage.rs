@@ -109,6 +109,11 @@ impl NestedValues {
         self.levels.first().is_some_and(|lists| lists.is_null(index))
     }
 
+    /// Whether the values are bytes.
+    pub(super) fn has_bytes(&self) -> bool {
+        matches!(self.values, Values::U8(_))
+    }
+
     /// The values under list `index`, and the length of the lists on each level.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Which layers a configuration means, what their tensors are called in a file, and in which order a file holds them.
 
+mod layout;
+
 use super::Precision;
 use crate::config::{Config, EncoderKind};
 use crate::kernels::Geometry;
@@ -228,49 +230,6 @@ impl LayerSpec {
     /// it takes the output channels.
     pub(crate) fn fan_in(&self) -> usize {
         self.geometry.taps() * self.geometry.large_channels
-    }
-
-    /// A tensor of a file, (C_small, C_large, k, k), in the order of the kernels, (k, k, C_large, C_small).
-    pub(crate) fn read_layout(&self, role: Role, values: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; values.len()];
-        self.each_pair(role, |file, ours| out[ours] = values[file]);
-        out
-    }
-
-    /// The reverse of [`Self::read_layout`].
-    pub(crate) fn write_layout(&self, role: Role, values: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; values.len()];
-        self.each_pair(role, |file, ours| out[file] = values[ours]);
-        out
-    }
-
-    /// Calls `each` with a value's index in a file and its index here.
-    fn each_pair(&self, role: Role, mut each: impl FnMut(usize, usize)) {
-        let g = &self.geometry;
-        let (large, small, taps) = (g.large_channels, g.small_channels, g.taps());
-        let inputs = |i: usize| match self.flattened {
-            Flattened::Inputs { pixels, channels } => (i % pixels) * channels + i / pixels,
-            _ => i,
-        };
-        let outputs = |i: usize| match self.flattened {
-            Flattened::Outputs { pixels, channels } => (i % pixels) * channels + i / pixels,
-            _ => i,
-        };
-        match role {
-            Role::Weight => {
-                for b in 0..small {
-                    for a in 0..large {
-                        for tap in 0..taps {
-                            each((b * large + a) * taps + tap, (tap * large + inputs(a)) * small + outputs(b));
-                        }
-                    }
-                }
-            }
-            Role::Bias => (0..self.outputs()).for_each(|i| each(i, outputs(i))),
-            Role::Gamma | Role::Beta | Role::RunningMean | Role::RunningVariance => {
-                (0..self.outputs()).for_each(|i| each(i, i));
-            }
-        }
     }
 }
 

@@ -3,9 +3,15 @@
 //! Norms are folded into the weights before them, and the weights are packed, or sent to a GPU, once, when the model is
 //! loaded.
 
+mod passes;
+
 use rayon::prelude::*;
 
-use super::architecture::{Architecture, LayerSpec, head_width, largest_activation};
+use self::passes::apply;
+pub(super) use self::passes::images_a_pass;
+#[cfg(feature = "cuda")]
+use self::passes::images_on_a_gpu;
+use super::architecture::{Architecture, LayerSpec, head_width};
 use super::code::CodeMap;
 use super::folded::Folded;
 use super::packed::{Layer, pass};
@@ -15,16 +21,12 @@ use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::image::PixelSlice;
 use crate::kernels::has_bf16;
 use crate::objective::cost::CostFunction;
 use crate::ops::Target;
 #[cfg(feature = "cuda")]
 use crate::ops::cuda::Scorer;
-
-/// The most images that pass through the layers together: enough to fill every register tile.
-const IMAGES: usize = 120;
-/// The most values that a layer of them may have, unless one image alone has more: 256 MB.
-const ACTIVATION: usize = 1 << 26;
 
 /// A trained model, ready to encode, decode and score.
 ///
@@ -135,24 +137,29 @@ impl Wae {
 
     /// Latent codes of images: where the prior lives, and of a Gaussian encoder the mean.
     ///
+    /// Images are slices or vectors: of floats in [0, 1], or of bytes, 0..=255, each of which gives the bits of the float v / 255.
+    /// Bytes go to a GPU as bytes.
+    ///
     /// # Shapes
-    /// (N, H, W, C), values in [0, 1] → (N, Z).
+    /// (N, H, W, C) → (N, Z).
     ///
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of H·W·C.
-    pub fn encode(&self, images: &[f32]) -> Result<Vec<f32>> {
+    pub fn encode<'a>(&self, images: impl Into<PixelSlice<'a>>) -> Result<Vec<f32>> {
         Ok(self.codes.deterministic(self.encode_head(images)?))
     }
 
     /// What the encoder's head puts out: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
-    pub(crate) fn encode_head(&self, images: &[f32]) -> Result<Vec<f32>> {
-        let lengths = (self.config.image().len(), head_width(&self.config));
+    pub(crate) fn encode_head<'a>(&self, images: impl Into<PixelSlice<'a>>) -> Result<Vec<f32>> {
+        let (images, lengths) = (images.into(), (self.config.image().len(), head_width(&self.config)));
         match &self.engine {
-            Engine::Cpu { encoder, .. } => {
-                apply(images, images_a_pass(&self.config), lengths, |rows| Ok(pass(encoder, rows)))
-            }
+            Engine::Cpu { encoder, .. } => apply(images.len(), images_a_pass(&self.config), lengths, |range| {
+                Ok(pass(encoder, images.range(range).to_f32().into_owned()))
+            }),
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => apply(images, images_on_a_gpu(&self.config), lengths, |rows| scorer.encode(rows)),
+            Engine::Cuda(scorer) => {
+                apply(images.len(), images_on_a_gpu(&self.config), lengths, |range| scorer.encode(images.range(range)))
+            }
         }
     }
 
@@ -166,23 +173,26 @@ impl Wae {
     pub fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
         let lengths = (self.config.latent_dim(), self.config.image().len());
         match &self.engine {
-            Engine::Cpu { decoder, .. } => {
-                apply(codes, images_a_pass(&self.config), lengths, |rows| Ok(pass(decoder, rows)))
-            }
+            Engine::Cpu { decoder, .. } => apply(codes.len(), images_a_pass(&self.config), lengths, |range| {
+                Ok(pass(decoder, codes[range].to_vec()))
+            }),
             #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => apply(codes, images_on_a_gpu(&self.config), lengths, |rows| scorer.decode(rows)),
+            Engine::Cuda(scorer) => {
+                apply(codes.len(), images_on_a_gpu(&self.config), lengths, |range| scorer.decode(&codes[range]))
+            }
         }
     }
 
-    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
+    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)². Images are as
+    /// in [`Self::encode`].
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N,).
     ///
     /// # Errors
     /// [`Error::Data`] if the two differ in length or are no whole number of images.
-    pub fn costs(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
-        self.of_pairs(images, reconstructions, |x, y| self.cost.value(x, y) as f32)
+    pub fn costs<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
+        self.of_pairs(images.into(), reconstructions, |x, y| self.cost.value(x, y) as f32)
     }
 
     /// How unlike its reconstruction each image is, [`Score::AnomalyScore`](crate::calibrate::Score) before it is scaled: the
@@ -193,9 +203,9 @@ impl Wae {
     ///
     /// # Errors
     /// Those of [`Self::costs`].
-    pub fn anomalies(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
+    pub fn anomalies<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
         let structural = CostFunction::new(Cost::Structural, self.config.image());
-        self.of_pairs(images, reconstructions, |x, y| structural.value(x, y) as f32)
+        self.of_pairs(images.into(), reconstructions, |x, y| structural.value(x, y) as f32)
     }
 
     /// What each pixel adds to the reconstruction cost, summed over channels; of l2, to its square.
@@ -205,12 +215,12 @@ impl Wae {
     ///
     /// # Errors
     /// Those of [`Self::costs`].
-    pub fn anomaly_maps(&self, images: &[f32], reconstructions: &[f32]) -> Result<Vec<f32>> {
+    pub fn anomaly_maps<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
         let channels = self.config.image().channels();
         let map = |x: &[f32], y: &[f32]| -> Vec<f32> {
             self.cost.terms(x, y).chunks_exact(channels).map(|terms| terms.iter().sum()).collect()
         };
-        Ok(self.of_pairs(images, reconstructions, map)?.concat())
+        Ok(self.of_pairs(images.into(), reconstructions, map)?.concat())
     }
 
     /// How far each code is from the training codes, if the file says where they lie.
@@ -224,7 +234,7 @@ impl Wae {
     /// A value of each image and its reconstruction.
     fn of_pairs<T: Send>(
         &self,
-        images: &[f32],
+        images: PixelSlice<'_>,
         reconstructions: &[f32],
         value: impl Fn(&[f32], &[f32]) -> T + Sync,
     ) -> Result<Vec<T>> {
@@ -236,8 +246,8 @@ impl Wae {
                 reconstructions.len()
             )));
         }
-        let pairs = images.par_chunks(len).zip(reconstructions.par_chunks(len));
-        Ok(pairs.map(|(x, y)| value(x, y)).collect())
+        let pairs = reconstructions.par_chunks(len).enumerate();
+        Ok(pairs.map(|(i, y)| value(&images.range(i * len..(i + 1) * len).to_f32(), y)).collect())
     }
 
     /// Bytes of memory that the weights hold, in the machine or on the GPU.
@@ -248,23 +258,6 @@ impl Wae {
             Engine::Cuda(scorer) => scorer.memory(),
         }
     }
-}
-
-/// Images that pass through the layers together.
-pub(super) fn images_a_pass(config: &Config) -> usize {
-    images_that_fit(config).min(IMAGES)
-}
-
-/// Images whose largest layer is within bounds.
-fn images_that_fit(config: &Config) -> usize {
-    (ACTIVATION / largest_activation(config).max(1)).max(1)
-}
-
-/// The same on a GPU, whose arrays are counted in 31 bits; half of that, as a layer may be padded. A batch that its memory has no
-/// room for is halved.
-#[cfg(feature = "cuda")]
-fn images_on_a_gpu(config: &Config) -> usize {
-    (i32::MAX as usize / 2 / largest_activation(config).max(1)).max(1)
 }
 
 /// The precision, or f32 where the processor lacks it, which the log says.
@@ -287,19 +280,5 @@ fn folded(
     specs.iter().map(|spec| Ok((Folded::try_new(spec, tensors)?, spec.precision(precision, channels)))).collect()
 }
 
-/// Rows of `input_len` values through a network, so many at a time, which puts out `output_len` for each.
-fn apply(
-    input: &[f32],
-    rows: usize,
-    (input_len, output_len): (usize, usize),
-    pass: impl Fn(&[f32]) -> Result<Vec<f32>>,
-) -> Result<Vec<f32>> {
-    if !input.len().is_multiple_of(input_len) {
-        return Err(Error::Data(format!("{} values are no multiple of the {input_len} that a row has", input.len())));
-    }
-    let mut output = Vec::with_capacity(input.len() / input_len * output_len);
-    for rows in input.chunks(rows * input_len) {
-        output.extend(pass(rows)?);
-    }
-    Ok(output)
-}
+#[cfg(test)]
+mod tests;

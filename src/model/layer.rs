@@ -3,7 +3,6 @@
 use super::Precision;
 use super::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::error::{Error, Result};
-use crate::kernels::AdamStep;
 use crate::ops::{self, Target, Tensor};
 
 #[derive(Debug)]
@@ -62,6 +61,12 @@ impl Parameter {
         Self { role, value, gradient: None, moments: ops::Moments::default() }
     }
 
+    /// Itself with its gradient, if it has one, which is taken.
+    fn trained(&mut self) -> Option<ops::Trained<'_>> {
+        let gradient = self.gradient.take()?;
+        Some(ops::Trained { parameter: &self.value, gradient, moments: &mut self.moments })
+    }
+
     /// A value a channel.
     fn of_channels(target: &Target, role: Role, values: Vec<f32>) -> Result<Self> {
         let shape = [values.len()];
@@ -100,14 +105,9 @@ impl Layer {
         &self.spec
     }
 
-    /// A step of Adam with the gradients of the last pass, which are taken; a parameter that has none stays.
-    pub(super) fn step(&mut self, step: AdamStep) -> Result<()> {
-        for parameter in self.parameters_mut() {
-            if let Some(gradient) = parameter.gradient.take() {
-                ops::adam(step, &parameter.value, &gradient, &mut parameter.moments)?;
-            }
-        }
-        Ok(())
+    /// The parameters with the gradients of the last pass, which are taken; one that has none is left out.
+    pub(super) fn trained(&mut self) -> Vec<ops::Trained<'_>> {
+        self.parameters_mut().into_iter().filter_map(Parameter::trained).collect()
     }
 
     /// Forgets Adam's moments.

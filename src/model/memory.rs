@@ -20,7 +20,7 @@ const READ_AND_WRITTEN: usize = 2;
 /// ```
 ///
 /// Where: a is the number of values of the largest layer. Of an image there are the values read, the reconstruction, and what
-/// comes out.
+/// comes out. All are counted as floats; of images that are read as bytes, a pass takes less.
 pub fn scoring_memory(config: &Config, rows: usize) -> usize {
     let image = config.image().len().saturating_mul(3).saturating_add(config.latent_dim());
     let layers = images_a_pass(config).min(rows).saturating_mul(READ_AND_WRITTEN * widest(config));
@@ -42,6 +42,11 @@ pub(crate) fn encoder_step_memory(config: &Config, rows: usize) -> usize {
     let layers = Architecture::new(config).encoder.iter().map(remembered).sum::<usize>();
     let image = 2 * config.image().len();
     VALUE.saturating_mul(rows.saturating_mul(layers + image + AT_WORK * widest(config)))
+}
+
+/// Bytes for `rows` images.
+pub(crate) fn images_memory(config: &Config, rows: usize) -> usize {
+    VALUE.saturating_mul(rows).saturating_mul(config.image().len())
 }
 
 /// Bytes for `copies` of every weight.

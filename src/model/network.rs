@@ -132,14 +132,15 @@ impl Network {
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let step = adam(self.steps, learning_rate);
-        self.encoder.iter_mut().chain(&mut self.decoder).try_for_each(|layer| layer.step(step))
+        let trained = self.encoder.iter_mut().chain(&mut self.decoder).flat_map(Layer::trained);
+        ops::adam(step, &mut trained.collect::<Vec<_>>())
     }
 
     /// A step of Adam on the discriminator.
     pub(crate) fn step_adversary(&mut self, learning_rate: f64) -> Result<()> {
         self.adversary_steps += 1;
         let step = adam(self.adversary_steps, learning_rate);
-        self.adversary.iter_mut().try_for_each(|layer| layer.step(step))
+        ops::adam(step, &mut self.adversary.iter_mut().flat_map(Layer::trained).collect::<Vec<_>>())
     }
 
     /// Steps of Adam on encoder and decoder so far.

@@ -33,8 +33,8 @@ enum Values {
 }
 
 /// Rows through all layers.
-pub(super) fn pass(layers: &[Layer], rows: &[f32]) -> Vec<f32> {
-    layers.iter().fold(Values::F32(rows.to_vec()), |values, layer| layer.apply(values)).into_f32()
+pub(super) fn pass(layers: &[Layer], rows: Vec<f32>) -> Vec<f32> {
+    layers.iter().fold(Values::F32(rows), |values, layer| layer.apply(values)).into_f32()
 }
 
 impl Layer {

@@ -263,15 +263,35 @@ pub(crate) fn add_scaled(x: &Tensor, weight: f64, y: &Tensor) -> Result<Tensor> 
     }
 }
 
-/// A step of Adam on a parameter, in place; `moments` are its running mean and mean square.
-pub(crate) fn adam(step: AdamStep, parameter: &Tensor, gradient: &Tensor, moments: &mut Moments) -> Result<()> {
-    match (parameter, gradient) {
-        (Tensor::Cpu(parameter), Tensor::Cpu(gradient)) => cpu::adam(step, parameter, gradient, &mut moments.cpu),
-        #[cfg(feature = "cuda")]
-        (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => cuda::adam(step, parameter, gradient, &mut moments.cuda),
-        #[cfg(feature = "cuda")]
-        _ => Err(on_two_devices()),
+/// A parameter with its gradient, and Adam's state of it.
+#[derive(Debug)]
+pub(crate) struct Trained<'a> {
+    /// It is changed in place.
+    pub(crate) parameter: &'a Tensor,
+    pub(crate) gradient: Tensor,
+    pub(crate) moments: &'a mut Moments,
+}
+
+/// A step of Adam on parameters that lie together.
+pub(crate) fn adam(step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    let mut on_gpu = Vec::new();
+    for Trained { parameter, gradient, moments } in trained {
+        match (parameter, gradient) {
+            (Tensor::Cpu(parameter), Tensor::Cpu(gradient)) => {
+                cpu::adam(step, parameter, gradient, &mut moments.cpu)?;
+            }
+            #[cfg(feature = "cuda")]
+            (Tensor::Cuda(parameter), Tensor::Cuda(gradient)) => {
+                on_gpu.push(cuda::Trained { parameter, gradient, moments: &mut moments.cuda });
+            }
+            #[cfg(feature = "cuda")]
+            _ => return Err(on_two_devices()),
+        }
     }
+    #[cfg(feature = "cuda")]
+    cuda::adam(step, &mut on_gpu)?;
+    Ok(())
 }
 
 /// Adam's running mean m and mean square v of a parameter's gradient; empty before the first step.

@@ -6,7 +6,7 @@ use super::{Running, Tensor, cpu};
 use crate::dataset::Dataset;
 use crate::device::Device;
 use crate::error::Result;
-use crate::kernels::Geometry;
+use crate::kernels::{Geometry, backend};
 use crate::model::Precision;
 
 /// Where a network's tensors lie, and what it computes in.
@@ -115,6 +115,15 @@ impl Target {
             Self::Cpu => Precision::F32,
             #[cfg(feature = "cuda")]
             Self::Cuda(place) => place.precision,
+        }
+    }
+
+    /// What computes a training, as a checkpoint keeps it: the CPU's kernels, or `cuda` and the precision.
+    pub(crate) fn kernels(&self) -> String {
+        match self {
+            Self::Cpu => backend().name().to_owned(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(place) => format!("cuda {}", place.precision.name()),
         }
     }
 }

@@ -19,9 +19,15 @@ struct Golden {
     scalars: serde_json::Value,
 }
 
+/// A file of `fixtures/golden`, or of the folder that `WAE_GOLDEN` names where the tests run on another machine.
+pub(crate) fn stored(file: &str) -> Vec<u8> {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/golden");
+    let folder = std::env::var("WAE_GOLDEN").unwrap_or_else(|_| here.to_owned());
+    std::fs::read(std::path::Path::new(&folder).join(file)).unwrap()
+}
+
 fn golden(name: &str) -> Golden {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/golden");
-    let read = |kind: &str| std::fs::read(format!("{folder}/{name}.{kind}")).unwrap();
+    let read = |kind: &str| stored(&format!("{name}.{kind}"));
     Golden {
         model: ModelFile::from_bytes(&read("model.safetensors")).unwrap(),
         after: read("after.safetensors"),

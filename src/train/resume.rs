@@ -5,12 +5,12 @@ use crate::checkpoint::{Checkpoint, CheckpointInfo, ModelFile, State};
 use crate::config::TrainOptions;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::kernels::backend;
 use crate::model::Network;
 
 impl Trainer {
     /// Goes on from a checkpoint: from here on, every tensor, every epoch and the calibration are those of the training that it
-    /// was taken from, bit for bit on the same kernels; clock values count on.
+    /// was taken from, bit for bit on the same kernels; clock values count on. Another device or precision is accepted, and the log
+    /// says so: its results are near, and not those.
     ///
     /// # Errors
     /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference
@@ -34,12 +34,8 @@ impl Trainer {
         let mut trainer = Self::unstarted(options, dataset)?;
         let info = checkpoint.info();
         info.check(&trainer.options, &trainer.config, Some(trainer.dataset.fingerprint()))?;
-        let kernels = backend().name();
-        if info.state.kernels != kernels {
-            log::warn!(
-                "the checkpoint was made with kernels '{}', these are '{kernels}': tensors may differ in the last digits",
-                info.state.kernels
-            );
+        if let Some(warning) = info.other_kernels(&trainer.network.target().kernels()) {
+            log::warn!("{warning}");
         }
         trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
         trainer.network.set_optimizer(checkpoint.optimizer())?;
@@ -84,7 +80,7 @@ impl Trainer {
             seconds: self.seconds(),
             options: self.options.used(),
             data: self.dataset.fingerprint().clone(),
-            kernels: backend().name().to_owned(),
+            kernels: self.network.target().kernels(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let info = CheckpointInfo { config: self.config.clone(), history: self.history.clone(), state };

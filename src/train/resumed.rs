@@ -156,6 +156,47 @@ fn options_about_files_may_differ() {
     resume(&others, &checkpoint).unwrap();
 }
 
+/// A GPU that is gone, or another precision, is no reason to begin anew; the difference is said.
+#[test]
+fn other_kernels_are_accepted_and_named() {
+    let given = [("network", json!("4")), ("epochs", json!(3)), ("device", json!("cpu"))];
+    let text = String::from_utf8_lossy(&after(&given, 1).checkpoint().unwrap().to_bytes().unwrap()).into_owned();
+    let here = crate::kernels::backend().name();
+    assert!(text.contains(&format!(r#"\"kernels\":\"{here}\""#)), "the file names them");
+    let checkpoint = stored(&after(&given, 1));
+    assert_eq!(checkpoint.info().other_kernels(here), None);
+    let warning = checkpoint.info().other_kernels("cuda tf32").unwrap();
+    assert!(warning.contains(&format!("computed by '{here}', and the training goes on by 'cuda tf32'")), "{warning}");
+}
+
+/// From the GPU to the CPU and back, and between precisions: weights, moments and history go along.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_training_goes_on_on_another_device() {
+    if crate::ops::cuda::tests::gpu(crate::Precision::F32).is_none() {
+        return;
+    }
+    let on = |device: &str, precision: &str| {
+        [("network", json!("4")), ("epochs", json!(4)), ("device", json!(device)), ("precision", json!(precision))]
+    };
+    let whole = finish(trainer(&on("cpu", "f32")));
+    let mut trainer = after(&on("cuda:0", "f32"), 1);
+    for (device, precision, kernels) in [
+        ("cpu", "f32", "cuda f32"),
+        ("cuda:0", "tf32", crate::kernels::backend().name()),
+        ("cuda:0", "f32", "cuda tf32"),
+    ] {
+        let checkpoint = stored(&trainer);
+        assert_eq!(checkpoint.info().state.kernels, kernels);
+        trainer = resume(&on(device, precision), &checkpoint).unwrap();
+        trainer.next_epoch(&AtomicBool::new(false)).unwrap().unwrap();
+    }
+    for (got, expected) in trainer.history().iter().zip(whole.history()) {
+        assert!((got.loss / expected.loss - 1.0).abs() < 1e-3, "{} {}", got.loss, expected.loss);
+    }
+    assert_eq!(trainer.history().len(), 4);
+}
+
 /// `step` halves the rate at 60 % of the epochs: 3 of 5 and 6 of 10.
 #[rstest]
 #[case::step_before_its_decay("step", 2, 10, None)]

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use rayon::prelude::*;
-use wae_core::image::ImageType;
+use wae_core::image::{ImageType, PixelSlice};
 use wae_core::{ImageColumn, ImageShape, Wae};
 
 use crate::columns::{constant, image_type};
@@ -194,11 +194,11 @@ impl<'a> Batch<'a> {
 
     /// Reads the images of the first argument, `wae.batch_size` rows at a time, and tells which rows have one.
     ///
-    /// `compute` takes rows and their pixels, (N, H, W, C) in [0, 1]. NULL rows, and unreadable ones under
+    /// `compute` takes rows and their pixels, (N, H, W, C). NULL rows, and unreadable ones under
     /// `wae.on_error = null`, are left out.
     pub(crate) fn for_images(
         &self,
-        mut compute: impl FnMut(&Wae, &[usize], &[f32]) -> wae_core::Result<()>,
+        mut compute: impl FnMut(&Wae, &[usize], PixelSlice<'_>) -> wae_core::Result<()>,
     ) -> Result<NullBuffer> {
         let model = self.model()?;
         let mut valid = vec![false; self.rows];
@@ -212,7 +212,7 @@ impl<'a> Batch<'a> {
             if rows.is_empty() {
                 continue;
             }
-            compute(model.wae(), &rows, &pixels).map_err(|e| exec_error(self.function, &e))?;
+            compute(model.wae(), &rows, (&pixels).into()).map_err(|e| exec_error(self.function, &e))?;
             rows.iter().for_each(|row| valid[*row] = true);
         }
         unreadable.warn(self.function, present.len(), Some(model.name()));

@@ -1,6 +1,8 @@
 //! Reading rows of images as a model takes them, and what becomes of those that cannot be read.
 
 use datafusion::common::{DataFusionError, Result};
+use rayon::prelude::*;
+use wae_core::image::Pixels;
 use wae_core::{Config, Error, ImageColumn};
 
 use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
@@ -20,31 +22,31 @@ pub(crate) struct ImageReader<'a> {
 }
 
 impl ImageReader<'_> {
-    /// Reads rows as (N, H, W, C): all of them, or those that can be read under `wae.on_error = null`.
+    /// Reads rows as (N, H, W, C), as bytes where the images are bytes: all of them, or those that can be read under
+    /// `wae.on_error = null`.
     pub(crate) fn read(
         &self,
         column: &ImageColumn,
         rows: &[usize],
         unreadable: &mut Unreadable,
-    ) -> Result<(Vec<usize>, Vec<f32>)> {
+    ) -> Result<(Vec<usize>, Pixels)> {
         let (config, limits) = (self.config, self.options.limits());
-        let read = |rows: &[usize]| column.read(rows, config.image(), config.preprocess(), &limits);
+        let read = |rows: &[usize]| column.read_pixels(rows, config.image(), config.preprocess(), &limits);
         match read(rows) {
             Ok(pixels) => return Ok((rows.to_vec(), pixels)),
             Err(e) if self.options.forgives(&e) => {}
             Err(e) => return Err(self.error(&e, column)),
         }
-        let (mut readable, mut pixels) = (Vec::new(), Vec::new());
-        for &row in rows {
-            match read(&[row]) {
-                Ok(image) => {
-                    readable.push(row);
-                    pixels.extend(image);
-                }
-                Err(e) if self.options.forgives(&e) => unreadable.push(row, self.reason(&e, row, column)),
-                Err(e) => return Err(self.error(&e, column)),
+        let errors: Vec<_> = rows.par_iter().map(|row| read(&[*row]).err()).collect();
+        let mut readable = Vec::new();
+        for (&row, error) in rows.iter().zip(errors) {
+            match error {
+                None => readable.push(row),
+                Some(e) if self.options.forgives(&e) => unreadable.push(row, self.reason(&e, row, column)),
+                Some(e) => return Err(self.error(&e, column)),
             }
         }
+        let pixels = read(&readable).map_err(|e| self.error(&e, column))?;
         Ok((readable, pixels))
     }
 

@@ -20,6 +20,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type};
 use datafusion::common::{Result, exec_err};
 use wae_core::Wae;
+use wae_core::image::PixelSlice;
 
 use crate::args::Batch;
 use crate::columns::{buffer, fixed_size_list, to_bytes};
@@ -219,7 +220,7 @@ impl Columns {
     }
 
     /// Computes rows from their images, (N, H, W, C).
-    fn fill(&mut self, wae: &Wae, rows: &[usize], images: &[f32]) -> wae_core::Result<()> {
+    fn fill(&mut self, wae: &Wae, rows: &[usize], images: PixelSlice<'_>) -> wae_core::Result<()> {
         let codes = wae.encode(images)?; // (N, Z)
         scatter(&mut self.latent, rows, &codes);
         let of_pairs = [&self.cost, &self.anomaly, &self.map];

@@ -38,7 +38,8 @@ pub(crate) const WAE_CALIBRATE: TableFunction = TableFunction {
         description: "Replaces a model's calibration by the scores of new rows, without training: p-values are ranks among \
          these rows from then on. The rows must be normal and must not have been trained on. One row: model, rows, skipped \
          (NULL images, and unreadable ones under `wae.on_error = 'null'`), and smallest_p, the smallest p-value that so many \
-         rows can give, 1/(rows + 1). Without a single image it is an error, and the model stays as it was.",
+         rows can give, 1/(rows + 1). Without a single image it is an error, and the model stays as it was. Computed on \
+         `wae.device`, in f32 whatever `wae.precision` is.",
         arguments: &[
             ("source", SOURCE_ARGUMENT),
             ("model", "The model's name. Left out, it is the session's `wae.model`."),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     BinaryArray, BinaryViewArray, DictionaryArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array,
-    Int8Array, LargeBinaryArray, LargeListArray, LargeListViewArray, ListArray, ListViewArray, NullArray, StringArray,
-    UInt8Array, UInt16Array, new_empty_array,
+    Int8Array, Int32Array, LargeBinaryArray, LargeListArray, LargeListViewArray, ListArray, ListViewArray, NullArray,
+    StringArray, UInt8Array, UInt16Array, new_empty_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::concat;
@@ -14,7 +14,7 @@ use half::f16;
 use proptest::prelude::*;
 use rstest::rstest;
 
-use super::super::{encode, tensor_field};
+use super::super::{PixelSlice, encode, tensor_field};
 use super::*;
 
 const SHAPE: ImageShape = ImageShape::new(2, 4, 3);
@@ -91,7 +91,10 @@ fn column(array: &ArrayRef) -> ImageColumn {
 
 fn read_all(column: &ImageColumn) -> Vec<f32> {
     let rows: Vec<usize> = (0..column.len()).collect();
-    column.read(&rows, SHAPE, None, &Limits::default()).unwrap()
+    let values = column.read(&rows, SHAPE, None, &Limits::default()).unwrap();
+    let pixels = column.read_pixels(&rows, SHAPE, None, &Limits::default()).unwrap();
+    assert_eq!(PixelSlice::from(&pixels).to_f32(), values, "whatever they are read as");
+    values
 }
 
 fn pngs(pixels: &[u8]) -> Vec<Vec<u8>> {
@@ -376,6 +379,26 @@ fn rows_are_preprocessed() {
     let read = column(&flat(&pixels, 24)).read(&[1], ImageShape::new(1, 2, 3), Some(&crop), &Limits::default());
     let expected: Vec<f32> = (27..33_u8).map(|v| f32::from(v) / 255.0).collect();
     assert_eq!(read.unwrap(), expected);
+}
+
+#[test]
+fn bytes_stay_bytes_until_they_are_resized() {
+    let pixels: Vec<u8> = (0..48).collect();
+    let read = |array: &ArrayRef, shape: ImageShape, preprocess: Option<&Preprocess>| {
+        column(array).read_pixels(&[1], shape, preprocess, &Limits::default()).unwrap()
+    };
+    let encoded: ArrayRef = Arc::new(BinaryArray::from_iter_values(pngs(&pixels)));
+    for array in [&flat(&pixels, 24), &encoded] {
+        assert_eq!(read(array, SHAPE, None), Pixels::U8(pixels[24..].to_vec()));
+        let crop = Preprocess::try_new(Some((1, 2)), None).unwrap();
+        assert_eq!(read(array, ImageShape::new(1, 2, 3), Some(&crop)), Pixels::U8((27..33).collect()));
+        let resize = Preprocess::try_new(None, Some((1, 2))).unwrap();
+        assert!(matches!(read(array, ImageShape::new(1, 2, 3), Some(&resize)), Pixels::F32(_)));
+    }
+    let floats = wrap(ListKind::Fixed, Arc::new(Float32Array::from(vec![0.25; 48])), 24, None);
+    assert_eq!(read(&floats, SHAPE, None), Pixels::F32(vec![0.25; 24]));
+    let error = column(&encoded).read_pixels(&[0, 2], SHAPE, None, &Limits::default()).unwrap_err().to_string();
+    assert_eq!(error, "row 2: there is no image: the row is NULL");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, LaunchArgs, PushKernelArg};
 use half::bf16;
+use rayon::prelude::*;
 
 use super::Gpu;
 use crate::error::{Error, Result};
@@ -31,6 +32,14 @@ impl Data {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Bytes of a value.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::F32(_) => size_of::<f32>(),
+            Self::Bf16(_) => size_of::<bf16>(),
         }
     }
 
@@ -113,6 +122,14 @@ impl Array {
         self.shape.iter().product()
     }
 
+    /// Bytes of GPU memory that the values take.
+    pub(super) fn bytes(&self) -> usize {
+        match self.data() {
+            Data::F32(values) => values.num_bytes(),
+            Data::Bf16(values) => values.num_bytes(),
+        }
+    }
+
     pub(crate) fn dims(&self) -> &[usize] {
         &self.shape
     }
@@ -179,5 +196,5 @@ impl Array {
 /// The transpose of a matrix of rows of `columns` values.
 pub(crate) fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
     let columns = values.len() / rows.max(1);
-    (0..values.len()).map(|i| values[i % rows * columns + i / rows]).collect()
+    (0..values.len()).into_par_iter().with_min_len(1 << 14).map(|i| values[i % rows * columns + i / rows]).collect()
 }

@@ -17,7 +17,8 @@ macro_rules! joined {
 }
 
 /// The source of all kernels: what all need first, the others in any order.
-const SOURCE: &str = joined!("common.cu", "sums.cu", "values.cu", "norm.cu", "objective.cu", "structural.cu");
+const SOURCE: &str =
+    joined!("common.cu", "sums.cu", "values.cu", "norm.cu", "objective.cu", "structural.cu", "adam.cu");
 
 /// A program of NVRTC's, destroyed when it is dropped.
 struct Program(nvrtcProgram);

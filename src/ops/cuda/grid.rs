@@ -47,13 +47,20 @@ impl Grid {
     }
 }
 
+/// Bytes that a thread copies where a pixel's channels are a multiple of them.
+const WIDE: usize = 16;
+
 /// The kernels `pad` and `crop`: into `shape`, from `corner` on, out of a grid of `from`.
 fn copy(kernel: &str, x: &Array, shape: [usize; 4], corner: (usize, usize), from: (usize, usize)) -> Result<Array> {
-    let (gpu, len) = (x.gpu(), shape.iter().product());
+    let (gpu, len) = (x.gpu(), shape.iter().product::<usize>());
     let y = x.data().uninit_like(gpu, len)?;
+    let together = WIDE / y.bytes();
+    let (kernel, together) =
+        if shape[3].is_multiple_of(together) { (format!("{kernel}_wide"), together) } else { (y.kernel(kernel), 1) };
+    let copies = len / together;
     let [n, height, width, channels, top, left, from_height, from_width] =
-        [len, shape[1], shape[2], shape[3], corner.0, corner.1, from.0, from.1].map(|v| v as u32);
-    gpu.launch(&y.kernel(kernel), len, |arguments| {
+        [copies, shape[1], shape[2], shape[3] / together, corner.0, corner.1, from.0, from.1].map(|v| v as u32);
+    gpu.launch(&kernel, copies, |arguments| {
         arguments.arg(&n);
         x.data().push(arguments);
         y.push(arguments);

@@ -37,6 +37,11 @@ impl Cut {
     }
 }
 
+/// Parts of rows, where a thread goes through its values one by one: a few at least, so that their loads overlap.
+fn spread(rows: usize, channels: usize) -> usize {
+    (2 * THREADS / channels).min(rows / 8).max(1).min(rows)
+}
+
 /// Running mean and variance of a norm.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -60,12 +65,13 @@ pub(crate) struct Statistics {
 
 pub(crate) fn norm_relu(x: &Array, gamma: &Array, beta: &Array, running: &Running) -> Result<(Array, Statistics)> {
     let (gpu, channels) = (x.gpu(), x.channels());
-    let (n, c) = (x.len() as u32, channels as u32);
+    let spread = spread(x.len() / channels, channels);
+    let [rows, c, parts] = [x.len() / channels, channels, spread].map(|v| v as u32);
     let statistics = statistics(x, running)?;
     let y = x.data().uninit_like(gpu, x.len())?;
     let (gamma, beta) = (gamma.f32()?, beta.f32()?);
-    gpu.launch(&y.kernel("norm_apply"), x.len(), |arguments| {
-        arguments.arg(&n).arg(&c);
+    gpu.launch(&y.kernel("norm_apply"), spread * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
         arguments.arg(gamma).arg(beta).arg(&statistics.mean).arg(&statistics.inverse);
         y.push(arguments);
@@ -110,8 +116,8 @@ pub(crate) fn norm_relu_gradient(
 ) -> Result<(Array, Array, Array)> {
     let (gpu, channels) = (x.gpu(), x.channels());
     let gradient = gradient.as_type_of(x)?;
-    let cut = Cut::new(x.len() / channels, channels);
-    let [n, rows, c, parts] = [x.len(), x.len() / channels, channels, cut.parts].map(|v| v as u32);
+    let (cut, spread) = (Cut::new(x.len() / channels, channels), spread(x.len() / channels, channels));
+    let [rows, c, parts, spread_parts] = [x.len() / channels, channels, cut.parts, spread].map(|v| v as u32);
     let sums = gpu.uninit::<f64>(2 * cut.parts * channels)?;
     let Statistics { mean, inverse } = statistics;
     gpu.launch(&x.data().kernel("norm_sums"), cut.parts * channels, |arguments| {
@@ -128,8 +134,8 @@ pub(crate) fn norm_relu_gradient(
     })?;
     let dx = x.data().uninit_like(gpu, x.len())?;
     let gamma = gamma.f32()?;
-    gpu.launch(&dx.kernel("norm_input"), x.len(), |arguments| {
-        arguments.arg(&n).arg(&rows).arg(&c);
+    gpu.launch(&dx.kernel("norm_input"), spread * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&spread_parts);
         x.data().push(arguments);
         out.data().push(arguments);
         gradient.data().push(arguments);
@@ -163,12 +169,13 @@ fn number(activation: Activation) -> i32 {
 }
 
 pub(crate) fn bias_activation(x: &Array, bias: &Array, activation: Activation) -> Result<Array> {
-    let gpu = x.gpu();
-    let (n, channels, kind) = (x.len() as u32, bias.len() as u32, number(activation));
+    let (gpu, channels, kind) = (x.gpu(), bias.len(), number(activation));
+    let spread = spread(x.len() / channels, channels);
+    let [rows, c, parts] = [x.len() / channels, channels, spread].map(|v| v as u32);
     let y = x.data().uninit_like(gpu, x.len())?;
     let bias = bias.f32()?;
-    gpu.launch(&y.kernel("bias_activation"), x.len(), |arguments| {
-        arguments.arg(&n).arg(&channels);
+    gpu.launch(&y.kernel("bias_activation"), spread * channels, |arguments| {
+        arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
         arguments.arg(bias).arg(&kind);
         y.push(arguments);

@@ -8,6 +8,7 @@
 //! Activations are (N, H, W, C). Weights are kept as cuDNN takes them with channels last, (C_small, k, k, C_large): the
 //! transpose of the CPU's (k, k, C_large, C_small). A linear layer is a convolution on one pixel and goes to cuBLAS.
 
+mod adam;
 mod array;
 mod compile;
 mod convolution;
@@ -23,13 +24,14 @@ mod scorer;
 mod structural;
 mod transfer;
 
+pub(crate) use self::adam::{Moments, Trained, adam};
 pub(crate) use self::array::{Array, Data, transposed};
 pub(crate) use self::convolution::{down, up, weight_gradient, weights};
 pub(crate) use self::gpu::{Gpu, Place};
 pub(crate) use self::layers::{
     Running, Statistics, bias_activation, bias_activation_gradient, norm_relu, norm_relu_gradient,
 };
-pub(crate) use self::objective::{Moments, adam, add_scaled, cost, mmd};
+pub(crate) use self::objective::{add_scaled, cost, mmd};
 pub(crate) use self::scorer::Scorer;
 pub(crate) use self::transfer::Number;
 

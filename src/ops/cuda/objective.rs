@@ -1,4 +1,4 @@
-//! The objective on a GPU: reconstruction cost, MMD² and Adam.
+//! The objective on a GPU: reconstruction cost and MMD².
 
 use std::sync::Arc;
 
@@ -8,57 +8,15 @@ use super::structural::structural;
 use super::{Array, Data, Gpu, Number};
 use crate::config::Cost;
 use crate::error::Result;
-use crate::kernels::AdamStep;
 use crate::objective::cost::{CostFunction, ROOT_FLOOR};
 use crate::objective::mmd::Kernel;
 
 /// Parts that an image's values are summed in.
 const COST_PARTS: u32 = 32;
 /// As `OTHERS` in `kernels/objective.cu`: rows that a thread of MMD² meets.
-const OTHERS: usize = 64;
+const OTHERS: usize = 32;
 /// Values that a thread adds.
 const TERMS: usize = 32;
-
-/// Adam's running mean and mean square of a gradient.
-#[derive(Debug)]
-pub(crate) struct Moments {
-    m: Array,
-    v: Array,
-}
-
-impl Moments {
-    pub(crate) fn new(m: &Array, v: &Array) -> Self {
-        Self { m: m.clone(), v: v.clone() }
-    }
-
-    /// m and v of a parameter: zeros before the first step.
-    pub(crate) fn tensors(moments: Option<&Self>, parameter: &Array) -> Result<(Array, Array)> {
-        match moments {
-            Some(Self { m, v }) => Ok((m.clone(), v.clone())),
-            None => {
-                let zeros = || Array::zeros(parameter.gpu(), parameter.dims());
-                Ok((zeros()?, zeros()?))
-            }
-        }
-    }
-}
-
-pub(crate) fn adam(step: AdamStep, parameter: &Array, gradient: &Array, moments: &mut Option<Moments>) -> Result<()> {
-    let gpu = parameter.gpu();
-    if moments.is_none() {
-        let zeros = || Array::zeros(gpu, parameter.dims());
-        *moments = Some(Moments { m: zeros()?, v: zeros()? });
-    }
-    let Some(Moments { m, v }) = moments else { return Ok(()) };
-    let gradient = gradient.widened()?;
-    let n = parameter.len() as u32;
-    let (w, g, m, v) = (parameter.f32()?, gradient.f32()?, m.f32()?, v.f32()?);
-    gpu.launch("adam_f32", parameter.len(), |arguments| {
-        arguments.arg(&n).arg(w).arg(g).arg(m).arg(v).arg(&step.learning_rate);
-        arguments.arg(&step.beta1.0).arg(&step.beta1.1).arg(&step.beta2.0).arg(&step.beta2.1).arg(&step.epsilon);
-        arguments.arg(&step.corrections.0).arg(&step.corrections.1);
-    })
-}
 
 pub(crate) fn add_scaled(x: &Array, weight: f32, y: &Array) -> Result<Array> {
     let (gpu, n) = (x.gpu(), x.len() as u32);

@@ -1,9 +1,11 @@
 //! A trained model on a GPU: its layers with norms folded in, shared by all threads that score with it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Array, Gpu, Place, bias_activation, down, up, weights};
+use super::{Array, Gpu, Place, bias_activation, down, linear, up, weights};
 use crate::error::{Error, Result};
+use crate::image::PixelSlice;
 use crate::kernels::Geometry;
 use crate::model::{Activation, Direction, Folded, Precision};
 
@@ -38,28 +40,35 @@ impl Scorer {
         Ok(Self { gpu: Arc::clone(gpu), encoder: layers(encoder)?, decoder: layers(decoder)? })
     }
 
-    /// Through the encoder: rows of images → rows of codes.
-    pub(crate) fn encode(&self, rows: &[f32]) -> Result<Vec<f32>> {
-        self.apply(&self.encoder, rows)
+    /// Through the encoder: rows of images → rows of codes. Bytes are uploaded as bytes, and scaled on the GPU.
+    pub(crate) fn encode(&self, images: PixelSlice<'_>) -> Result<Vec<f32>> {
+        self.apply(&self.encoder, images.len(), |range| match images.range(range) {
+            PixelSlice::U8(bytes) => Array::of_bytes(&self.gpu, bytes, &[bytes.len()]),
+            PixelSlice::F32(values) => Array::new(&self.gpu, values, &[values.len()]),
+        })
     }
 
     /// Through the decoder: rows of codes → rows of images.
-    pub(crate) fn decode(&self, rows: &[f32]) -> Result<Vec<f32>> {
-        self.apply(&self.decoder, rows)
+    pub(crate) fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
+        self.apply(&self.decoder, codes.len(), |range| Array::new(&self.gpu, &codes[range.clone()], &[range.len()]))
     }
 
-    /// Where memory runs out, what is freed goes back to the driver and the rows are tried in two halves, once.
-    fn apply(&self, layers: &[Layer], rows: &[f32]) -> Result<Vec<f32>> {
-        match self.pass(layers, rows) {
+    /// Rows of `len` values in all, of which `upload` takes a range. Where memory runs out, what is freed goes back to the driver
+    /// and the rows are tried in two halves, once.
+    fn apply(&self, layers: &[Layer], len: usize, upload: impl Fn(Range<usize>) -> Result<Array>) -> Result<Vec<f32>> {
+        let pass = |range| -> Result<Vec<f32>> {
+            layers.iter().try_fold(upload(range)?, |values, layer| layer.apply(&values))?.to_vec()
+        };
+        match pass(0..len) {
             Err(Error::DeviceMemory(reason)) => {
-                let len = layers.first().map_or(1, |layer| layer.input_len());
-                let images = rows.len() / len;
-                log::warn!("{images} rows on {:?}: {reason}; trying half as many", self.gpu);
+                let row = layers.first().map_or(1, |layer| layer.input_len());
+                let rows = len / row;
+                log::warn!("{rows} rows on {:?}: {reason}; trying half as many", self.gpu);
                 self.gpu.trim()?;
-                let (first, second) = rows.split_at(images.div_ceil(2) * len);
-                let mut out = self.pass(layers, first)?;
-                if !second.is_empty() {
-                    out.extend(self.pass(layers, second)?);
+                let half = rows.div_ceil(2) * row;
+                let mut out = pass(0..half)?;
+                if half < len {
+                    out.extend(pass(half..len)?);
                 }
                 Ok(out)
             }
@@ -67,18 +76,10 @@ impl Scorer {
         }
     }
 
-    fn pass(&self, layers: &[Layer], rows: &[f32]) -> Result<Vec<f32>> {
-        let mut values = Array::new(&self.gpu, rows, &[rows.len()])?;
-        for layer in layers {
-            values = layer.apply(&values)?;
-        }
-        values.to_vec()
-    }
-
     /// Bytes of GPU memory that the weights hold.
     pub(crate) fn memory(&self) -> usize {
         let layers = self.encoder.iter().chain(&self.decoder);
-        layers.map(|layer| size_of::<f32>() * (layer.weights.len() + layer.shift.len())).sum()
+        layers.map(|layer| layer.weights.bytes() + layer.shift.bytes()).sum()
     }
 }
 
@@ -94,6 +95,11 @@ impl Drop for Scorer {
 impl Layer {
     fn try_new(gpu: &Arc<Gpu>, layer: &Folded, precision: Precision) -> Result<Self> {
         let weights = weights(gpu, &layer.geometry, &layer.scaled(), precision)?;
+        // Once, and not in every pass. cuBLAS takes the weights of a linear layer in 32 bits.
+        let weights = match weights.precision() {
+            Precision::Bf16 if !linear::is_linear(&layer.geometry) => weights.narrowed()?,
+            _ => weights,
+        };
         let shift = Array::new(gpu, &layer.shift, &[layer.shift.len()])?;
         let Folded { geometry, direction, activation, .. } = *layer;
         Ok(Self { geometry, direction, weights, shift, activation })
@@ -115,3 +121,6 @@ impl Layer {
         bias_activation(&convolved, &self.shift, self.activation)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,20 +3,24 @@
 //! Errors are max|a − b| / max|b| over a tensor: at most 1e-4 in f32, and 1e-2 in bf16 and TF32, whose values keep 8 and 11
 //! bits. The tests say that they skip where no GPU can be opened, and fail instead where `WAE_REQUIRE_GPU` is set.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rstest::rstest;
 
 use super::compile::{compile, names};
 use super::*;
+use crate::checkpoint::Tensors;
 use crate::config::{Config, Cost, IMQ_SCALES, KernelKind, Prior, TrainOptions};
 use crate::device::Device;
 use crate::error::Error;
-use crate::image::ImageShape;
+use crate::image::{ImageShape, PixelSlice};
 use crate::kernels::{AdamStep, Geometry};
 use crate::model::{Activation, Network, Precision};
 use crate::objective::{cost::CostFunction, mmd::Kernel, sample};
 use crate::ops::{self, Target, Tensor};
+use crate::train::golden;
 
 /// A GPU that computes in this precision; `None` where there is none.
 pub(crate) fn gpu(precision: Precision) -> Option<Target> {
@@ -242,22 +246,39 @@ fn mmd_and_its_gradient(#[case] kind: KernelKind, #[case] n: usize, #[case] m: u
     assert!(ops::mmd(&kernel, &both(&gpu, &q[..dim], &[1, dim]).1, &p, dim).unwrap().is_none());
 }
 
+/// Parameters of different lengths in one launch, one of them with a gradient of 16 bits.
 #[test]
-fn adam_and_sums() {
+fn adam() {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let mut generator = ChaCha8Rng::seed_from_u64(5);
-    let (w, w_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
-    let (mut moments, mut moments_gpu) = (ops::Moments::default(), ops::Moments::default());
+    let parameters = [1000_usize, 1, 37, 300].map(|len| both(&gpu, &values(len, &mut generator), &[len]));
+    let mut moments: [_; 4] = std::array::from_fn(|_| (ops::Moments::default(), ops::Moments::default()));
     for step in 1..4 {
-        let (g, g_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
         let step = AdamStep::new(step, 1e-2, 0.5, 0.999, 1e-8);
-        ops::adam(step, &w, &g, &mut moments).unwrap();
-        ops::adam(step, &w_gpu, &g_gpu, &mut moments_gpu).unwrap();
-        assert_near("weights", &w_gpu, &w, 1e-6);
+        let (mut on_cpu, mut on_gpu) = (Vec::new(), Vec::new());
+        for (i, ((w, w_gpu), (m, m_gpu))) in parameters.iter().zip(&mut moments).enumerate() {
+            let (gradient, mut gradient_gpu) = both(&gpu, &values(w.rows(), &mut generator), &[w.rows()]);
+            if let (2, Tensor::Cuda(array)) = (i, &gradient_gpu) {
+                gradient_gpu = Tensor::Cuda(array.narrowed().unwrap());
+            }
+            on_cpu.push(ops::Trained { parameter: w, gradient, moments: m });
+            on_gpu.push(ops::Trained { parameter: w_gpu, gradient: gradient_gpu, moments: m_gpu });
+        }
+        ops::adam(step, &mut on_cpu).unwrap();
+        ops::adam(step, &mut on_gpu).unwrap();
+        for (w, w_gpu) in &parameters {
+            assert_near("weights", w_gpu, w, 1e-6);
+        }
     }
-    let (more, more_gpu) = both(&gpu, &values(1000, &mut generator), &[1000]);
-    let sum = ops::add_scaled(&w, -2.5, &more).unwrap();
-    assert_near("sum", &ops::add_scaled(&w_gpu, -2.5, &more_gpu).unwrap(), &sum, 1e-6);
+}
+
+#[test]
+fn sums() {
+    let Some(gpu) = gpu(Precision::F32) else { return };
+    let mut generator = ChaCha8Rng::seed_from_u64(10);
+    let [(x, x_gpu), (y, y_gpu)] = [(); 2].map(|()| both(&gpu, &values(1000, &mut generator), &[1000]));
+    let sum = ops::add_scaled(&x, -2.5, &y).unwrap();
+    assert_near("sum", &ops::add_scaled(&x_gpu, -2.5, &y_gpu).unwrap(), &sum, 1e-6);
 }
 
 /// Every byte, uploaded twice by way of the same page-locked memory.
@@ -290,41 +311,113 @@ fn config(options: &[(&str, serde_json::Value)], shape: ImageShape) -> Config {
     TrainOptions::try_from_options(options.iter().cloned()).unwrap().config(shape).unwrap()
 }
 
-/// A whole network's gradients, by ‖a − b‖ / ‖b‖: its layers' order, shapes and types. What single operations round, ReLUs and
-/// norms over few values multiply: 4 % in TF32 and 14 % in bf16 were seen on the emulated GPU, so that these two bounds only tell
-/// rounding from mistakes.
+/// A layer there and back, SAME convolution or transposed convolution, norm and ReLU: what one layer rounds. Each channel is far
+/// on one side of ReLU, so that none of its gradients hangs on the sign of a number near 0.
 #[rstest]
-#[case(Precision::F32, 1e-4)]
-#[case(Precision::Tf32, 1e-1)]
-#[case(Precision::Bf16, 3e-1)]
-fn networks(#[case] precision: Precision, #[case] tolerance: f32) {
+#[case(Precision::F32)]
+#[case(Precision::Tf32)]
+#[case(Precision::Bf16)]
+fn layers(#[case] precision: Precision) {
     let Some(gpu) = gpu(precision) else { return };
+    let mut generator = ChaCha8Rng::seed_from_u64(10);
+    let tolerance = tolerance(precision);
+    for (g, is_down) in [
+        (Geometry::same((14, 14), (8, 16), 4, 2), true),
+        (Geometry::same((7, 7), (16, 8), 4, 2), false),
+        (Geometry::same((9, 10), (8, 8), 5, 1), true),
+        (Geometry::same((9, 10), (8, 24), 5, 2), false),
+    ] {
+        let (input, output) = if is_down { (g.large_len(), g.small_len()) } else { (g.small_len(), g.large_len()) };
+        let channels = if is_down { g.small_channels } else { g.large_channels };
+        let (weights, x) = (values(g.weights_len(), &mut generator), values(6 * input, &mut generator));
+        let gradient = values(6 * output, &mut generator);
+        let gamma: Vec<f32> = values(channels, &mut generator).iter().map(|v| 1.0 + v / 2.0).collect();
+        let beta: Vec<f32> = (0..channels).map(|c| if c % 2 == 0 { 7.0 } else { -7.0 }).collect();
+        let mut results = Vec::new();
+        for target in [&Target::Cpu, &gpu] {
+            let (x, weights) = (&target.tensor(x.clone(), &[6, input]).unwrap(), weights.clone());
+            let weights = &target.weights(&g, weights, precision).unwrap();
+            let (gamma, beta) = (of_channels(target, &gamma), of_channels(target, &beta));
+            let mut running = target.running(vec![0.0; channels], vec![1.0; channels]).unwrap();
+            let y = if is_down { ops::down(&g, x, weights) } else { ops::up(&g, x, weights) }.unwrap();
+            let (out, statistics) = ops::norm_relu(&y, &gamma, &beta, &mut running).unwrap();
+            let gradient = target.tensor(gradient.clone(), out.dims()).unwrap();
+            let (dy, dgamma, dbeta) = ops::norm_relu_gradient(&y, &out, &gradient, &gamma, &statistics).unwrap();
+            let dx = if is_down { ops::up(&g, &dy, weights) } else { ops::down(&g, &dy, weights) }.unwrap();
+            let (large, small) = if is_down { (x, &dy) } else { (&dy, x) };
+            let dweights = ops::weight_gradient(&g, weights, large, small).unwrap();
+            results.push((ops::weight_values(&g, &dweights).unwrap(), [out, dx, dgamma, dbeta]));
+        }
+        let (got, expected) = (&results[1], &results[0]);
+        assert_values(&format!("weights' gradient, {g:?}"), &got.0, &expected.0, tolerance);
+        for (what, i) in [("output", 0), ("dx", 1), ("dγ", 2), ("dβ", 3)] {
+            assert_near(&format!("{what}, {g:?}"), &got.1[i], &expected.1[i], tolerance);
+        }
+    }
+}
+
+/// Trainings of a network that are compared: what rounding does to one hangs on chance.
+const SEEDS: u64 = 9;
+/// How much more than PyTorch's the engine's error may be, both medians.
+const OF_PYTORCH: f64 = 1.5;
+
+/// A whole network's gradients, by ‖a − b‖ / ‖b‖. What single operations round, ReLUs and norms over few values multiply: in bf16
+/// PyTorch's first layers are 15 % off, so that the bounds are PyTorch's own errors for each parameter, by
+/// fixtures/golden/rounding.py.
+#[rstest]
+#[case(Precision::F32)]
+#[case(Precision::Tf32)]
+#[case(Precision::Bf16)]
+fn networks(#[case] precision: Precision) {
+    let Some(gpu) = gpu(precision) else { return };
+    let of_pytorch: serde_json::Value = serde_json::from_slice(&golden::stored("rounding.json")).unwrap();
     for (widths, kernel, shape) in [("8,16,24", 4, ImageShape::new(28, 28, 1)), ("5,8", 5, ImageShape::new(12, 17, 3))]
     {
         let config = config(&[("network", widths.into()), ("kernel", kernel.into()), ("latent_dim", 4.into())], shape);
-        let mut results = Vec::new();
-        for target in [&Target::Cpu, &gpu] {
-            let mut generator = ChaCha8Rng::seed_from_u64(7);
-            let mut network = Network::initialise(&config, target, Default::default(), &mut generator).unwrap();
-            let pixels: Vec<f32> = values(8 * shape.len(), &mut generator).iter().map(|v| v.abs()).collect();
-            let images = target.tensor(pixels, &[8, shape.height(), shape.width(), shape.channels()]).unwrap();
-            let codes = network.encode(&images).unwrap();
-            let decoded = network.decode(&codes).unwrap();
-            let (_, gradient) = ops::cost(&CostFunction::of(&config), &images, &decoded).unwrap();
-            let by_code = network.decode_backward(gradient).unwrap();
-            network.encode_backward(by_code).unwrap();
-            results.push(network.gradients().unwrap());
-        }
-        for (name, expected) in &results[0] {
-            let (mut error, mut size) = (0.0_f64, 0.0_f64);
-            for (got, expected) in results[1][name].values.iter().zip(&expected.values) {
-                error += f64::from(got - expected).powi(2);
-                size += f64::from(*expected).powi(2);
+        let mut errors = BTreeMap::<String, Vec<f64>>::new();
+        for seed in 0..SEEDS {
+            let (got, expected) = (gradients(&config, &gpu, seed), gradients(&config, &Target::Cpu, seed));
+            for (name, expected) in expected {
+                let error = distance(&got[&name].values, &expected.values);
+                errors.entry(name).or_default().push(error);
             }
-            let error = (error / size.max(1e-12)).sqrt();
-            assert!(error <= f64::from(tolerance), "{name}: {error}");
         }
+        let mut worst = (0.0, String::new());
+        for (name, mut errors) in errors {
+            errors.sort_by(f64::total_cmp);
+            let of_pytorch = || of_pytorch[widths][precision.name()][&name].as_f64().unwrap();
+            let (error, bound) = match precision {
+                Precision::F32 => (errors[errors.len() - 1], 1e-4),
+                _ => (errors[errors.len() / 2], OF_PYTORCH * of_pytorch()),
+            };
+            assert!(error <= bound, "{widths} {name}: {error}, expected at most {bound}");
+            if error / bound > worst.0 {
+                worst = (error / bound, format!("{name}: {error:.1e} of at most {bound:.1e}"));
+            }
+        }
+        eprintln!("{widths} in {}, {}", precision.name(), worst.1);
     }
+}
+
+/// The gradients of the mean squared cost of 8 images, by parameter.
+fn gradients(config: &Config, target: &Target, seed: u64) -> Tensors {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let mut network = Network::initialise(config, target, Default::default(), &mut generator).unwrap();
+    let shape = config.image();
+    let pixels: Vec<f32> = values(8 * shape.len(), &mut generator).iter().map(|v| v.abs()).collect();
+    let images = target.tensor(pixels, &[8, shape.height(), shape.width(), shape.channels()]).unwrap();
+    let codes = network.encode(&images).unwrap();
+    let decoded = network.decode(&codes).unwrap();
+    let (_, gradient) = ops::cost(&CostFunction::of(config), &images, &decoded).unwrap();
+    let by_code = network.decode_backward(gradient).unwrap();
+    network.encode_backward(by_code).unwrap();
+    network.gradients().unwrap()
+}
+
+/// ‖a − b‖ / ‖b‖
+fn distance(got: &[f32], expected: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    norm(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied()).max(1e-6)
 }
 
 /// One copy of the weights and one stream for all threads; the last thread that has the model frees it.
@@ -377,7 +470,7 @@ fn nvrtc_compiles_the_kernels(#[case] architecture: &str) {
     assert!(compile("sm_1").unwrap_err().to_string().contains("gpu-architecture"), "what NVRTC says is passed on");
 }
 
-/// Where 150 kB are all that the emulated GPU has, 60 images do not fit and 30 do.
+/// Where 150 kB are all that the emulated GPU has, 60 images do not fit and 30 do, sent as floats or as bytes.
 #[test]
 fn out_of_memory_halves_the_batch_once() {
     if std::env::var_os("CUDA_EMULATOR_BYTES").is_none() {
@@ -391,14 +484,16 @@ fn out_of_memory_halves_the_batch_once() {
     let network = Network::initialise(&config, &Target::Cpu, Default::default(), &mut generator).unwrap();
     let tensors = network.tensors().unwrap();
     let wae = crate::Wae::from_tensors(config.clone(), &tensors, &gpu).unwrap();
-    let images: Vec<f32> = values(200 * shape.len(), &mut generator).iter().map(|v| v.abs()).collect();
-    let expected = crate::Wae::from_tensors(config, &tensors, &Target::Cpu).unwrap().encode(&images).unwrap();
-    for rows in [10, 60] {
-        let got = wae.encode(&images[..rows * shape.len()]).unwrap();
-        assert_values("codes", &got, &expected[..rows * 2], 1e-4);
+    let bytes: Vec<u8> = (0..200 * shape.len()).map(|_| generator.random()).collect();
+    let floats: Vec<f32> = bytes.iter().map(|v| f32::from(*v) / 255.0).collect();
+    let expected = crate::Wae::from_tensors(config, &tensors, &Target::Cpu).unwrap().encode(&floats).unwrap();
+    for images in [PixelSlice::F32(&floats), PixelSlice::U8(&bytes)] {
+        let encode = |rows: usize| wae.encode(images.range(0..rows * shape.len()));
+        for rows in [10, 60] {
+            assert_values("codes", &encode(rows).unwrap(), &expected[..rows * 2], 1e-4);
+        }
+        let error = encode(200).unwrap_err();
+        assert!(matches!(error, Error::DeviceMemory(_)), "{error}");
+        assert_values("codes after it", &encode(10).unwrap(), &expected[..20], 1e-4);
     }
-    let error = wae.encode(&images).unwrap_err();
-    assert!(matches!(error, Error::DeviceMemory(_)), "{error}");
-    let got = wae.encode(&images[..10 * shape.len()]).unwrap();
-    assert_values("codes after it", &got, &expected[..20], 1e-4);
 }

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let image = file.config().image().len();
     if image <= 1 << 12 && file.parameters() <= 1 << 16 {
         // Weights may be of any size, and costs then no numbers; the shapes are the configuration's.
-        let codes = wae.encode(&vec![0.5; image]).unwrap();
+        let codes = wae.encode(&vec![0.5_f32; image]).unwrap();
         assert_eq!(codes.len(), file.config().latent_dim());
         assert_eq!(wae.decode(&codes).unwrap().len(), image);
     }

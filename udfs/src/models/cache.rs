@@ -74,6 +74,8 @@ impl Cache {
 
     /// Forgets the models least recently used until the rest fit; `keep` stays, since its query is about to run.
     fn shrink(&self, limit: usize, keep: &Path) {
+        // Dropped behind the lock: a model on a GPU waits for the work there that reads it.
+        let mut forgotten = Vec::new();
         let mut entries = lock(&self.entries);
         let mut total: usize = entries.values().map(|e| e.bytes.load(Ordering::Relaxed)).sum();
         while total > limit {
@@ -83,7 +85,7 @@ impl Cache {
                 .min_by_key(|(_, entry)| entry.used.load(Ordering::Relaxed))
                 .map(|(key, entry)| (key.clone(), entry.bytes.load(Ordering::Relaxed)));
             let Some((key, bytes)) = oldest else { return };
-            entries.remove(&key);
+            forgotten.extend(entries.remove(&key));
             total -= bytes.min(total);
         }
     }

@@ -14,6 +14,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
 use wae_core::calibrate::{calibration_memory, recalibrate};
+use wae_core::image::Pixels;
 use wae_core::{Error, ImageColumn, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
@@ -103,16 +104,16 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, &call.file, cancelled)?;
     let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
     let mut images = Images::new(call, &file, &mut worker, memory);
-    let calibrated = recalibrate(&file, images.by_ref());
+    let calibrated = recalibrate(&file, call.session.device(), images.by_ref());
     let (rows, skipped, stopped) = (images.rows, images.skipped, images.stopped.take());
     if let Some(stopped) = stopped {
         return Err(stopped);
     }
+    let calibrated = calibrated.map_err(|e| worker.stopped(e))?;
     if rows == 0 {
         let from = if skipped == 0 { "rows".to_owned() } else { format!("image in its {skipped} rows") };
         return Err(exec_datafusion_err!("{NAME}: the source has no {from}").into());
     }
-    let calibrated = calibrated.map_err(|e| worker.stopped(e))?;
     // Another process may have trained the model anew: these scores are not of that one.
     if models::read_file(NAME, &call.model, &call.file, &call.session)?.1 != sha256 {
         let error = exec_datafusion_err!("{NAME}: model '{}' was replaced while it was calibrated", call.model);
@@ -147,7 +148,7 @@ impl<'a> Images<'a> {
     }
 
     /// The next images; `None` at the end of the source.
-    fn read(&mut self) -> Result<Option<Vec<f32>>, Stopped> {
+    fn read(&mut self) -> Result<Option<Pixels>, Stopped> {
         loop {
             let Some((column, rest)) = &mut self.batch else {
                 let Some(batch) = self.worker.next_batch()? else { return Ok(None) };
@@ -180,7 +181,7 @@ impl<'a> Images<'a> {
 }
 
 impl Iterator for Images<'_> {
-    type Item = wae_core::Result<Vec<f32>>;
+    type Item = wae_core::Result<Pixels>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().map_or_else(

@@ -21,9 +21,10 @@ __device__ inline void write(bf16 *to, float v) {
     *to = nan ? (bf16)((bits >> 16) | 0x40u) : (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Sums over rows. They are cut into parts, and part p of n takes the rows p, p + n, p + 2n, …: threads that run together then
-// read values that lie together, however few the columns are. Groups divide the parts, so that group g of m has the rows
-// g, g + m, … and is a part of a coarser cut. Their loops count rows: only where the compiler knows how often a loop runs does
+// Rows are cut into parts, and part p of n takes the rows p, p + n, p + 2n, …: threads that run together then
+// read values that lie together, however few the columns are. In sums, groups divide the parts, so that group g of m has the rows
+// g, g + m, … and is a part of a coarser cut. What goes value by value with something of the channel is cut so, too: a thread
+// keeps to one channel. Their loops count rows: only where the compiler knows how often a loop runs does
 // it let the loads of several rows overlap, and an index that strides to a limit could wrap.
 
 // Rows of a part that takes every `parts`th one, from row `part` on.

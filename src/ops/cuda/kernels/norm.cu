@@ -61,14 +61,19 @@ extern "C" __global__ void norm_statistics(u32 rows, u32 channels, u32 groups, c
     running_variance[c] = (float)((1.0 - momentum) * (double)running_variance[c] + momentum * unbiased);
 }
 
+// A thread a part and channel.
 template <typename T>
-__device__ void norm_apply(u32 n, u32 channels, const T *x, const float *gamma, const float *beta, const float *mean,
-                           const float *inverse, T *y) {
-    u32 i = index();
-    if (i >= n) return;
-    u32 c = i % channels;
-    float scale = gamma[c] * inverse[c], v = read(x[i]) * scale + (beta[c] - mean[c] * scale);
-    write(&y[i], v < 0.0f ? 0.0f : v);
+__device__ void norm_apply(u32 rows, u32 channels, u32 parts, const T *__restrict__ x, const float *gamma, const float *beta,
+                           const float *mean, const float *inverse, T *__restrict__ y) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 c = i % channels, count = rows_of(rows, parts, i / channels);
+    float scale = gamma[c] * inverse[c], shift = beta[c] - mean[c] * scale;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        float v = read(x[i + k * all]) * scale + shift;
+        write(&y[i + k * all], v < 0.0f ? 0.0f : v);
+    }
 }
 
 // A thread a part and channel: dγ = Σ e·x̂ and dβ = Σ e, e the gradient where the output is positive, (parts, 2, channels).
@@ -98,35 +103,42 @@ extern "C" __global__ void norm_gradients(u32 parts, u32 channels, const double 
     *(i < channels ? &dgamma[i] : &dbeta[i - channels]) = (float)column_sum(parts, 2 * channels, sums + i);
 }
 
-// dx = γ/√(σ² + ε) · (e − dβ/n − x̂·dγ/n)
+// A thread a part and channel: dx = γ/√(σ² + ε) · (e − dβ/n − x̂·dγ/n)
 template <typename T>
-__device__ void norm_input(u32 n, u32 rows, u32 channels, const T *x, const T *y, const T *gradient, const float *gamma,
-                           const float *mean, const float *inverse, const float *dgamma, const float *dbeta, T *dx) {
-    u32 i = index();
-    if (i >= n) return;
-    u32 c = i % channels;
-    float e = read(y[i]) > 0.0f ? read(gradient[i]) : 0.0f, d = inverse[c], count = (float)rows;
-    float v = e - dbeta[c] / count - (read(x[i]) - mean[c]) * d * (dgamma[c] / count);
-    write(&dx[i], gamma[c] * d * v);
+__device__ void norm_input(u32 rows, u32 channels, u32 parts, const T *__restrict__ x, const T *__restrict__ y,
+                           const T *__restrict__ gradient, const float *gamma, const float *mean, const float *inverse,
+                           const float *dgamma, const float *dbeta, T *__restrict__ dx) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 c = i % channels, count = rows_of(rows, parts, i / channels);
+    float m = mean[c], d = inverse[c], by_beta = dbeta[c] / (float)rows, by_gamma = dgamma[c] / (float)rows;
+    float scale = gamma[c] * d;
+#pragma unroll 8
+    for (u32 k = 0; k < count; k++) {
+        u32 at = i + k * all;
+        float e = read(gradient[at]), v = read(x[at]);
+        e = read(y[at]) > 0.0f ? e : 0.0f;
+        write(&dx[at], scale * (e - by_beta - (v - m) * d * by_gamma));
+    }
 }
 
 #define NORMS(T, NAME)                                                                                                     \
     extern "C" __global__ void norm_parts_##NAME(u32 rows, u32 channels, u32 parts, const T *x, double *moments) {         \
         norm_parts<T>(rows, channels, parts, x, moments);                                                                  \
     }                                                                                                                      \
-    extern "C" __global__ void norm_apply_##NAME(u32 n, u32 channels, const T *x, const float *gamma, const float *beta,   \
-                                                 const float *mean, const float *inverse, T *y) {                          \
-        norm_apply<T>(n, channels, x, gamma, beta, mean, inverse, y);                                                      \
+    extern "C" __global__ void norm_apply_##NAME(u32 rows, u32 channels, u32 parts, const T *x, const float *gamma,        \
+                                                 const float *beta, const float *mean, const float *inverse, T *y) {       \
+        norm_apply<T>(rows, channels, parts, x, gamma, beta, mean, inverse, y);                                            \
     }                                                                                                                      \
     extern "C" __global__ void norm_sums_##NAME(u32 rows, u32 channels, u32 parts, const T *x, const T *y,                 \
                                                 const T *gradient, const float *mean, const float *inverse,                \
                                                 double *sums) {                                                            \
         norm_sums<T>(rows, channels, parts, x, y, gradient, mean, inverse, sums);                                          \
     }                                                                                                                      \
-    extern "C" __global__ void norm_input_##NAME(u32 n, u32 rows, u32 channels, const T *x, const T *y, const T *gradient, \
-                                                 const float *gamma, const float *mean, const float *inverse,              \
-                                                 const float *dgamma, const float *dbeta, T *dx) {                         \
-        norm_input<T>(n, rows, channels, x, y, gradient, gamma, mean, inverse, dgamma, dbeta, dx);                         \
+    extern "C" __global__ void norm_input_##NAME(u32 rows, u32 channels, u32 parts, const T *x, const T *y,                \
+                                                 const T *gradient, const float *gamma, const float *mean,                 \
+                                                 const float *inverse, const float *dgamma, const float *dbeta, T *dx) {   \
+        norm_input<T>(rows, channels, parts, x, y, gradient, gamma, mean, inverse, dgamma, dbeta, dx);                     \
     }
 NORMS(float, f32)
 NORMS(bf16, bf16)

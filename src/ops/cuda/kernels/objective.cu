@@ -43,7 +43,7 @@ extern "C" __global__ void cost_gradient(u32 n, u32 len, const float *x, const f
 
 // MMD²: objective/mmd.rs, in f64 as there ------------------------------------------------------------------------------------
 
-#define OTHERS 64
+#define OTHERS 32
 
 __device__ inline const float *mmd_row(u32 i, u32 n, u32 dim, const float *q, const float *p) {
     return i < n ? q + (size_t)i * dim : p + (size_t)(i - n) * dim;
@@ -67,8 +67,9 @@ extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const flo
         }
         for (u32 s = 0; s < kernels; s++) {
             double c = bandwidths[s];
-            k += rbf ? exp(-d2 / c) : c / (c + d2);
-            slope -= rbf ? exp(-d2 / c) / c : c / ((c + d2) * (c + d2));
+            double inverse = 1.0 / (rbf ? c : c + d2), value = rbf ? exp(-d2 * inverse) : c * inverse;
+            k += value;
+            slope -= value * inverse;
         }
         // Pairs of a row with itself are left out; each pair of a code and a draw is met from the code's side alone.
         bool of_codes = row < n && j < n && j != row, of_draws = row >= n && j >= n && j != row, across = row < n && j >= n;
@@ -83,17 +84,4 @@ extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const flo
             sum += slopes[j - begin] * ((double)a[d] - (double)mmd_row(j, n, dim, q, p)[d]);
         gradients[((size_t)part * n + row) * dim + d] = sum;
     }
-}
-
-// Adam: kernels/adam.rs ------------------------------------------------------------------------------------------------
-
-// w ← w − η · m̂ / (√v̂ + ε)
-extern "C" __global__ void adam_f32(u32 n, float *w, const float *gradient, float *m, float *v, float rate, float beta1,
-                                    float rest1, float beta2, float rest2, float epsilon, float correct1, float correct2) {
-    u32 i = index();
-    if (i >= n) return;
-    float g = gradient[i];
-    float mean = m[i] = beta1 * m[i] + rest1 * g;
-    float square = v[i] = beta2 * v[i] + rest2 * g * g;
-    w[i] -= rate * (mean * correct1) / (sqrtf(square * correct2) + epsilon);
 }

@@ -32,7 +32,7 @@ __device__ void pad(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels
     u32 c = i % channels, pixel = i / channels;
     u32 column = pixel % width, line = pixel / width % height, image = pixel / width / height;
     bool inside = line >= top && line < top + inner_height && column >= left && column < left + inner_width;
-    T zero = 0;
+    T zero = {};
     y[i] = inside ? x[((image * inner_height + line - top) * inner_width + column - left) * channels + c] : zero;
 }
 
@@ -59,25 +59,47 @@ __device__ void crop(u32 n, const T *x, T *y, u32 height, u32 width, u32 channel
 GRID_COPIES(float, f32)
 GRID_COPIES(bf16, bf16)
 
+// 16 bytes of channels at a time: finding the place takes longer than a copy of 2 or 4.
+struct alignas(16) Wide {
+    u32 of[4];
+};
+extern "C" __global__ void pad_wide(u32 n, const Wide *x, Wide *y, u32 height, u32 width, u32 channels, u32 top, u32 left,
+                                    u32 inner_height, u32 inner_width) {
+    pad<Wide>(n, x, y, height, width, channels, top, left, inner_height, inner_width);
+}
+extern "C" __global__ void crop_wide(u32 n, const Wide *x, Wide *y, u32 height, u32 width, u32 channels, u32 top, u32 left,
+                                     u32 outer_height, u32 outer_width) {
+    crop<Wide>(n, x, y, height, width, channels, top, left, outer_height, outer_width);
+}
+
 // Bias and activation ----------------------------------------------------------------------------------------------------
 
 enum { IDENTITY = 0, RELU = 1, SIGMOID = 2 };
 
-// NaN passes through ReLU, so that a diverged training says so.
-template <typename T> __device__ void bias_activation(u32 n, u32 channels, const T *x, const float *bias, int kind, T *y) {
-    u32 i = index();
-    if (i >= n) return;
-    float v = read(x[i]) + bias[i % channels];
-    if (kind == RELU) v = v < 0.0f ? 0.0f : v;
-    if (kind == SIGMOID) v = 1.0f / (1.0f + expf(-v));
-    write(&y[i], v);
+// A thread a part of the rows and channel. NaN passes through ReLU, so that a diverged training says so.
+template <typename T>
+__device__ void bias_activation(u32 rows, u32 channels, u32 parts, const T *__restrict__ x, const float *bias, int kind,
+                                T *__restrict__ y) {
+    u32 i = index(), all = parts * channels;
+    if (i >= all) return;
+    u32 count = rows_of(rows, parts, i / channels);
+    float b = bias[i % channels];
+#pragma unroll 4
+    for (u32 k = 0; k < count; k++) {
+        float v = read(x[i + k * all]) + b;
+        if (kind == RELU) v = v < 0.0f ? 0.0f : v;
+        if (kind == SIGMOID) v = 1.0f / (1.0f + expf(-v));
+        write(&y[i + k * all], v);
+    }
 }
 
-extern "C" __global__ void bias_activation_f32(u32 n, u32 channels, const float *x, const float *bias, int kind, float *y) {
-    bias_activation<float>(n, channels, x, bias, kind, y);
+extern "C" __global__ void bias_activation_f32(u32 rows, u32 channels, u32 parts, const float *x, const float *bias,
+                                               int kind, float *y) {
+    bias_activation<float>(rows, channels, parts, x, bias, kind, y);
 }
-extern "C" __global__ void bias_activation_bf16(u32 n, u32 channels, const bf16 *x, const float *bias, int kind, bf16 *y) {
-    bias_activation<bf16>(n, channels, x, bias, kind, y);
+extern "C" __global__ void bias_activation_bf16(u32 rows, u32 channels, u32 parts, const bf16 *x, const float *bias,
+                                                int kind, bf16 *y) {
+    bias_activation<bf16>(rows, channels, parts, x, bias, kind, y);
 }
 
 // A thread a part of the rows and channel: the gradient by the sum of x and bias, and its sums for that by the bias,
