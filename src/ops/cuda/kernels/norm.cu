@@ -7,16 +7,19 @@ template <typename T> __device__ void norm_parts(u32 rows, u32 channels, u32 par
     if (i >= all) return;
     u32 count = rows_of(rows, parts, i / channels);
     float first = read(x[i]), sum = 0.0f, square = 0.0f;
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        float d = read(x[i + k * all]) - first;
+    each_row(count, [&](u32 row) { return x[i + row * all]; }, [&](u32, T v) {
+        float d = read(v) - first;
         sum += d;
         square += d * d;
-    }
+    });
     double mean = (double)sum / (double)count;
     moments[i] = (double)first + mean;
     moments[all + i] = (double)square - (double)sum * mean;
 }
+
+struct Part {
+    double mean, squares;
+};
 
 // Joins the parts of a group, which has every `groups`th one, for a channel: deviations inside the parts, and of their means
 // from that of them all (Chan, Golub and LeVeque).
@@ -24,15 +27,15 @@ __device__ inline void join(u32 rows, u32 channels, u32 parts, u32 groups, u32 g
                             double *mean, double *square) {
     const double *means = moments + group * channels + c, *squares = means + parts * channels;
     u32 count = rows_of(parts, groups, group), step = groups * channels;
+    u32 least = rows / parts, larger = rows % parts; // rows of a part, and how many have one more
+    auto rows_in = [&](u32 k) { return (double)(least + (group + k * groups < larger ? 1u : 0u)); };
     double sum = 0.0, deviations = 0.0, m;
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) sum += (double)rows_of(rows, parts, group + k * groups) * means[k * step];
+    each_row(count, [&](u32 k) { return means[k * step]; }, [&](u32 k, double v) { sum += rows_in(k) * v; });
     m = sum / (double)rows_of(rows, groups, group);
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        double d = means[k * step] - m;
-        deviations += squares[k * step] + (double)rows_of(rows, parts, group + k * groups) * d * d;
-    }
+    each_row(count, [&](u32 k) { return Part{means[k * step], squares[k * step]}; }, [&](u32 k, Part part) {
+        double d = part.mean - m;
+        deviations += part.squares + rows_in(k) * d * d;
+    });
     *mean = m;
     *square = deviations;
 }
@@ -84,11 +87,10 @@ __device__ void norm_apply(u32 rows, u32 channels, u32 parts, const T *__restric
     if (i >= all) return;
     u32 count = rows_of(rows, parts, i / channels);
     Norm norm = norm_of(channels, i % channels, statistics);
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        float v = normed(norm, read(x[i + k * all]));
-        write(&y[i + k * all], v < 0.0f ? 0.0f : v);
-    }
+    each_row(count, [&](u32 row) { return x[i + row * all]; }, [&](u32 row, T value) {
+        float v = normed(norm, read(value));
+        write(&y[i + row * all], v < 0.0f ? 0.0f : v);
+    });
 }
 
 // A thread a part and channel: dγ = Σ e·x̂ and dβ = Σ e, e the gradient where the output is positive, (parts, 2, channels).
@@ -100,13 +102,11 @@ __device__ void norm_sums(u32 rows, u32 channels, u32 parts, const T *x, const T
     u32 c = i % channels, part = i / channels, count = rows_of(rows, parts, part);
     Norm norm = norm_of(channels, c, statistics);
     float by_gamma = 0.0f, by_beta = 0.0f;
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        float v = read(x[i + k * all]), e = read(gradient[i + k * all]);
-        e = normed(norm, v) > 0.0f ? e : 0.0f;
+    each_row(count, [&](u32 row) { return Pair<T>{x[i + row * all], gradient[i + row * all]}; }, [&](u32, Pair<T> pair) {
+        float v = read(pair.value), e = normed(norm, v) > 0.0f ? read(pair.gradient) : 0.0f;
         by_beta += e;
         by_gamma += e * ((v - norm.mean) * norm.inverse);
-    }
+    });
     sums[2 * part * channels + c] = (double)by_gamma;
     sums[(2 * part + 1) * channels + c] = (double)by_beta;
 }
@@ -127,12 +127,10 @@ __device__ void norm_input(u32 rows, u32 channels, u32 parts, const T *__restric
     u32 c = i % channels, count = rows_of(rows, parts, i / channels);
     Norm norm = norm_of(channels, c, statistics);
     float by_beta = dbeta[c] / (float)rows, by_gamma = norm.inverse * (dgamma[c] / (float)rows);
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        float v = read(x[i + k * all]), e = read(gradient[i + k * all]);
-        e = normed(norm, v) > 0.0f ? e : 0.0f;
-        write(&dx[i + k * all], norm.scale * (e - by_beta - (v - norm.mean) * by_gamma));
-    }
+    each_row(count, [&](u32 row) { return Pair<T>{x[i + row * all], gradient[i + row * all]}; }, [&](u32 row, Pair<T> pair) {
+        float v = read(pair.value), e = normed(norm, v) > 0.0f ? read(pair.gradient) : 0.0f;
+        write(&dx[i + row * all], norm.scale * (e - by_beta - (v - norm.mean) * by_gamma));
+    });
 }
 
 #define NORMS(T, NAME)                                                                                                     \
