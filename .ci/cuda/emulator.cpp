@@ -22,9 +22,13 @@
 
 namespace {
 
+// A processor reads values wherever they lie, a GPU only where their type may.
 template <typename T> void need_pointer(const char *kernel, const T &value) {
-    if constexpr (std::is_pointer_v<T>)
-        if (value) need_array(kernel, "an argument", value, 1);
+    if constexpr (std::is_pointer_v<T>) {
+        if (!value) return;
+        need_array(kernel, "an argument", value, 1);
+        if ((uintptr_t)value % alignof(std::remove_pointer_t<T>)) fail(kernel, "an argument that is not aligned");
+    }
 }
 
 // A launch, with its arguments as they are now.

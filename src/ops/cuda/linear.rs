@@ -73,36 +73,17 @@ fn product(
         Precision::F32 => cublasComputeType_t::CUBLAS_COMPUTE_32F,
         Precision::Tf32 | Precision::Bf16 => cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
     };
-    let (one, zero, f32s) = (1.0_f32, 0.0_f32, cudaDataType_t::CUDA_R_32F);
+    let (one, zero, kind) = (1.0_f32, 0.0_f32, cudaDataType_t::CUDA_R_32F);
+    let (one, zero, any) = ((&raw const one).cast(), (&raw const zero).cast(), cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT);
+    let [m, n, k, lda, ldb] = [m, n, k, first.stride, second.stride].map(|v| v as i32);
     let libraries = gpu.libraries()?;
-    let stream = gpu.stream();
+    let (handle, stream) = (*libraries.blas.handle(), gpu.stream());
     let ((a, _a), (b, _b), (c, _c)) =
         (first.values.device_ptr(stream), second.values.device_ptr(stream), out.device_ptr(stream));
+    let (a, b, c, op_a, op_b) = (a as *const _, b as *const _, c as *mut _, first.operation, second.operation);
     // SAFETY: the handle lives in `libraries`; the matrices hold m·k, k·n and m·n values by the callers' shapes, and are freed
     // on the stream on which the product runs; α and β lie in memory, as the handle's default says.
-    unsafe {
-        gemm_ex(
-            *libraries.blas.handle(),
-            first.operation,
-            second.operation,
-            m as i32,
-            n as i32,
-            k as i32,
-            (&raw const one).cast(),
-            a as *const _,
-            f32s,
-            first.stride as i32,
-            b as *const _,
-            f32s,
-            second.stride as i32,
-            (&raw const zero).cast(),
-            c as *mut _,
-            f32s,
-            m as i32,
-            compute,
-            cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-        )
-    }?;
+    unsafe { gemm_ex(handle, op_a, op_b, m, n, k, one, a, kind, lda, b, kind, ldb, zero, c, kind, m, compute, any) }?;
     drop((_a, _b, _c));
     Ok(out)
 }
