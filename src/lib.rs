@@ -54,7 +54,7 @@
 //! }
 //!
 //! let wae = Wae::try_new(&trainer.model()?)?;
-//! let images = column.read(&[0, 1, 2], shape, None, &Limits::default())?; // (3, 8, 8, 1)
+//! let images = column.read_pixels(&[0, 1, 2], shape, None, &Limits::default())?; // (3, 8, 8, 1), bytes as they were
 //! let codes = wae.encode(&images)?; // (3, 8)
 //! let costs = wae.costs(&images, &wae.decode(&codes)?)?; // (3,)
 //! assert_eq!((codes.len(), costs.len()), (24, 3));

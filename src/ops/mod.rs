@@ -164,14 +164,8 @@ pub(crate) fn norm_relu_gradient(
             Ok((Tensor::Cpu(dx), Tensor::Cpu(dgamma), Tensor::Cpu(dbeta)))
         }
         #[cfg(feature = "cuda")]
-        (
-            Tensor::Cuda(x),
-            Tensor::Cuda(out),
-            Tensor::Cuda(gradient),
-            Tensor::Cuda(gamma),
-            Statistics::Cuda(statistics),
-        ) => {
-            let (dx, dgamma, dbeta) = cuda::norm_relu_gradient(x, out, gradient, gamma, statistics)?;
+        (Tensor::Cuda(x), _, Tensor::Cuda(gradient), _, Statistics::Cuda(statistics)) => {
+            let (dx, dgamma, dbeta) = cuda::norm_relu_gradient(x, gradient, statistics)?;
             Ok((Tensor::Cuda(dx), Tensor::Cuda(dgamma), Tensor::Cuda(dbeta)))
         }
         #[cfg(feature = "cuda")]

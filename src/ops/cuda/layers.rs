@@ -56,31 +56,27 @@ impl Running {
     }
 }
 
-/// A batch's mean and 1 / √(σ² + ε), a value a channel.
+/// What a batch is normed by: μ, 1 / √(σ² + ε), and these with γ and β as a product and a sum, (4, channels).
 #[derive(Debug)]
-pub(crate) struct Statistics {
-    mean: CudaSlice<f32>,
-    inverse: CudaSlice<f32>,
-}
+pub(crate) struct Statistics(CudaSlice<f32>);
 
 pub(crate) fn norm_relu(x: &Array, gamma: &Array, beta: &Array, running: &Running) -> Result<(Array, Statistics)> {
     let (gpu, channels) = (x.gpu(), x.channels());
     let spread = spread(x.len() / channels, channels);
     let [rows, c, parts] = [x.len() / channels, channels, spread].map(|v| v as u32);
-    let statistics = statistics(x, running)?;
+    let statistics = statistics(x, gamma, beta, running)?;
     let y = x.data().uninit_like(gpu, x.len())?;
-    let (gamma, beta) = (gamma.f32()?, beta.f32()?);
     gpu.launch(&y.kernel("norm_apply"), spread * channels, |arguments| {
         arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
-        arguments.arg(gamma).arg(beta).arg(&statistics.mean).arg(&statistics.inverse);
+        arguments.arg(&statistics.0);
         y.push(arguments);
     })?;
     Ok((Array::of(gpu, y, x.dims())?, statistics))
 }
 
 /// A batch's statistics, which go into the running ones.
-fn statistics(x: &Array, running: &Running) -> Result<Statistics> {
+fn statistics(x: &Array, gamma: &Array, beta: &Array, running: &Running) -> Result<Statistics> {
     let (gpu, channels) = (x.gpu(), x.channels());
     let cut = Cut::new(x.len() / channels, channels);
     let [rows, c, parts, groups] = [x.len() / channels, channels, cut.parts, cut.groups].map(|v| v as u32);
@@ -97,21 +93,20 @@ fn statistics(x: &Array, running: &Running) -> Result<Statistics> {
         })?;
         moments = grouped;
     }
-    let statistics = Statistics { mean: gpu.uninit(channels)?, inverse: gpu.uninit(channels)? };
-    let (epsilon, momentum) = (EPSILON, MOMENTUM);
+    let statistics = gpu.uninit::<f32>(4 * channels)?;
+    let (epsilon, momentum, gamma, beta) = (EPSILON, MOMENTUM, gamma.f32()?, beta.f32()?);
     let (running_mean, running_variance) = (running.mean.f32()?, running.variance.f32()?);
     gpu.launch("norm_statistics", channels, |arguments| {
         arguments.arg(&rows).arg(&c).arg(&groups).arg(&moments).arg(&epsilon).arg(&momentum);
-        arguments.arg(&statistics.mean).arg(&statistics.inverse).arg(running_mean).arg(running_variance);
+        arguments.arg(gamma).arg(beta).arg(&statistics).arg(running_mean).arg(running_variance);
     })?;
-    Ok(statistics)
+    Ok(Statistics(statistics))
 }
 
+/// The gradients of x, γ and β. What ReLU took follows from x and the statistics.
 pub(crate) fn norm_relu_gradient(
     x: &Array,
-    out: &Array,
     gradient: &Array,
-    gamma: &Array,
     statistics: &Statistics,
 ) -> Result<(Array, Array, Array)> {
     let (gpu, channels) = (x.gpu(), x.channels());
@@ -119,13 +114,11 @@ pub(crate) fn norm_relu_gradient(
     let (cut, spread) = (Cut::new(x.len() / channels, channels), spread(x.len() / channels, channels));
     let [rows, c, parts, spread_parts] = [x.len() / channels, channels, cut.parts, spread].map(|v| v as u32);
     let sums = gpu.uninit::<f64>(2 * cut.parts * channels)?;
-    let Statistics { mean, inverse } = statistics;
     gpu.launch(&x.data().kernel("norm_sums"), cut.parts * channels, |arguments| {
         arguments.arg(&rows).arg(&c).arg(&parts);
         x.data().push(arguments);
-        out.data().push(arguments);
         gradient.data().push(arguments);
-        arguments.arg(mean).arg(inverse).arg(&sums);
+        arguments.arg(&statistics.0).arg(&sums);
     })?;
     let (sums, groups) = (grouped(gpu, sums, cut, 2 * channels)?, cut.groups as u32);
     let (dgamma, dbeta) = (gpu.uninit::<f32>(channels)?, gpu.uninit::<f32>(channels)?);
@@ -133,13 +126,11 @@ pub(crate) fn norm_relu_gradient(
         arguments.arg(&groups).arg(&c).arg(&sums).arg(&dgamma).arg(&dbeta);
     })?;
     let dx = x.data().uninit_like(gpu, x.len())?;
-    let gamma = gamma.f32()?;
     gpu.launch(&dx.kernel("norm_input"), spread * channels, |arguments| {
         arguments.arg(&rows).arg(&c).arg(&spread_parts);
         x.data().push(arguments);
-        out.data().push(arguments);
         gradient.data().push(arguments);
-        arguments.arg(gamma).arg(mean).arg(inverse).arg(&dgamma).arg(&dbeta);
+        arguments.arg(&statistics.0).arg(&dgamma).arg(&dbeta);
         dx.push(arguments);
     })?;
     let array = |values| Array::of(gpu, Data::F32(values), &[channels]);

@@ -62,10 +62,10 @@ impl Transfers {
         Piece::take(gpu, bytes)
     }
 
-    /// Frees what is kept. The GPU must be current on this thread, and its copies done.
+    /// Frees what no copy uses: other threads may have begun some. The GPU must be current on this thread.
     pub(super) fn clear(&self) {
-        lock(&self.pieces).clear();
-        lock(&self.numbers).clear();
+        lock(&self.pieces).retain(|piece| !piece.copied.is_complete());
+        lock(&self.numbers).retain(|piece| !piece.copied.is_complete());
     }
 }
 

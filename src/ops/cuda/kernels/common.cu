@@ -21,19 +21,35 @@ __device__ inline void write(bf16 *to, float v) {
     *to = nan ? (bf16)((bits >> 16) | 0x40u) : (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Rows are cut into parts, and part p of n takes the rows p, p + n, p + 2n, …: threads that run together then
-// read values that lie together, however few the columns are. In sums, groups divide the parts, so that group g of m has the rows
-// g, g + m, … and is a part of a coarser cut. What goes value by value with something of the channel is cut so, too: a thread
-// keeps to one channel. Their loops count rows: only where the compiler knows how often a loop runs does
-// it let the loads of several rows overlap, and an index that strides to a limit could wrap.
+// Rows are cut into parts, and part p of n takes the rows p, p + n, p + 2n, …: threads that run together then read values that
+// lie together, however few the columns are. In sums, groups divide the parts, so that group g of m has the rows g, g + m, … and
+// is a part of a coarser cut. What goes value by value with something of the channel is cut so, too: a thread keeps to one channel.
 
 // Rows of a part that takes every `parts`th one, from row `part` on.
 __device__ inline u32 rows_of(u32 rows, u32 parts, u32 part) { return rows / parts + (part < rows % parts ? 1u : 0u); }
 
+// Calls `use` with each row of `count` and what `load` has there, in order. What eight rows load is on its way together: where
+// loads and stores take turns, the compiler lets each load wait for the last.
+template <typename Load, typename Use> __device__ inline void each_row(u32 count, Load load, Use use) {
+    constexpr u32 TOGETHER = 8;
+    for (u32 row = 0; row < count; row += TOGETHER) {
+        decltype(load(0u)) values[TOGETHER];
+#pragma unroll
+        for (u32 k = 0; k < TOGETHER; k++) values[k] = load(min(row + k, count - 1));
+#pragma unroll
+        for (u32 k = 0; k < TOGETHER; k++)
+            if (row + k < count) use(row + k, values[k]);
+    }
+}
+
+// A value with its gradient.
+template <typename T> struct Pair {
+    T value, gradient;
+};
+
 // The sum of a column's values, `stride` apart.
 __device__ inline double column_sum(u32 rows, u32 stride, const double *x) {
     double sum = 0.0;
-#pragma unroll 8
-    for (u32 row = 0; row < rows; row++) sum += x[row * stride];
+    each_row(rows, [&](u32 row) { return x[row * stride]; }, [&](u32, double v) { sum += v; });
     return sum;
 }

@@ -11,11 +11,10 @@ extern "C" __global__ void cost_parts(u32 images, u32 len, u32 parts, const floa
     u32 image = i / parts, part = i % parts;
     u32 count = rows_of(len, parts, part), first = image * len + part;
     double sum = 0.0;
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        double d = (double)(x[first + k * parts] - y[first + k * parts]);
+    each_row(count, [&](u32 k) { return x[first + k * parts] - y[first + k * parts]; }, [&](u32, float difference) {
+        double d = (double)difference;
         sum += kind == L1 ? fabs(d) : d * d;
-    }
+    });
     sums[part * images + image] = sum;
 }
 

@@ -84,13 +84,12 @@ __device__ void bias_activation(u32 rows, u32 channels, u32 parts, const T *__re
     if (i >= all) return;
     u32 count = rows_of(rows, parts, i / channels);
     float b = bias[i % channels];
-#pragma unroll 4
-    for (u32 k = 0; k < count; k++) {
-        float v = read(x[i + k * all]) + b;
+    each_row(count, [&](u32 row) { return x[i + row * all]; }, [&](u32 row, T value) {
+        float v = read(value) + b;
         if (kind == RELU) v = v < 0.0f ? 0.0f : v;
         if (kind == SIGMOID) v = 1.0f / (1.0f + expf(-v));
-        write(&y[i + k * all], v);
-    }
+        write(&y[i + row * all], v);
+    });
 }
 
 extern "C" __global__ void bias_activation_f32(u32 rows, u32 channels, u32 parts, const float *x, const float *bias,
@@ -111,14 +110,13 @@ extern "C" __global__ void bias_activation_gradient(u32 rows, u32 channels, u32 
     if (i >= all) return;
     u32 count = rows_of(rows, parts, i / channels);
     float sum = 0.0f;
-#pragma unroll 8
-    for (u32 k = 0; k < count; k++) {
-        u32 at = i + k * all;
-        float g = gradient[at], out = y[at];
-        if (kind == RELU) g = out > 0.0f ? g : 0.0f;
-        if (kind == SIGMOID) g = g * out * (1.0f - out);
-        dx[at] = g;
+    each_row(count, [&](u32 row) { return Pair<float>{y[i + row * all], gradient[i + row * all]}; },
+             [&](u32 row, Pair<float> pair) {
+        float g = pair.gradient;
+        if (kind == RELU) g = pair.value > 0.0f ? g : 0.0f;
+        if (kind == SIGMOID) g = g * pair.value * (1.0f - pair.value);
+        dx[i + row * all] = g;
         sum += g;
-    }
+    });
     sums[i] = (double)sum;
 }
