@@ -22,8 +22,9 @@ __device__ inline void write(bf16 *to, float v) {
 }
 
 // Rows are cut into parts, and part p of n takes the rows p, p + n, p + 2n, …: threads that run together then read values that
-// lie together, however few the columns are. In sums, groups divide the parts, so that group g of m has the rows g, g + m, … and
-// is a part of a coarser cut. What goes value by value with something of the channel is cut so, too: a thread keeps to one channel.
+// lie together, however few the columns are. In sums, groups divide the parts, so that group g of m has the rows g, g + m, …
+// and is a part of a coarser cut. What goes value by value with something of the channel is cut so, too: a thread keeps to one
+// channel.
 
 // Rows of a part that takes every `parts`th one, from row `part` on.
 __device__ inline u32 rows_of(u32 rows, u32 parts, u32 part) { return rows / parts + (part < rows % parts ? 1u : 0u); }
