@@ -7,19 +7,19 @@
 //! Images are kept in memory while [`Resources`] grants it, and in a file from then on, all of them: the same rows in the
 //! same order, read at their places as they are asked for.
 
+mod fingerprint;
 mod resources;
 mod rows;
 mod store;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
+pub(crate) use self::fingerprint::Fingerprint;
 pub use self::resources::{Resources, SpillFile, Unlimited};
 use self::rows::{INDEX_BYTES, Row, Rows, RowsWriter};
 use crate::config::TrainOptions;
 use crate::error::{Error, Result};
-use crate::image::{ImageColumn, ImageShape, Limits, Preprocess};
+use crate::image::{ImageColumn, ImageShape, Limits, Pixels, Preprocess};
 
 /// Rows decoded at a time, so that memory is counted before more is taken.
 const CHUNK: usize = 256;
@@ -203,27 +203,6 @@ pub struct Dataset {
     fingerprint: Fingerprint,
 }
 
-/// What tells one set of images from another without holding them: their number, and a hash over the hashes of their
-/// pixels in the set's order, which depends on the seed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fingerprint {
-    pub(crate) rows: u64,
-    pub(crate) held_out: u64,
-    /// XXH3's 128 bits, in hexadecimal.
-    pub(crate) hash: String,
-}
-
-impl Fingerprint {
-    /// Of the hashes of all rows in order, the held-out ones first.
-    fn of(keys: impl ExactSizeIterator<Item = u64>, held_out: usize) -> Self {
-        let rows = keys.len() as u64;
-        let mut hash = Xxh3::new();
-        keys.for_each(|key| hash.update(&key.to_le_bytes()));
-        Self { rows, held_out: held_out as u64, hash: format!("{:032x}", hash.digest128()) }
-    }
-}
-
 impl Dataset {
     /// The shape of every image, after resizing and cropping.
     pub fn shape(&self) -> ImageShape {
@@ -267,20 +246,10 @@ impl Dataset {
         self.read(&rows)
     }
 
-    /// The same as bytes, where they are kept as bytes of all channels.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn training_bytes(&self, rows: &[usize]) -> Result<Option<Vec<u8>>> {
-        let len = self.shape().len();
+    /// As [`Self::training`], but bytes where the rows are kept as bytes of all channels.
+    pub(crate) fn training_pixels(&self, rows: &[usize]) -> Result<Pixels> {
         let rows: Vec<u32> = rows.iter().map(|row| self.order[self.held_out + row]).collect();
-        if !rows.iter().all(|row| self.images.has_bytes(*row as usize)) {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; rows.len() * len];
-        bytes
-            .par_chunks_exact_mut(len)
-            .zip(&rows)
-            .try_for_each(|(out, row)| self.images.read_bytes(*row as usize, out))?;
-        Ok(Some(bytes))
+        self.pixels(&rows)
     }
 
     /// A range of held-out rows, in [0, 1].
@@ -292,6 +261,22 @@ impl Dataset {
     /// Those of [`Self::training`].
     pub fn held_out(&self, rows: std::ops::Range<usize>) -> Result<Vec<f32>> {
         self.read(&self.order[..self.held_out][rows])
+    }
+
+    /// As [`Self::held_out`], but bytes where the rows are kept as bytes of all channels.
+    pub(crate) fn held_out_pixels(&self, rows: std::ops::Range<usize>) -> Result<Pixels> {
+        self.pixels(&self.order[..self.held_out][rows])
+    }
+
+    fn pixels(&self, rows: &[u32]) -> Result<Pixels> {
+        if !rows.iter().all(|row| self.images.has_bytes(*row as usize)) {
+            return self.read(rows).map(Pixels::F32);
+        }
+        let len = self.shape().len();
+        let mut bytes = vec![0; rows.len() * len];
+        let images = bytes.par_chunks_exact_mut(len).zip(rows);
+        images.try_for_each(|(out, row)| self.images.read_bytes(*row as usize, out))?;
+        Ok(Pixels::U8(bytes))
     }
 
     fn read(&self, rows: &[u32]) -> Result<Vec<f32>> {

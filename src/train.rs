@@ -1,39 +1,29 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and writes no file.
 
 mod codes;
+mod evaluation;
 mod memory;
 mod pretraining;
+mod progress;
 mod random;
 mod report;
 mod resume;
 mod step;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rand::seq::SliceRandom;
 
 pub use self::report::EpochReport;
-use crate::calibrate::{LatentStatistics, recalibrate_with};
-use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
-use crate::config::{Config, LambdaSchedule, Objective, TrainOptions};
+use crate::config::{Config, LambdaSchedule, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::model::{Network, Precision, Wae};
-use crate::objective::prior;
+use crate::model::Network;
 use crate::ops::{Target, Tensor};
+use crate::train::progress::Progress;
 use crate::train::random::{Purpose, generator};
-use crate::train::step::{Draws, Generators, Pending, Rates, Step, Values};
-
-/// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
-const DIVERGENCE_ROWS: usize = 1000;
-/// The same for the Sinkhorn divergence, which passes over all pairs many times.
-const SINKHORN_ROWS: usize = 250;
-/// Training rows whose codes' mean and covariance are kept: as many as say where a wide code lies.
-const STATISTICS_ROWS: usize = 10_000;
-/// Images scored at a time.
-const EVALUATED: usize = 256;
+use crate::train::step::{Generators, Rates, Step};
 
 /// A training, an epoch at a time.
 ///
@@ -53,26 +43,6 @@ pub struct Trainer {
     seconds_before: f64,
     /// Whether an epoch was begun and not ended, as after an error: there is no going on from there.
     within_epoch: bool,
-}
-
-/// An epoch under way.
-struct Progress {
-    /// From 1.
-    epoch: usize,
-    rate: f64,
-    means: Means,
-    /// Steps whose values are still to be read, with their images.
-    pending: VecDeque<(Pending, usize)>,
-}
-
-/// The means of an epoch's steps.
-#[derive(Debug, Default)]
-struct Means {
-    loss: f64,
-    cost: f64,
-    divergence: Option<f64>,
-    steps: u64,
-    images: u64,
 }
 
 impl Trainer {
@@ -147,7 +117,7 @@ impl Trainer {
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
         rows.shuffle(&mut generator(self.options.seed, Purpose::Shuffle, epoch));
         let begun = Instant::now();
-        let mut progress = Progress { epoch, rate, means: Means::default(), pending: VecDeque::new() };
+        let mut progress = Progress::new(epoch, rate);
         let batch = self.options.batch_size.min(rows.len());
         // An adaptive λ needs a step's values before the next step.
         let ahead = match self.options.lambda_schedule {
@@ -160,7 +130,7 @@ impl Trainer {
             }
             let (images, draws) = (self.batch(rows)?, self.step.draw(rows.len(), &mut generators));
             let step = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
-            progress.pending.push_back((step, rows.len()));
+            progress.push(step, rows.len());
             self.read(&mut progress, ahead)?;
         }
         self.read(&mut progress, 0)?;
@@ -186,139 +156,9 @@ impl Trainer {
         Ok(Some(report))
     }
 
-    /// The model as it stands, calibrated on the held-out rows.
-    ///
-    /// # Errors
-    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not.
-    pub fn model(&self) -> Result<ModelFile> {
-        self.model_unless(&AtomicBool::new(false))
-    }
-
-    /// The model as it stands, unless `cancelled` is set before it is calibrated.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] within a batch, and those of [`Self::model`].
-    pub fn model_unless(&self, cancelled: &AtomicBool) -> Result<ModelFile> {
-        let tensors = self.network.tensors()?;
-        // Adam can break the weights after a last loss that was finite; such a model must not replace a good one.
-        if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
-            return Err(Error::Training(format!(
-                "tensor '{name}' is not finite after training: try a smaller learning_rate"
-            )));
-        }
-        let wae = self.scorer(&tensors)?;
-        let training = TrainingInfo {
-            rows: self.dataset.training_rows() as u64,
-            held_out: self.dataset.held_out_rows() as u64,
-            skipped: self.dataset.skipped(),
-            seed: self.options.seed,
-            seconds: self.seconds(),
-            created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            options: self.options.used(),
-        };
-        let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
-        let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
-        for rows in rows.chunks(EVALUATED) {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            codes.extend(wae.encode(&self.dataset.training(rows)?)?);
-        }
-        let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
-        let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        recalibrate_with(&wae, &file.with_latent(latent), self.held_out(cancelled))
-    }
-
-    /// The model as it stands, in f32, where it is trained.
-    fn scorer(&self, tensors: &Tensors) -> Result<Wae> {
-        Wae::from_tensors(self.config.clone(), tensors, &self.network.target().with_precision(Precision::F32))
-    }
-
     /// Training rows as a tensor, (N, H, W, C).
     fn batch(&self, rows: &[usize]) -> Result<Tensor> {
         self.network.target().batch(&self.dataset, rows)
-    }
-
-    /// Reads the values of all steps of an epoch but the last `ahead`.
-    fn read(&mut self, progress: &mut Progress, ahead: usize) -> Result<()> {
-        while progress.pending.len() > ahead {
-            let Some((step, images)) = progress.pending.pop_front() else { break };
-            let values = step.read()?;
-            if !values.are_finite() {
-                return Err(self.diverged(progress, values));
-            }
-            progress.means.add(values, images);
-            let schedule = self.options.lambda_schedule;
-            self.lambda = schedule.next(self.lambda, self.network.steps(), values.cost, values.divergence);
-        }
-        Ok(())
-    }
-
-    /// Mean cost and divergence of the held-out rows, in eval mode.
-    fn evaluate(&mut self, cancelled: &AtomicBool) -> Result<(Option<f64>, Option<f64>)> {
-        if self.dataset.held_out_rows() == 0 {
-            return Ok((None, None));
-        }
-        let wae = self.scorer(&self.network.tensors()?)?;
-        let mut costs = Vec::new();
-        for images in self.held_out(cancelled) {
-            let images = images?;
-            costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
-        }
-        let mean = costs.iter().map(|c| f64::from(*c)).sum::<f64>() / costs.len() as f64;
-        let limit = match self.config.objective() {
-            Objective::Sinkhorn { .. } => SINKHORN_ROWS,
-            _ => DIVERGENCE_ROWS,
-        };
-        let rows = self.dataset.held_out_rows().min(limit);
-        let mut head = Vec::new();
-        for start in (0..rows).step_by(EVALUATED) {
-            head.extend(wae.encode_head(&self.dataset.held_out(start..(start + EVALUATED).min(rows))?)?);
-        }
-        let mut generator = generator(self.options.seed, Purpose::Evaluation, 0);
-        let mut fixed = Generators::new(self.options.seed, 0);
-        let prior = prior::sample_with(self.config.prior(), rows, self.config.latent_dim(), &mut generator);
-        let draws = Draws { prior, ..self.step.draw(1, &mut fixed) };
-        Ok((Some(mean), self.step.evaluate(&mut self.network, head, &draws)?))
-    }
-
-    /// The held-out images, some at a time, (N, H, W, C); [`Error::Cancelled`] in the place of those that come after.
-    fn held_out(&self, cancelled: &AtomicBool) -> impl Iterator<Item = Result<Vec<f32>>> {
-        let rows = self.dataset.held_out_rows();
-        let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));
-        batches.map(|rows| match cancelled.load(Ordering::Relaxed) {
-            true => Err(Error::Cancelled),
-            false => self.dataset.held_out(rows),
-        })
-    }
-
-    fn diverged(&self, progress: &Progress, values: Values) -> Error {
-        let (epoch, step, rate) = (progress.epoch, progress.means.steps + 1, progress.rate);
-        let divergence = values.divergence.map(|d| format!(", divergence {d}")).unwrap_or_default();
-        let lambda = match self.config.objective() {
-            Objective::Ae {} => String::new(),
-            _ => format!(", or a lambda below {}", self.lambda),
-        };
-        Error::Training(format!(
-            "the loss is not finite at epoch {epoch}, step {step}: reconstruction cost {}{divergence}. Try a learning_rate \
-             below {rate:e}{lambda}",
-            values.cost
-        ))
-    }
-}
-
-impl Means {
-    fn add(&mut self, values: Values, images: usize) {
-        self.steps += 1;
-        self.images += images as u64;
-        let n = self.steps as f64;
-        self.cost += (values.cost - self.cost) / n;
-        self.loss += (values.loss - self.loss) / n;
-        self.divergence = values.divergence.map(|d| {
-            let mean = self.divergence.unwrap_or_default();
-            mean + (d - mean) / n
-        });
     }
 }
 

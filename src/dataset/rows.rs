@@ -186,13 +186,11 @@ impl Rows {
     }
 
     /// Whether a row is kept as bytes of all channels.
-    #[cfg(feature = "cuda")]
     pub(super) fn has_bytes(&self, row: usize) -> bool {
         self.run(row).is_ok_and(|run| run.value == Value::U8 && run.channels == self.shape.channels())
     }
 
     /// Writes a row's bytes, which it must have.
-    #[cfg(feature = "cuda")]
     pub(super) fn read_bytes(&self, row: usize, out: &mut [u8]) -> Result<()> {
         let run = self.run(row)?;
         self.store.read_at(run.offset + (row - run.first) as u64 * out.len() as u64, out)

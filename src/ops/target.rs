@@ -6,6 +6,8 @@ use super::{Running, Tensor, cpu};
 use crate::dataset::Dataset;
 use crate::device::Device;
 use crate::error::Result;
+#[cfg(feature = "cuda")]
+use crate::image::Pixels;
 use crate::kernels::{Geometry, backend};
 use crate::model::Precision;
 
@@ -50,13 +52,14 @@ impl Target {
     pub(crate) fn batch(&self, dataset: &Dataset, rows: &[usize]) -> Result<Tensor> {
         let image = dataset.shape();
         let shape = [rows.len(), image.height(), image.width(), image.channels()];
-        #[cfg(feature = "cuda")]
-        if let Self::Cuda(place) = self
-            && let Some(bytes) = dataset.training_bytes(rows)?
-        {
-            return cuda::Array::of_bytes(&place.gpu, &bytes, &shape).map(Tensor::Cuda);
+        match self {
+            Self::Cpu => self.tensor(dataset.training(rows)?, &shape),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(place) => match dataset.training_pixels(rows)? {
+                Pixels::U8(bytes) => cuda::Array::of_bytes(&place.gpu, &bytes, &shape).map(Tensor::Cuda),
+                Pixels::F32(values) => self.tensor(values, &shape),
+            },
         }
-        self.tensor(dataset.training(rows)?, &shape)
     }
 
     /// A convolution's weights, given as (k, k, C_large, C_small), which compute in `precision` on a GPU.

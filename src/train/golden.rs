@@ -7,8 +7,11 @@ use rstest::rstest;
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::checkpoint::Tensors;
+use crate::checkpoint::{ModelFile, Tensors};
+use crate::config::Objective;
+use crate::model::{Precision, Wae};
 use crate::ops;
+use crate::train::step::{Draws, Values};
 
 const TOLERANCE: f64 = 1e-4;
 

@@ -1,7 +1,7 @@
 //! How much memory a training takes beside its images.
 
+use super::evaluation::{DIVERGENCE_ROWS, EVALUATED, SINKHORN_ROWS, STATISTICS_ROWS};
 use super::pretraining::PRETRAINING_VALUES;
-use super::{DIVERGENCE_ROWS, EVALUATED, SINKHORN_ROWS, STATISTICS_ROWS};
 use crate::config::{Objective, TrainOptions};
 use crate::device::Device;
 use crate::error::Result;

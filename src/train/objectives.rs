@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use super::tests::{finish, trainer};
 use super::*;
 use crate::checkpoint::Tensors;
-use crate::objective::moments;
+use crate::model::Wae;
+use crate::objective::{moments, prior};
 use crate::ops;
+use crate::train::step::Draws;
 
 type Given = [(&'static str, Value)];
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::tests::{dataset, finish, trainer};
 use super::*;
-use crate::checkpoint::{Checkpoint, ModelFile};
+use crate::checkpoint::{Checkpoint, ModelFile, TrainingInfo};
 
 type Given = [(&'static str, Value)];
 

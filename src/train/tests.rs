@@ -104,6 +104,16 @@ fn a_diverged_network_stops_training_and_is_no_model() {
     assert_eq!(error, "tensor 'decoder.out.conv.bias' is not finite after training: try a smaller learning_rate");
 }
 
+/// A first step that throws the weights far off: the second is named, though a GPU has begun a third by the time it is read.
+#[test]
+fn the_step_that_diverged_is_named() {
+    let mut trainer = trainer(&[("network", "4".into()), ("batch_size", 4.into())]);
+    trainer.options.learning_rate = 1e30;
+    let error = trainer.next_epoch(&AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.starts_with("the loss is not finite at epoch 1, step 2: "), "{error}");
+    trainer.model().unwrap_err();
+}
+
 #[test]
 fn options_that_the_images_were_not_collected_under_are_refused() {
     let first = trainer(&[("network", "4".into())]);
@@ -116,7 +126,8 @@ fn options_that_the_images_were_not_collected_under_are_refused() {
     assert_eq!(error, "option 'batch_size' must be an integer between 2 and 1048576, got 0");
 }
 
-/// On a GPU a constant λ lets the values be read a step late, and an adaptive one, which moves every 1,000 steps, does not.
+/// On a GPU a constant λ lets the values be read a step late, and an adaptive one, which moves every 1,000 steps, does not. (On
+/// the processor both are read at once.)
 #[test]
 fn values_that_are_read_late_are_the_same() {
     let of = |schedule: &str| {

@@ -1,0 +1,112 @@
+//! What a training is measured by after each epoch, and the model that it leaves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Trainer;
+use super::random::{Purpose, generator};
+use super::step::{Draws, Generators};
+use crate::calibrate::{LatentStatistics, recalibrate_with};
+use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
+use crate::config::Objective;
+use crate::error::{Error, Result};
+use crate::image::Pixels;
+use crate::model::{Precision, Wae};
+use crate::objective::prior;
+
+/// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
+pub(super) const DIVERGENCE_ROWS: usize = 1000;
+/// The same for the Sinkhorn divergence, which passes over all pairs many times.
+pub(super) const SINKHORN_ROWS: usize = 250;
+/// Training rows whose codes' mean and covariance are kept: as many as say where a wide code lies.
+pub(super) const STATISTICS_ROWS: usize = 10_000;
+/// Images scored at a time.
+pub(super) const EVALUATED: usize = 256;
+
+impl Trainer {
+    /// The model as it stands, calibrated on the held-out rows.
+    ///
+    /// # Errors
+    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not.
+    pub fn model(&self) -> Result<ModelFile> {
+        self.model_unless(&AtomicBool::new(false))
+    }
+
+    /// The model as it stands, unless `cancelled` is set before it is calibrated.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] within a batch, and those of [`Self::model`].
+    pub fn model_unless(&self, cancelled: &AtomicBool) -> Result<ModelFile> {
+        let tensors = self.network.tensors()?;
+        // Adam can break the weights after a last loss that was finite; such a model must not replace a good one.
+        if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
+            return Err(Error::Training(format!(
+                "tensor '{name}' is not finite after training: try a smaller learning_rate"
+            )));
+        }
+        let wae = self.scorer(&tensors)?;
+        let training = TrainingInfo {
+            rows: self.dataset.training_rows() as u64,
+            held_out: self.dataset.held_out_rows() as u64,
+            skipped: self.dataset.skipped(),
+            seed: self.options.seed,
+            seconds: self.seconds(),
+            created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            options: self.options.used(),
+        };
+        let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
+        let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
+        for rows in rows.chunks(EVALUATED) {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            codes.extend(wae.encode(&self.dataset.training_pixels(rows)?)?);
+        }
+        let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
+        let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
+        recalibrate_with(&wae, &file.with_latent(latent), self.held_out(cancelled))
+    }
+
+    /// The model as it stands, in f32, where it is trained.
+    fn scorer(&self, tensors: &Tensors) -> Result<Wae> {
+        Wae::from_tensors(self.config.clone(), tensors, &self.network.target().with_precision(Precision::F32))
+    }
+
+    /// Mean cost and divergence of the held-out rows, in eval mode.
+    pub(super) fn evaluate(&mut self, cancelled: &AtomicBool) -> Result<(Option<f64>, Option<f64>)> {
+        if self.dataset.held_out_rows() == 0 {
+            return Ok((None, None));
+        }
+        let wae = self.scorer(&self.network.tensors()?)?;
+        let mut costs = Vec::new();
+        for images in self.held_out(cancelled) {
+            let images = images?;
+            costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
+        }
+        let mean = costs.iter().map(|c| f64::from(*c)).sum::<f64>() / costs.len() as f64;
+        let limit = match self.config.objective() {
+            Objective::Sinkhorn { .. } => SINKHORN_ROWS,
+            _ => DIVERGENCE_ROWS,
+        };
+        let rows = self.dataset.held_out_rows().min(limit);
+        let mut head = Vec::new();
+        for start in (0..rows).step_by(EVALUATED) {
+            head.extend(wae.encode_head(&self.dataset.held_out_pixels(start..(start + EVALUATED).min(rows))?)?);
+        }
+        let mut generator = generator(self.options.seed, Purpose::Evaluation, 0);
+        let mut fixed = Generators::new(self.options.seed, 0);
+        let prior = prior::sample_with(self.config.prior(), rows, self.config.latent_dim(), &mut generator);
+        let draws = Draws { prior, ..self.step.draw(1, &mut fixed) };
+        Ok((Some(mean), self.step.evaluate(&mut self.network, head, &draws)?))
+    }
+
+    /// The held-out images, some at a time, (N, H, W, C); [`Error::Cancelled`] in the place of those that come after.
+    fn held_out(&self, cancelled: &AtomicBool) -> impl Iterator<Item = Result<Pixels>> {
+        let rows = self.dataset.held_out_rows();
+        let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));
+        batches.map(|rows| match cancelled.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => self.dataset.held_out_pixels(rows),
+        })
+    }
+}
