@@ -79,13 +79,23 @@ impl Network {
             };
             specs.into_iter().map(layer).collect::<Result<Vec<_>>>()
         };
-        let (encoder, decoder) = (layers(architecture.encoder)?, layers(architecture.decoder)?);
-        let adversary = layers(architecture.adversary)?;
         #[cfg(feature = "cuda")]
         if let Target::Cuda(place) = target {
             place.gpu.begin_training();
         }
-        Ok(Self { encoder, decoder, adversary, steps: 0, adversary_steps: 0, target: target.clone() })
+        // Whole from the start: where a GPU's memory runs out half-way, what was taken is given back.
+        let mut network = Self {
+            encoder: Vec::new(),
+            decoder: Vec::new(),
+            adversary: Vec::new(),
+            steps: 0,
+            adversary_steps: 0,
+            target: target.clone(),
+        };
+        network.encoder = layers(architecture.encoder)?;
+        network.decoder = layers(architecture.decoder)?;
+        network.adversary = layers(architecture.adversary)?;
+        Ok(network)
     }
 
     /// Where its tensors lie.

@@ -36,7 +36,7 @@ impl Data {
     }
 
     /// Bytes of a value.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn value_bytes(&self) -> usize {
         match self {
             Self::F32(_) => size_of::<f32>(),
             Self::Bf16(_) => size_of::<bf16>(),
@@ -124,10 +124,7 @@ impl Array {
 
     /// Bytes of GPU memory that the values take.
     pub(super) fn bytes(&self) -> usize {
-        match self.data() {
-            Data::F32(values) => values.num_bytes(),
-            Data::Bf16(values) => values.num_bytes(),
-        }
+        self.data.len() * self.data.value_bytes()
     }
 
     pub(crate) fn dims(&self) -> &[usize] {

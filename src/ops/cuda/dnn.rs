@@ -25,9 +25,19 @@ use crate::model::Precision;
 /// Scratch memory from which on an algorithm is passed over for a slower one: the arrays of a step have to fit beside it.
 const WORKSPACE: usize = 1 << 30;
 
-/// What convolutions call beside what opening calls. They are deprecated since cuDNN 9; where a later one lacks them, cudarc
-/// would panic in the middle of a training.
-const FUNCTIONS: [&CStr; 9] = [
+/// What convolutions call. They are deprecated since cuDNN 9; where a later one lacks them, cudarc would panic in the middle of a
+/// training.
+const FUNCTIONS: [&CStr; 19] = [
+    c"cudnnCreateConvolutionDescriptor",
+    c"cudnnCreateFilterDescriptor",
+    c"cudnnCreateTensorDescriptor",
+    c"cudnnDestroyConvolutionDescriptor",
+    c"cudnnDestroyFilterDescriptor",
+    c"cudnnDestroyTensorDescriptor",
+    c"cudnnSetConvolution2dDescriptor",
+    c"cudnnSetConvolutionMathType",
+    c"cudnnSetFilter4dDescriptor",
+    c"cudnnSetTensor4dDescriptor",
     c"cudnnGetConvolutionForwardAlgorithm_v7",
     c"cudnnGetConvolutionBackwardDataAlgorithm_v7",
     c"cudnnGetConvolutionBackwardFilterAlgorithm_v7",
@@ -160,7 +170,7 @@ impl Plan {
     /// Takes the first of cuDNN's answers, which come fastest first, that is deterministic, keeps to the precision and asks for
     /// no more than [`WORKSPACE`]; where all ask for more, the one that asks for least. The order is cuDNN's guess from the shape
     /// and the GPU, and not measured: else two trainings on one GPU could take two algorithms, and their sums would differ. If
-    /// no answer will do, the algorithm that is documented to do is tried.
+    /// no answer will do, or none comes, the algorithm that is documented to do is tried.
     ///
     /// # Errors
     /// [`Error::Device`] if there is none.
@@ -177,7 +187,12 @@ impl Plan {
         descriptors.set_math(wanted)?;
         let documented = Answer { algorithm: operation.documented(), math: wanted };
         let mut least: Option<(Answer, usize)> = None;
-        for answer in descriptors.answers(handle, operation)?.into_iter().chain([documented]) {
+        // That it has no guess for a shape does not say that it has no algorithm.
+        let answers = descriptors.answers(handle, operation).unwrap_or_else(|e| {
+            log::debug!("cuDNN names no algorithm for {operation:?} of {g:?}: {e}");
+            Vec::new()
+        });
+        for answer in answers.into_iter().chain([documented]) {
             if precision == Precision::F32 && answer.math != wanted {
                 continue;
             }

@@ -142,8 +142,9 @@ impl Gpu {
 
     /// Runs a kernel in at least `threads` threads on the arguments that `push` adds.
     ///
-    /// The arguments must be those of the kernel, in order, and each array as long as the kernel reads and writes; the tests
-    /// compare every kernel with the CPU's operation.
+    /// The arguments must be those of the kernel, in order, and each array as long as the kernel reads and writes: a contract of
+    /// this module, whose functions take arrays with their shapes and are what the rest of the crate can call. The tests compare
+    /// every kernel with the CPU's operation.
     pub(super) fn launch<'a>(
         &'a self,
         kernel: &str,
@@ -201,11 +202,12 @@ impl Gpu {
     /// Drops what lies on the GPU, and gives its memory back to the driver; while a training runs the memory stays, as the
     /// next step takes as much.
     pub(crate) fn release(&self, drop: impl FnOnce()) {
-        // The driver frees memory of the GPU that is current on this thread, which may never have computed on it.
-        let freed = self.synchronize().and_then(|()| {
-            drop();
-            if self.trainings.load(Ordering::Relaxed) == 0 { self.trim() } else { Ok(()) }
-        });
+        // The driver frees memory of the GPU that is current on this thread, which may never have computed on it. It frees it
+        // behind what computes with it.
+        let current = self.stream.context().bind_to_thread();
+        drop();
+        let trimmed = || if self.trainings.load(Ordering::Relaxed) == 0 { self.trim() } else { Ok(()) };
+        let freed = current.map_err(Error::from).and_then(|()| trimmed());
         if let Err(e) = freed {
             log::warn!("freeing memory of {self:?}: {e}");
         }

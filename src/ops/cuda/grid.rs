@@ -54,7 +54,7 @@ const WIDE: usize = 16;
 fn copy(kernel: &str, x: &Array, shape: [usize; 4], corner: (usize, usize), from: (usize, usize)) -> Result<Array> {
     let (gpu, len) = (x.gpu(), shape.iter().product::<usize>());
     let y = x.data().uninit_like(gpu, len)?;
-    let together = WIDE / y.bytes();
+    let together = WIDE / y.value_bytes();
     let (kernel, together) =
         if shape[3].is_multiple_of(together) { (format!("{kernel}_wide"), together) } else { (y.kernel(kernel), 1) };
     let copies = len / together;

@@ -37,9 +37,13 @@ impl Cut {
     }
 }
 
-/// Parts of rows, where a thread goes through its values one by one: a few at least, so that their loads overlap.
+/// As `TOGETHER` in `kernels/common.cu`: rows that a thread loads at once.
+const TOGETHER: usize = 8;
+
+/// Parts of rows, where a thread goes through its values one by one and nothing is joined: twice the threads of a sum, with as
+/// many rows each as are loaded at once.
 fn spread(rows: usize, channels: usize) -> usize {
-    (2 * THREADS / channels).min(rows / 8).max(1).min(rows)
+    (2 * THREADS / channels).min(rows / TOGETHER).max(1).min(rows)
 }
 
 /// Running mean and variance of a norm.

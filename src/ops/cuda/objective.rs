@@ -13,8 +13,10 @@ use crate::objective::mmd::Kernel;
 
 /// Parts that an image's values are summed in.
 const COST_PARTS: u32 = 32;
-/// As `OTHERS` in `kernels/objective.cu`: rows that a thread of MMD² meets.
+/// As `OTHERS` in `kernels/objective.cu`: rows that a thread of MMD² meets at once.
 const OTHERS: usize = 32;
+/// The most values that the parts of MMD²'s gradient have in all, unless one part has more: 32 MB.
+const GRADIENTS: usize = 1 << 22;
 /// Values that a thread adds.
 const TERMS: usize = 32;
 
@@ -64,7 +66,8 @@ pub(crate) fn cost(function: &CostFunction, x: &Array, y: &Array) -> Result<(Num
 pub(crate) fn mmd(kernel: &Kernel, q: &Array, p: &[f32], dim: usize) -> Result<(Number, Array)> {
     let (gpu, q, dims) = (q.gpu(), q.widened()?, q.dims());
     let (n, m) = (q.len() / dim, p.len() / dim);
-    let (rows, parts) = (n + m, (n + m).div_ceil(OTHERS));
+    let rows = n + m;
+    let parts = rows.div_ceil(OTHERS).min(GRADIENTS / q.len().max(1)).max(1);
     let (bandwidths, rbf) = match kernel {
         Kernel::Imq(bandwidths) => (bandwidths.as_slice(), 0_i32),
         Kernel::Rbf(bandwidth) => (std::slice::from_ref(bandwidth), 1),

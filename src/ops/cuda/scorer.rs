@@ -37,7 +37,11 @@ impl Scorer {
         let layers = |layers: &[(Folded, Precision)]| {
             layers.iter().map(|(layer, precision)| Layer::try_new(gpu, layer, *precision)).collect::<Result<_>>()
         };
-        Ok(Self { gpu: Arc::clone(gpu), encoder: layers(encoder)?, decoder: layers(decoder)? })
+        // Whole from the start: where memory runs out half-way, what was taken is given back.
+        let mut scorer = Self { gpu: Arc::clone(gpu), encoder: Vec::new(), decoder: Vec::new() };
+        scorer.encoder = layers(encoder)?;
+        scorer.decoder = layers(decoder)?;
+        Ok(scorer)
     }
 
     /// Through the encoder: rows of images → rows of codes. Bytes are uploaded as bytes, and scaled on the GPU.

@@ -11,10 +11,10 @@ use cudarc::driver::{CudaEvent, CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, 
 
 use super::Gpu;
 use super::gpu::lock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// Pieces of page-locked memory that uploads go through: a training step's few, twice, since one step is prepared while another
-/// is computed.
+/// Pieces of page-locked memory that uploads go through: those of two training steps, since one is prepared while another is
+/// computed. Threads that upload at once have one more each.
 const PIECES: usize = 8;
 
 /// Page-locked memory that waits to be used again.
@@ -36,7 +36,14 @@ impl<T: DeviceRepr> Piece<T> {
     fn take(gpu: &Gpu, len: usize) -> Result<Self> {
         let context = gpu.stream().context();
         // SAFETY: it is written before it is read, here by an upload and by the GPU for a number.
-        let memory = unsafe { context.alloc_pinned_with_flags(len.max(1), 0) }?;
+        let memory = unsafe { context.alloc_pinned_with_flags(len.max(1), 0) };
+        let memory = memory.map_err(|e| match Error::from(e) {
+            // The driver calls it the same whether the GPU's memory or the machine's is at its end.
+            Error::DeviceMemory(_) => {
+                Error::DeviceMemory(format!("the machine gave no {} bytes of page-locked memory", len * size_of::<T>()))
+            }
+            other => other,
+        })?;
         Ok(Self { memory, copied: context.new_event(None)? })
     }
 }
@@ -130,7 +137,8 @@ pub(crate) struct Number {
 impl Number {
     /// The number, once it has come.
     pub(crate) fn read(&self) -> Result<f64> {
-        let Some(piece) = &self.piece else { return Ok(f64::NAN) };
+        let lost = || Error::Device("a number has lost its memory".to_owned());
+        let piece = self.piece.as_ref().ok_or_else(lost)?;
         piece.copied.synchronize()?;
         Ok(piece.memory.as_slice()?[0])
     }
@@ -145,18 +153,28 @@ impl Drop for Number {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::super::tests::gpu;
     use super::*;
     use crate::model::Precision;
     use crate::ops::Target;
 
-    /// Far more copies than pieces, of sizes that fit no piece before them, from several threads.
+    /// Far more copies than pieces, of sizes that fit no piece before them, from several threads, beside one that gives memory
+    /// back all the while.
     #[test]
     fn uploads_come_unmixed() {
         let Some(Target::Cuda(place)) = gpu(Precision::F32) else { return };
+        let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for thread in 0..3_u32 {
-                let gpu = &place.gpu;
+            let gpu = &place.gpu;
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    gpu.trim().unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            let uploads = [0_u32, 1, 2].map(|thread| {
                 scope.spawn(move || {
                     let values = |i: u32| vec![(1000 * thread + i) as f32; 1 + (i * 37 % 50) as usize];
                     let uploaded: Vec<_> = (0..40).map(|i| gpu.upload(&values(i)).unwrap()).collect();
@@ -164,10 +182,12 @@ mod tests {
                         let expected = values(i);
                         assert_eq!(gpu.download(uploaded, expected.len()).unwrap(), expected);
                     }
-                });
-            }
+                })
+            });
+            let ended = uploads.map(std::thread::ScopedJoinHandle::join);
+            done.store(true, Ordering::Relaxed);
+            assert!(ended.iter().all(Result::is_ok));
         });
-        assert!(lock(&place.gpu.transfers().pieces).len() <= PIECES + 3);
     }
 
     /// Some are never read, and their memory is used again.

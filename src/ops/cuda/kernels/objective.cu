@@ -48,39 +48,44 @@ __device__ inline const float *mmd_row(u32 i, u32 n, u32 dim, const float *q, co
     return i < n ? q + (size_t)i * dim : p + (size_t)(i - n) * dim;
 }
 
-// Rows are n codes q, then m draws p. A thread a row and OTHERS others: its share of MMD², and for codes of the gradient,
-// (others, n + m) and (others, n, dim). `bandwidths` are the c of Σ_c c/(c + d²), or the C of exp(−d²/C).
+// Rows are n codes q, then m draws p. A thread a row and a part of the others, every `parts`th OTHERS of them: its share of MMD²,
+// and for codes of the gradient, (parts, n + m) and (parts, n, dim). `bandwidths` are the c of Σ_c c/(c + d²), or the C of
+// exp(−d²/C).
 extern "C" __global__ void mmd_parts(u32 n, u32 m, u32 dim, u32 parts, const float *q, const float *p,
                                      const double *bandwidths, u32 kernels, int rbf, double *values, double *gradients) {
     u32 i = index(), rows = n + m;
     if (i >= rows * parts) return;
-    u32 row = i % rows, part = i / rows, begin = part * OTHERS, end = min(begin + OTHERS, rows);
+    u32 row = i % rows, part = i / rows;
     const float *a = mmd_row(row, n, dim, q, p);
+    double *gradient = gradients + ((size_t)part * n + row) * dim; // of a code
     double slopes[OTHERS], value = 0.0, nn = (double)n, mm = (double)m;
-    for (u32 j = begin; j < end; j++) {
-        const float *b = mmd_row(j, n, dim, q, p);
-        double d2 = 0.0, k = 0.0, slope = 0.0;
-        for (u32 d = 0; d < dim; d++) {
-            double difference = (double)a[d] - (double)b[d];
-            d2 += difference * difference;
+    for (u32 begin = part * OTHERS; begin < rows; begin += parts * OTHERS) {
+        u32 end = min(begin + OTHERS, rows);
+        for (u32 j = begin; j < end; j++) {
+            const float *b = mmd_row(j, n, dim, q, p);
+            double d2 = 0.0, k = 0.0, slope = 0.0;
+            for (u32 d = 0; d < dim; d++) {
+                double difference = (double)a[d] - (double)b[d];
+                d2 += difference * difference;
+            }
+            for (u32 s = 0; s < kernels; s++) {
+                double c = bandwidths[s];
+                double inverse = 1.0 / (rbf ? c : c + d2), value = rbf ? exp(-d2 * inverse) : c * inverse;
+                k += value;
+                slope -= value * inverse;
+            }
+            // Pairs of a row with itself are left out; each pair of a code and a draw is met from the code's side alone.
+            bool of_codes = row < n && j < n && j != row, across = row < n && j >= n;
+            bool of_draws = row >= n && j >= n && j != row;
+            value += of_codes ? k / (nn * (nn - 1.0)) : of_draws ? k / (mm * (mm - 1.0)) : across ? -2.0 * k / (nn * mm) : 0.0;
+            slopes[j - begin] = of_codes ? 4.0 * slope / (nn * (nn - 1.0)) : across ? -4.0 * slope / (nn * mm) : 0.0;
         }
-        for (u32 s = 0; s < kernels; s++) {
-            double c = bandwidths[s];
-            double inverse = 1.0 / (rbf ? c : c + d2), value = rbf ? exp(-d2 * inverse) : c * inverse;
-            k += value;
-            slope -= value * inverse;
+        for (u32 d = 0; row < n && d < dim; d++) {
+            double sum = begin == part * OTHERS ? 0.0 : gradient[d];
+            for (u32 j = begin; j < end; j++)
+                sum += slopes[j - begin] * ((double)a[d] - (double)mmd_row(j, n, dim, q, p)[d]);
+            gradient[d] = sum;
         }
-        // Pairs of a row with itself are left out; each pair of a code and a draw is met from the code's side alone.
-        bool of_codes = row < n && j < n && j != row, of_draws = row >= n && j >= n && j != row, across = row < n && j >= n;
-        value += of_codes ? k / (nn * (nn - 1.0)) : of_draws ? k / (mm * (mm - 1.0)) : across ? -2.0 * k / (nn * mm) : 0.0;
-        slopes[j - begin] = of_codes ? 4.0 * slope / (nn * (nn - 1.0)) : across ? -4.0 * slope / (nn * mm) : 0.0;
     }
     values[part * rows + row] = value;
-    if (row >= n) return;
-    for (u32 d = 0; d < dim; d++) {
-        double sum = 0.0;
-        for (u32 j = begin; j < end; j++)
-            sum += slopes[j - begin] * ((double)a[d] - (double)mmd_row(j, n, dim, q, p)[d]);
-        gradients[((size_t)part * n + row) * dim + d] = sum;
-    }
 }

@@ -44,7 +44,7 @@ fn bytes_are_encoded_as_the_floats_that_they_stand_for(#[case] precision: Precis
     assert!(matches!(wae.encode(&bytes[1..]), Err(Error::Data(_))));
 }
 
-/// Threads that send their images both ways, by way of one piece of page-locked memory.
+/// Threads that send their images both ways, by way of the same page-locked memory.
 #[test]
 fn threads_send_bytes_and_floats_side_by_side() {
     let Some(wae) = scorer(Precision::F32) else { return };
