@@ -56,7 +56,8 @@ pub(crate) fn adam(step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
             Data::Bf16(values) => (address(&gpu, values), 1),
         };
         let [w, m, v] = [parameter.f32()?, m.f32()?, v.f32()?].map(|values| address(&gpu, values));
-        table.extend([values as u64, w, gradient, m, v, is_bf16]);
+        let half = parameter.half().map_or(0, |values| address(&gpu, values));
+        table.extend([values as u64, w, half, gradient, m, v, is_bf16]);
         values += parameter.len();
     }
     let (n, count, table) = (values as u32, trained.len() as u32, gpu.upload(&table)?);

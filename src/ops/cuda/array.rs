@@ -18,6 +18,8 @@ pub(crate) struct Array {
     shape: Vec<usize>,
     /// Of weights: what their convolution computes in.
     precision: Precision,
+    /// Of weights in training whose convolution computes in bf16: the same values, which Adam keeps the same.
+    half: Option<Arc<Data>>,
 }
 
 /// The values, by type.
@@ -91,8 +93,8 @@ impl Array {
     }
 
     pub(super) fn of(gpu: &Arc<Gpu>, data: Data, shape: &[usize]) -> Result<Self> {
-        let array =
-            Self { gpu: Arc::clone(gpu), data: Arc::new(data), shape: shape.to_vec(), precision: Precision::F32 };
+        let (data, precision) = (Arc::new(data), Precision::F32);
+        let array = Self { gpu: Arc::clone(gpu), data, shape: shape.to_vec(), precision, half: None };
         let len: usize = shape.iter().product();
         if array.data.len() != len.max(1) {
             return Err(Error::Device(format!("{} values in the shape {shape:?}", array.data.len())));
@@ -104,6 +106,20 @@ impl Array {
     pub(super) fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
+    }
+
+    /// The same values, with a copy in 16 bits beside them.
+    pub(super) fn with_half(mut self) -> Result<Self> {
+        self.half = Some(self.narrowed()?.data);
+        Ok(self)
+    }
+
+    /// The copy in 16 bits that stands beside the values.
+    pub(super) fn half(&self) -> Option<&CudaSlice<bf16>> {
+        match self.half.as_deref() {
+            Some(Data::Bf16(values)) => Some(values),
+            _ => None,
+        }
     }
 
     pub(super) fn precision(&self) -> Precision {
@@ -165,6 +181,9 @@ impl Array {
 
     /// The same values in 16 bits.
     pub(super) fn narrowed(&self) -> Result<Self> {
+        if let Some(half) = &self.half {
+            return Ok(Self { data: Arc::clone(half), half: None, ..self.clone() });
+        }
         let Data::F32(from) = self.data() else { return Ok(self.clone()) };
         let (to, n) = (self.gpu.uninit::<bf16>(self.len())?, self.len() as u32);
         self.gpu.launch("f32_to_bf16", self.len(), |arguments| {

@@ -26,7 +26,9 @@ pub(crate) fn weights(gpu: &Arc<Gpu>, g: &Geometry, values: &[f32], precision: P
     // cuDNN takes channels of 16 bits in eights; others stay wide.
     let in_eights = g.large_channels.is_multiple_of(8) && g.small_channels.is_multiple_of(8);
     let precision = if precision == Precision::Bf16 && !in_eights { Precision::Tf32 } else { precision };
-    Ok(Array::new(gpu, &transposed(values, rows), &[values.len()])?.with_precision(precision))
+    let weights = Array::new(gpu, &transposed(values, rows), &[values.len()])?.with_precision(precision);
+    // cuBLAS takes the weights of a linear layer in 32 bits.
+    if precision == Precision::Bf16 && !linear::is_linear(g) { weights.with_half() } else { Ok(weights) }
 }
 
 pub(crate) fn down(g: &Geometry, large: &Array, weights: &Array) -> Result<Array> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Array, Gpu, Place, bias_activation, down, linear, up, weights};
+use super::{Array, Gpu, Place, bias_activation, down, up, weights};
 use crate::error::{Error, Result};
 use crate::image::PixelSlice;
 use crate::kernels::Geometry;
@@ -99,11 +99,8 @@ impl Drop for Scorer {
 impl Layer {
     fn try_new(gpu: &Arc<Gpu>, layer: &Folded, precision: Precision) -> Result<Self> {
         let weights = weights(gpu, &layer.geometry, &layer.scaled(), precision)?;
-        // Once, and not in every pass. cuBLAS takes the weights of a linear layer in 32 bits.
-        let weights = match weights.precision() {
-            Precision::Bf16 if !linear::is_linear(&layer.geometry) => weights.narrowed()?,
-            _ => weights,
-        };
+        // What no training changes is kept once.
+        let weights = if weights.half().is_some() { weights.narrowed()? } else { weights };
         let shift = Array::new(gpu, &layer.shift, &[layer.shift.len()])?;
         let Folded { geometry, direction, activation, .. } = *layer;
         Ok(Self { geometry, direction, weights, shift, activation })

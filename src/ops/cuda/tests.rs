@@ -248,12 +248,14 @@ fn mmd_and_its_gradient(#[case] kind: KernelKind, #[case] n: usize, #[case] m: u
     assert!(ops::mmd(&kernel, &both(&gpu, &q[..dim], &[1, dim]).1, &p, dim).unwrap().is_none());
 }
 
-/// Parameters of different lengths in one launch, one of them with a gradient of 16 bits.
+/// Parameters of different lengths in one launch, one of them with a gradient of 16 bits, and one with a copy in 16 bits.
 #[test]
 fn adam() {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let mut generator = ChaCha8Rng::seed_from_u64(5);
-    let parameters = [1000_usize, 1, 37, 300].map(|len| both(&gpu, &values(len, &mut generator), &[len]));
+    let mut parameters = [1000_usize, 1, 37, 300].map(|len| both(&gpu, &values(len, &mut generator), &[len]));
+    let Tensor::Cuda(array) = &parameters[3].1 else { panic!("not on the GPU") };
+    parameters[3].1 = Tensor::Cuda(array.clone().with_half().unwrap());
     let mut moments: [_; 4] = std::array::from_fn(|_| (ops::Moments::default(), ops::Moments::default()));
     for step in 1..4 {
         let step = AdamStep::new(step, 1e-2, 0.5, 0.999, 1e-8);
@@ -271,6 +273,9 @@ fn adam() {
         for (w, w_gpu) in &parameters {
             assert_near("weights", w_gpu, w, 1e-6);
         }
+        let Tensor::Cuda(array) = &parameters[3].1 else { panic!("not on the GPU") };
+        let rounded: Vec<f32> = array.to_vec().unwrap().iter().map(|w| half::bf16::from_f32(*w).to_f32()).collect();
+        assert_eq!(array.narrowed().unwrap().to_vec().unwrap(), rounded, "the copy goes along");
     }
 }
 

@@ -4,6 +4,7 @@
 struct Parameter {
     unsigned long long begin;
     float *w;
+    bf16 *half; // a copy of them, or null
     const void *gradient;
     float *m, *v;
     unsigned long long is_bf16; // what the gradient is
@@ -25,5 +26,6 @@ extern "C" __global__ void adam(u32 n, u32 count, const Parameter *parameters, f
     float g = p.is_bf16 ? read(((const bf16 *)p.gradient)[k]) : ((const float *)p.gradient)[k];
     float mean = p.m[k] = beta1 * p.m[k] + rest1 * g;
     float square = p.v[k] = beta2 * p.v[k] + rest2 * g * g;
-    p.w[k] -= rate * (mean * correct1) / (sqrtf(square * correct2) + epsilon);
+    float w = p.w[k] -= rate * (mean * correct1) / (sqrtf(square * correct2) + epsilon);
+    if (p.half) write(&p.half[k], w);
 }
