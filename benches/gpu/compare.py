@@ -20,14 +20,16 @@ encoding. A step of ours includes what SQL's does: a training's gathers its rows
 PyTorch's bytes lie in page-locked memory, in the layout of the variant. Its variants: eager; channels_last; compile and
 reduce_overhead (torch.compile of all that comes before `backward`, channels_last, in the default mode and with CUDA graphs).
 All with cudnn.benchmark, TF32 in tf32 and bf16, autocast in bf16's training, fused Adam. Compiling takes up to a minute, and a C
-compiler: it is tried where steps are short, in the order of JOBS, and what is left out or fails is named. On the CPU (--device cpu) it runs with
-tiny cells, to show that it runs.
+compiler: it is tried where steps are short, in the order of JOBS, and what is left out or fails is named. A failure of ours is
+named apart, and makes the exit code 1. On the CPU (--device cpu) it runs with tiny cells, to show that it runs.
 """
 import argparse, importlib.util, json, pathlib, select, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIN, COMPILED = ("eager", "channels_last"), ("compile", "reduce_overhead")
 TURNS, BATCHES = 5, 8
+# Seconds after which a server that does not answer has failed, and is not merely without time: our longest turn takes a few.
+PATIENCE = 60
 # 10⁹ operations an image, and how many of them a millisecond may take: for the number of steps only.
 GFLOP = {("mnist", "train"): 5.5, ("mnist", "encode"): 0.19, ("celeba", "train"): 19.2, ("celeba", "encode"): 1.3}
 PER_MS = {"tf32": 150, "bf16": 250, "f32": 35}
@@ -58,11 +60,23 @@ def plan(cell, on_gpu):
     return min(max(int(250 / step_ms), 4), 64), TURNS if step_ms < 100 else 3
 
 
+class NoTime(RuntimeError):
+    """The time was up."""
+
+
+class OursFailed(RuntimeError):
+    """Our engine gave an error, ended or hung."""
+
+
+class PeerFailed(RuntimeError):
+    """PyTorch did."""
+
+
 class Server:
     """A process that answers a line with a line of JSON. It is started when it is first asked, and again after it has failed."""
 
-    def __init__(self, command):
-        self.command, self.process = command, None
+    def __init__(self, command, failure):
+        self.command, self.failure, self.process = command, failure, None
 
     def ask(self, line, seconds):
         if self.process is None:
@@ -74,7 +88,7 @@ class Server:
             if select.select([self.process.stdout], [], [], max(seconds, 0))[0]:
                 answer = self.process.stdout.readline()
             else:
-                raise RuntimeError(f"'{line}' took longer than {seconds:.0f} s")
+                raise (self.failure if seconds >= PATIENCE else NoTime)(f"'{line}' took longer than {seconds:.0f} s")
         except OSError:
             pass  # It has ended, and has said why elsewhere.
         finally:
@@ -82,10 +96,10 @@ class Server:
                 self.stop()
         if not answer:
             self.errors.seek(0)
-            raise RuntimeError((self.errors.read().strip().splitlines() or ["it ended"])[-1])
+            raise self.failure((self.errors.read().strip().splitlines() or ["it ended"])[-1])
         answer = json.loads(answer)
         if "error" in answer:
-            raise RuntimeError(answer["error"])
+            raise self.failure(answer["error"])
         return answer
 
     def stop(self):
@@ -231,6 +245,28 @@ def row(cell, turns, gflop):
     return "| " + " | ".join(map(str, cells)) + " |", ratio
 
 
+def compare(jobs, ours, torch, device, left):
+    """Prints a line for each job. The least ratio of each cell, what was not measured, and where ours failed."""
+    ratios, missing, broken = {}, [], []
+    for cell, variants in jobs:
+        name = " ".join(map(str, cell))
+        try:
+            # The shortest that such a job has taken elsewhere: there is no use in beginning what cannot end.
+            if left() < (20 if variants == COMPILED else 5):
+                raise NoTime("no time left")
+            turns, gflop, failed = measure(ours, torch, cell, variants, device, left)
+            line, ratio = row(cell, turns, gflop)
+            print(line, flush=True)
+            if ratio:
+                ratios[name] = min(ratio, ratios.get(name, ratio))
+            missing += [f"{name} {variant} ({why})" for variant, why in failed.items()]
+        except OursFailed as e:
+            broken.append(f"{name} ({e})")
+        except RuntimeError as e:
+            missing.append(f"{name} {', '.join(variants)} ({e})")
+    return ratios, missing, broken
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True)
@@ -240,33 +276,22 @@ def main():
     arguments = parser.parse_args()
     on_gpu, end = arguments.device.startswith("cuda"), time.time() + arguments.budget
     left = lambda: end - time.time()
-    ours, torch = Server([arguments.program, "serve"]), Server([sys.executable, __file__, "peers"])
+    ours, torch = Server([arguments.program, "serve"], OursFailed), Server([sys.executable, __file__, "peers"], PeerFailed)
     jobs = [(cell, variants) for cell, variants in (JOBS if on_gpu else JOBS_ON_CPU) if ":".join(cell[:2]).startswith(arguments.only)]
-    about, ratios, missing = torch.ask("about", left()), {}, []
+    about = torch.ask("about", left())
     print(f"PyTorch {about['version']} on {about['device'] if on_gpu else 'the CPU, to show that it runs'}\n")
     print("| network | work | batch | precision | ours, ms | our TFLOP/s | PyTorch, ms | best by CUDA events | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for cell, variants in jobs:
-        name = " ".join(map(str, cell))
-        try:
-            # The shortest that such a job has taken elsewhere: there is no use in beginning what cannot end.
-            if left() < (20 if variants == COMPILED else 5):
-                raise RuntimeError("no time left")
-            turns, gflop, failed = measure(ours, torch, cell, variants, arguments.device, left)
-            line, ratio = row(cell, turns, gflop)
-            print(line, flush=True)
-            if ratio:
-                ratios[name] = min(ratio, ratios.get(name, ratio))
-            missing += [f"{name} {variant} ({why})" for variant, why in failed.items()]
-        except RuntimeError as e:
-            missing.append(f"{name} {', '.join(variants)} ({e})")
+    ratios, missing, broken = compare(jobs, ours, torch, arguments.device, left)
     for server in (ours, torch):
         server.stop()
     print("\nPyTorch's best over ours: " + "; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     if on_gpu:
         missing.append("compile and reduce_overhead elsewhere than at batch 100 in tf32 and bf16 (by choice)")
     print("\nNot measured: " + ("; ".join(missing) or "nothing was left out"))
-    sys.exit(not ratios)
+    if broken:
+        print("\nOurs failed: " + "; ".join(broken))
+    sys.exit(bool(broken) or not ratios)
 
 
 if __name__ == "__main__":

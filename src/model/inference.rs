@@ -72,7 +72,7 @@ impl Wae {
     }
 
     /// As [`Self::with_precision`], on a device. Threads that score with the model on a GPU share its weights and its stream;
-    /// the GPU's memory is freed with the model.
+    /// the GPU's memory is freed with the model, and given back to the driver then, or when no training runs there any more.
     ///
     /// # Errors
     /// Those of [`Self::try_new`], and [`Error::Device`] if the device cannot be opened.

@@ -16,8 +16,11 @@ const COPIES_AT_THE_END: usize = 9;
 /// What there is of a weight in memory at a checkpoint of a training on a GPU, where weights and moments lie: the three in the
 /// file's order, again as the file's bytes, and two in page-locked memory that they have gone through.
 const COPIES_BESIDE_A_GPU: usize = 8;
-/// Batches on their way to a GPU: gathered, and in page-locked memory, of the step that is computed and of the next.
+/// Images beside a GPU: in page-locked memory, of the step that is computed and of the next; and gathered for a step, or
+/// held-out ones with their reconstructions.
 const BATCHES_BESIDE_A_GPU: usize = 4;
+/// Input noise beside a GPU: drawn, and in page-locked memory, of the step that is computed and of the next.
+const NOISE_BESIDE_A_GPU: usize = 3;
 /// Matrices of f64 that the Sinkhorn divergence has of a batch: costs, and three transport problems.
 const SINKHORN_MATRICES: usize = 4;
 
@@ -26,16 +29,28 @@ impl TrainOptions {
     /// images of shape `image` before they are resized and cropped: the larger of a step,
     ///
     /// ```text
-    /// 4 · (5·P + n · (Σ values kept of each layer + 3·H·W·C + 3·a))
+    /// 4 · (5·P + n · (Σ values kept of each layer + 3·H·W·C + 3·a)) + 32·m²
     /// ```
     ///
-    /// and of the end, when the model is made and calibrated, `4 · (9·P + 256 images scored + the codes of 10,000 rows)`.
+    /// and of the end, when the model is made and calibrated,
     ///
-    /// Where: P is the number of parameters, n the batch size, a the values of the largest layer. Measured peaks lie between
-    /// half of it and a tenth above (`tests/allocation.rs`).
+    /// ```text
+    /// 4 · (9·P + 256 · (3·H·W·C + d_z) + k·2·a) + 8·(10,000 + 1,000)·d_z
+    /// ```
     ///
-    /// Where a GPU trains, layers and gradients lie there, and memory holds `4 · (8·P + 4 · max(n, 256)·H·W·C + the codes of 10,000
-    /// rows)`.
+    /// Where: P is the number of parameters, n the batch size, a the values of the largest layer, d_z the latent dimension,
+    /// k ≤ 256 the images that pass together in scoring; m is 0 but for the Sinkhorn divergence, for which it is the larger of n
+    /// and the 250 held-out rows. A step of pre-training is counted as one on p images without the decoder, where it is
+    /// larger; p images have 3,145,728 values. Measured peaks lie between half of it and a tenth above
+    /// (`tests/allocation.rs`).
+    ///
+    /// Where a GPU trains, layers and gradients lie there, and memory holds
+    ///
+    /// ```text
+    /// 4 · (8·P + 4·max(n, 256, p)·H·W·C + 3·n·H·W·C) + 32·m² + 8·(10,000 + 1,000)·d_z
+    /// ```
+    ///
+    /// Where: p is 0 without pre-training; 3·n·H·W·C is input noise, where there is any.
     ///
     /// # Errors
     /// [`crate::Error::Config`] if the options do not fit the images.
@@ -56,16 +71,19 @@ impl TrainOptions {
             _ => 0,
         };
         let codes = (STATISTICS_ROWS + DIVERGENCE_ROWS) * config.latent_dim() * size_of::<f64>();
+        let pretraining = match self.pretrain {
+            true => PRETRAINING_VALUES.end() / config.image().len().max(1),
+            false => 0,
+        };
         if let Device::Cuda(_) = self.device.unwrap_or_default().resolved() {
-            let batches = images_memory(&config, self.batch_size.max(EVALUATED).saturating_mul(BATCHES_BESIDE_A_GPU));
+            let images = self.batch_size.max(EVALUATED).max(pretraining).saturating_mul(BATCHES_BESIDE_A_GPU);
+            let noise = if self.noise > 0.0 { self.batch_size.saturating_mul(NOISE_BESIDE_A_GPU) } else { 0 };
+            let batches = images_memory(&config, images.saturating_add(noise));
             let weights = weights_memory(&config, COPIES_BESIDE_A_GPU);
             return Ok(weights.saturating_add(batches).saturating_add(pairs).saturating_add(codes));
         }
         let batch = step_memory(&config, self.batch_size).saturating_add(pairs);
-        let pretraining = match self.pretrain {
-            true => encoder_step_memory(&config, PRETRAINING_VALUES.end() / config.image().len().max(1)),
-            false => 0,
-        };
+        let pretraining = encoder_step_memory(&config, pretraining);
         let step = weights_memory(&config, COPIES_IN_A_STEP).saturating_add(batch.max(pretraining));
         let end = weights_memory(&config, COPIES_AT_THE_END).saturating_add(scoring_memory(&config, EVALUATED) + codes);
         Ok(step.max(end))
@@ -74,19 +92,34 @@ impl TrainOptions {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    /// Weights, batches and codes by hand; what the CPU takes for layers, a GPU has.
+    fn memory(device: Device, given: &[(&str, serde_json::Value)]) -> (usize, usize) {
+        let always = [("network", "64,128".into()), ("latent_dim", 2.into())];
+        let options = TrainOptions::try_from_options(always.into_iter().chain(given.iter().cloned())).unwrap();
+        let (options, shape) = (TrainOptions { device: Some(device), ..options }, ImageShape::new(28, 28, 1));
+        (options.memory(shape).unwrap(), crate::model::parameters(&options.config(shape).unwrap()))
+    }
+
+    /// Weights, images and codes by hand.
+    #[rstest]
+    #[case::large_batch(&[("batch_size", 500.into())], 4 * 4 * 500 * 784)]
+    #[case::small_batch(&[("batch_size", 10.into())], 4 * 4 * 256 * 784)]
+    #[case::noise(&[("batch_size", 500.into()), ("noise", 0.1.into())], 4 * (4 + 3) * 500 * 784)]
+    #[case::noise_of_few(&[("batch_size", 10.into()), ("noise", 0.1.into())], 4 * (4 * 256 + 3 * 10) * 784)]
+    #[case::pretraining(&[("batch_size", 500.into()), ("pretrain", true.into())], 4 * 4 * 4012 * 784)]
+    #[case::sinkhorn(&[("batch_size", 500.into()), ("objective", "sinkhorn".into())], 4 * 4 * 500 * 784 + 500 * 500 * 32)]
+    fn beside_a_gpu(#[case] given: &[(&str, serde_json::Value)], #[case] expected: usize) {
+        let (memory, parameters) = memory(Device::Cuda(0), given);
+        assert_eq!(memory, 4 * 8 * parameters + expected + 11_000 * 2 * 8);
+    }
+
+    /// What the CPU takes for layers, a GPU has.
     #[test]
     fn beside_a_gpu_are_no_layers() {
-        let options = |device| {
-            let given = [("network", "64,128".into()), ("batch_size", 500.into()), ("latent_dim", 2.into())];
-            TrainOptions { device: Some(device), ..TrainOptions::try_from_options(given).unwrap() }
-        };
-        let (shape, on_gpu) = (ImageShape::new(28, 28, 1), options(Device::Cuda(0)));
-        let parameters = crate::model::parameters(&on_gpu.config(shape).unwrap());
-        let expected = 4 * (8 * parameters + 4 * 500 * 784) + 11_000 * 2 * 8;
-        assert_eq!(on_gpu.memory(shape).unwrap(), expected);
-        assert!(options(Device::Cpu).memory(shape).unwrap() > 10 * expected);
+        let given = [("batch_size", 500.into())];
+        assert!(memory(Device::Cpu, &given).0 > 10 * memory(Device::Cuda(0), &given).0);
     }
 }

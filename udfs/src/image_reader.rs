@@ -1,6 +1,6 @@
 //! Reading rows of images as a model takes them, and what becomes of those that cannot be read.
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use rayon::prelude::*;
 use wae_core::image::Pixels;
 use wae_core::{Config, Error, ImageColumn};
@@ -37,16 +37,24 @@ impl ImageReader<'_> {
             Err(e) if self.options.forgives(&e) => {}
             Err(e) => return Err(self.error(&e, column)),
         }
-        let errors: Vec<_> = rows.par_iter().map(|row| read(&[*row]).err()).collect();
+        // Once more, each row by itself.
+        let images: Vec<_> = rows.par_iter().map(|row| read(&[*row])).collect();
         let mut readable = Vec::new();
-        for (&row, error) in rows.iter().zip(errors) {
-            match error {
-                None => readable.push(row),
-                Some(e) if self.options.forgives(&e) => unreadable.push(row, self.reason(&e, row, column)),
-                Some(e) => return Err(self.error(&e, column)),
+        let mut pixels = read(&[]).map_err(|e| self.error(&e, column))?;
+        for (&row, image) in rows.iter().zip(images) {
+            match image {
+                Ok(image) => {
+                    readable.push(row);
+                    match (&mut pixels, image) {
+                        (Pixels::U8(pixels), Pixels::U8(image)) => pixels.extend(image),
+                        (Pixels::F32(pixels), Pixels::F32(image)) => pixels.extend(image),
+                        _ => return internal_err!("{}: a column was read as bytes and as floats", self.function),
+                    }
+                }
+                Err(e) if self.options.forgives(&e) => unreadable.push(row, self.reason(&e, row, column)),
+                Err(e) => return Err(self.error(&e, column)),
             }
         }
-        let pixels = read(&readable).map_err(|e| self.error(&e, column))?;
         Ok((readable, pixels))
     }
 
@@ -71,5 +79,62 @@ impl ImageReader<'_> {
             }
             error => error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, ListArray};
+    use arrow::datatypes::{Field, Float32Type, UInt8Type};
+    use datafusion::config::ExtensionOptions;
+    use rstest::rstest;
+    use wae_core::{ImageShape, TrainOptions};
+
+    use super::*;
+
+    const SHAPE: ImageShape = ImageShape::new(8, 8, 1);
+
+    /// Lists of this many values, each of which is the row's number.
+    fn bytes(lengths: &[usize]) -> ArrayRef {
+        let rows = (0..).zip(lengths).map(|(row, len)| Some(vec![Some(row); *len]));
+        Arc::new(ListArray::from_iter_primitive::<UInt8Type, _, _>(rows))
+    }
+
+    /// The same in quarters.
+    fn floats(lengths: &[usize]) -> ArrayRef {
+        let rows = (0_u8..).zip(lengths).map(|(row, len)| Some(vec![Some(f32::from(row) / 4.0); *len]));
+        Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(rows))
+    }
+
+    fn read(array: &ArrayRef, on_error: &str) -> Result<(Vec<usize>, Pixels)> {
+        let column =
+            ImageColumn::try_new(&Field::new("image", array.data_type().clone(), true), array, Some(SHAPE)).unwrap();
+        let config = TrainOptions::try_from_options([("network", "4".into())]).unwrap().config(SHAPE).unwrap();
+        let mut options = WaeOptions::default();
+        options.set("on_error", on_error).unwrap();
+        let reader = ImageReader { function: "f", model: "m", config: &config, options: &options };
+        let rows: Vec<usize> = (0..column.len()).collect();
+        reader.read(&column, &rows, &mut Unreadable::default())
+    }
+
+    #[rstest]
+    #[case::first(&[5, 64, 64], &[1, 2])]
+    #[case::within(&[64, 5, 64, 5, 64], &[0, 2, 4])]
+    #[case::none_is_left(&[5, 5], &[])]
+    #[case::all_are(&[64, 64], &[0, 1])]
+    fn rows_that_cannot_be_read_are_left_out(#[case] lengths: &[usize], #[case] readable: &[u8]) {
+        let rows: Vec<usize> = readable.iter().copied().map(usize::from).collect();
+        let values: Vec<u8> = readable.iter().flat_map(|row| [*row; 64]).collect();
+        let quarters = values.iter().map(|value| f32::from(*value) / 4.0).collect();
+        assert_eq!(read(&bytes(lengths), "null").unwrap(), (rows.clone(), Pixels::U8(values)));
+        assert_eq!(read(&floats(lengths), "null").unwrap(), (rows, Pixels::F32(quarters)));
+    }
+
+    #[test]
+    fn the_first_that_cannot_be_read_is_named() {
+        let error = read(&bytes(&[64, 5, 64, 3]), "error").unwrap_err().strip_backtrace();
+        assert!(error.contains("f: row 1 of the batch:"), "{error}");
     }
 }

@@ -30,8 +30,10 @@ pub(super) fn get(
     let (model, stamp) = read()?;
     let model = Arc::new(model);
     entry.bytes.store(model.wae().memory(), Ordering::Relaxed);
-    *slot = Some(Cached { stamp, _file: file.clone(), model: Arc::clone(&model) });
+    let replaced = slot.replace(Cached { stamp, _file: file.clone(), model: Arc::clone(&model) });
     drop(slot);
+    // Behind the lock: a model on a GPU waits for the work there that reads it.
+    drop(replaced);
     CACHE.shrink(options.cache_bytes(), &key);
     Ok(model)
 }
