@@ -146,8 +146,13 @@ pub fn read_model(name: &str, options: &WaeOptions) -> Result<(ModelFile, String
 fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<(LoadedModel, store::Stamp)> {
     let (bytes, stamp) = file.read(options.max_model_bytes()).map_err(|e| unreadable(function, name, file, e))?;
     let model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
-    let wae = Wae::on_device(&model, options.precision(), options.device())
-        .map_err(|e| unreadable(function, name, file, e))?;
+    let wae = Wae::on_device(&model, options.precision(), options.device()).map_err(|e| match e {
+        // The device's fault, and not the file's.
+        wae_core::Error::Device(_) | wae_core::Error::DeviceMemory(_) => {
+            exec_datafusion_err!("{function}: model '{name}': {e}")
+        }
+        e => unreadable(function, name, file, e),
+    })?;
     let sha256 = sha256(&bytes);
     log::info!("read model '{name}' from {file} (sha256 {sha256})");
     Ok((LoadedModel { name: name.to_owned(), sha256, wae }, stamp))
