@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use sha2::{Digest, Sha256};
-use wae_core::{ModelFile, Wae};
+use wae_core::{Error, ModelFile, Wae};
 
 pub(crate) use self::pins::load_for_statement;
 use self::store::{ModelStore, StoredFile};
@@ -148,7 +148,7 @@ fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> 
     let model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
     let wae = Wae::on_device(&model, options.precision(), options.device()).map_err(|e| match e {
         // The device's fault, and not the file's.
-        wae_core::Error::Device(_) | wae_core::Error::DeviceMemory(_) => {
+        Error::Device(_) | Error::DeviceMemory(_) => {
             exec_datafusion_err!("{function}: model '{name}': {e}")
         }
         e => unreadable(function, name, file, e),
@@ -225,5 +225,20 @@ mod tests {
         assert!(error("m", dir.path()).contains("no model 'm' in '"));
         assert!(error("m", dir.path()).ends_with("which holds a, b"), "{}", error("m", dir.path()));
         assert!(error("m", &dir.path().join("none")).contains("there is no folder"));
+    }
+
+    /// No machine has a hundred.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_that_is_not_there_is_not_the_files_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/golden/golden.model.safetensors");
+        fs::copy(golden, dir.path().join("m.safetensors")).unwrap();
+        let mut options = WaeOptions::default();
+        options.set("model_dir", &dir.path().display().to_string()).unwrap();
+        options.set("device", "cuda:99").unwrap();
+        let file = existing_file("f", "m", &options).unwrap();
+        let error = read("f", "m", &file, &options).err().unwrap().strip_backtrace();
+        assert!(error.contains("f: model 'm': cuda:99: ") && !error.contains("safetensors"), "{error}");
     }
 }
