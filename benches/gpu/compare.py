@@ -28,8 +28,6 @@ import argparse, importlib.util, json, pathlib, select, statistics, subprocess, 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIN, COMPILED = ("eager", "channels_last"), ("compile", "reduce_overhead")
 TURNS, BATCHES = 5, 8
-# Seconds after which a server that does not answer has failed, and is not merely without time: our longest turn takes a few.
-PATIENCE = 60
 # 10⁹ operations an image, and how many of them a millisecond may take: for the number of steps only.
 GFLOP = {("mnist", "train"): 5.5, ("mnist", "encode"): 0.19, ("celeba", "train"): 19.2, ("celeba", "encode"): 1.3}
 PER_MS = {"tf32": 150, "bf16": 250, "f32": 35}
@@ -72,6 +70,10 @@ class PeerFailed(RuntimeError):
     """PyTorch did."""
 
 
+# Seconds after which who does not answer has failed, and is not merely without time: a turn takes a few, and compiling a minute.
+PATIENCE = {OursFailed: 60, PeerFailed: 150}
+
+
 class Server:
     """A process that answers a line with a line of JSON. It is started when it is first asked, and again after it has failed."""
 
@@ -85,10 +87,11 @@ class Server:
         answer = b""
         try:
             self.process.stdin.write(line.encode() + b"\n")
-            if select.select([self.process.stdout], [], [], max(seconds, 0))[0]:
+            patience = PATIENCE[self.failure]
+            if select.select([self.process.stdout], [], [], max(min(seconds, patience), 0))[0]:
                 answer = self.process.stdout.readline()
             else:
-                raise (self.failure if seconds >= PATIENCE else NoTime)(f"'{line}' took longer than {seconds:.0f} s")
+                raise (self.failure if seconds >= patience else NoTime)(f"'{line}' took longer than {min(seconds, patience):.0f} s")
         except OSError:
             pass  # It has ended, and has said why elsewhere.
         finally:

@@ -9,13 +9,17 @@ use super::codes::Codes;
 use super::random::{Purpose, generator};
 use crate::config::Prior;
 use crate::error::{Error, Result};
+use crate::image::ImageShape;
 use crate::model::CodeMap;
 use crate::objective::{moments, prior};
 
 /// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
 const PRETRAINING: (usize, f64) = (200, 0.1);
-/// Values of the images of a step of pre-training: 1,000 of 28×28, 256 of 64×64×3, as the authors take.
-pub(super) const PRETRAINING_VALUES: std::ops::RangeInclusive<usize> = 784_000..=3_145_728;
+/// Images of a step of pre-training: values as of 1,000 of 28×28 to 256 of 64×64×3, as the authors take; more of smaller ones.
+pub(super) fn pretraining_images(image: ImageShape) -> usize {
+    let len = image.len().max(1);
+    (1000 * len).clamp(784_000, 3_145_728) / len
+}
 
 impl Trainer {
     /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
@@ -24,8 +28,7 @@ impl Trainer {
         let (dim, map) = (self.config.latent_dim(), CodeMap::of(&self.config));
         let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
-        let values = (1000 * self.config.image().len()).clamp(*PRETRAINING_VALUES.start(), *PRETRAINING_VALUES.end());
-        let sample = (values / self.config.image().len()).clamp(2, rows.len().max(2));
+        let sample = pretraining_images(self.config.image()).clamp(2, rows.len().max(2));
         for _ in 0..steps {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);

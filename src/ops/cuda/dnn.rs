@@ -186,19 +186,28 @@ impl Plan {
         let wanted = math(precision);
         descriptors.set_math(wanted)?;
         let documented = Answer { algorithm: operation.documented(), math: wanted };
-        let mut least: Option<(Answer, usize)> = None;
-        // That it has no guess for a shape does not say that it has no algorithm.
-        let answers = descriptors.answers(handle, operation).unwrap_or_else(|e| {
-            log::debug!("cuDNN names no algorithm for {operation:?} of {g:?}: {e}");
-            Vec::new()
-        });
+        let (mut least, mut refused): (Option<(Answer, usize)>, _) = (None, String::new());
+        let answers = match descriptors.answers(handle, operation) {
+            Err(Error::Device(reason)) => {
+                // That it has no guess for a shape does not say that it has no algorithm.
+                refused = format!(": {reason}");
+                Vec::new()
+            }
+            answers => answers?,
+        };
         for answer in answers.into_iter().chain([documented]) {
             if precision == Precision::F32 && answer.math != wanted {
                 continue;
             }
             // What is offered is an algorithm in an arithmetic: in another it may be slower, or not be there at all.
             descriptors.set_math(answer.math)?;
-            let Ok(bytes) = descriptors.workspace(handle, answer.algorithm) else { continue };
+            let bytes = match descriptors.workspace(handle, answer.algorithm).map_err(Error::from) {
+                Err(Error::Device(reason)) => {
+                    refused = format!(": {reason}");
+                    continue;
+                }
+                bytes => bytes?,
+            };
             if least.is_none_or(|(_, least)| bytes < least) {
                 least = Some((answer, bytes));
             }
@@ -208,7 +217,7 @@ impl Plan {
         }
         let (answer, bytes) = least.ok_or_else(|| {
             Error::Device(format!(
-                "cuDNN has no deterministic {operation:?} in {precision:?} for {images} images of {g:?}"
+                "cuDNN has no deterministic {operation:?} in {precision:?} for {images} images of {g:?}{refused}"
             ))
         })?;
         descriptors.set_math(answer.math)?;

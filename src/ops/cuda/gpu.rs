@@ -215,7 +215,7 @@ impl Gpu {
 
     /// Gives freed memory back to the driver.
     pub(crate) fn trim(&self) -> Result<()> {
-        lock(&self.libraries).workspace = None;
+        self.libraries()?.workspace = None;
         self.stream.synchronize()?;
         self.transfers.clear();
         // SAFETY: as above.

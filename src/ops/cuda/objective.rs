@@ -15,8 +15,8 @@ use crate::objective::mmd::Kernel;
 const COST_PARTS: u32 = 32;
 /// As `OTHERS` in `kernels/objective.cu`: rows that a thread of MMD² meets at once.
 const OTHERS: usize = 32;
-/// The most values that the parts of MMD²'s gradient have in all, unless one part has more: 32 MB.
-const GRADIENTS: usize = 1 << 22;
+/// The most values that the parts of MMD²'s gradient have in all, unless one part has more: 256 MB.
+const GRADIENTS: usize = 1 << 25;
 /// Values that a thread adds.
 const TERMS: usize = 32;
 
@@ -64,10 +64,15 @@ pub(crate) fn cost(function: &CostFunction, x: &Array, y: &Array) -> Result<(Num
 
 /// MMD² of codes q, (n, dim), and draws p, (m, dim), and its gradient by the codes, for two rows or more of each.
 pub(crate) fn mmd(kernel: &Kernel, q: &Array, p: &[f32], dim: usize) -> Result<(Number, Array)> {
+    let groups = (q.len() + p.len()).div_ceil(dim * OTHERS);
+    mmd_in_parts(kernel, q, p, dim, groups.min(GRADIENTS / q.len().max(1)).max(1))
+}
+
+/// The same, a thread of which meets one of so many parts of the rows, at most a part for `OTHERS` rows.
+fn mmd_in_parts(kernel: &Kernel, q: &Array, p: &[f32], dim: usize, parts: usize) -> Result<(Number, Array)> {
     let (gpu, q, dims) = (q.gpu(), q.widened()?, q.dims());
     let (n, m) = (q.len() / dim, p.len() / dim);
     let rows = n + m;
-    let parts = rows.div_ceil(OTHERS).min(GRADIENTS / q.len().max(1)).max(1);
     let (bandwidths, rbf) = match kernel {
         Kernel::Imq(bandwidths) => (bandwidths.as_slice(), 0_i32),
         Kernel::Rbf(bandwidth) => (std::slice::from_ref(bandwidth), 1),
@@ -99,4 +104,34 @@ fn total(gpu: &Arc<Gpu>, mut values: CudaSlice<f64>) -> Result<Number> {
         values = sums;
     }
     gpu.send(&values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::gpu;
+    use super::*;
+    use crate::config::{IMQ_SCALES, KernelKind, Prior};
+    use crate::model::Precision;
+    use crate::objective::sample;
+    use crate::ops::Target;
+
+    /// 100 rows are four groups: in fewer parts, as of wide codes, a thread meets several.
+    #[test]
+    fn mmd_is_the_same_in_fewer_parts() {
+        let Some(Target::Cuda(place)) = gpu(Precision::F32) else { return };
+        let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, 3, Prior::default());
+        let (q, p) = (sample(Prior::default(), 41, 3, 1), sample(Prior::default(), 59, 3, 2));
+        let q = Array::new(&place.gpu, &q, &[41, 3]).unwrap();
+        let in_parts = |parts: usize| {
+            let (value, gradient) = mmd_in_parts(&kernel, &q, &p, 3, parts).unwrap();
+            (value.read().unwrap(), gradient.to_vec().unwrap())
+        };
+        let (value, gradient) = in_parts(4);
+        for parts in 1..4 {
+            let (other, of_other) = in_parts(parts);
+            assert!((other - value).abs() < 1e-12, "{parts}: {other}, expected {value}");
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-7;
+            assert!(gradient.iter().zip(&of_other).all(near), "{parts}");
+        }
+    }
 }

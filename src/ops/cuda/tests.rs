@@ -233,8 +233,6 @@ fn assert_costs(gpu: &Target, function: &CostFunction, x: &[f32], y: &[f32]) {
 #[case(KernelKind::Imq, 100, 100, 8)]
 #[case(KernelKind::Imq, 31, 130, 3)]
 #[case(KernelKind::Rbf, 65, 64, 5)]
-// So wide that a part of the gradient takes more than one group of rows.
-#[case(KernelKind::Imq, 40, 40, 60_000)]
 fn mmd_and_its_gradient(#[case] kind: KernelKind, #[case] n: usize, #[case] m: usize, #[case] dim: usize) {
     let Some(gpu) = gpu(Precision::F32) else { return };
     let kernel = Kernel::new(kind, &IMQ_SCALES, dim, Prior::default());
@@ -369,7 +367,7 @@ const SEEDS: u64 = 9;
 const OF_PYTORCH: f64 = 1.5;
 
 /// A whole network's gradients, by ‖a − b‖ / ‖b‖. What single operations round, ReLUs and norms over few values multiply: in bf16
-/// PyTorch's first layers are 15 % off, so that the bounds are PyTorch's own errors for each parameter, by
+/// PyTorch's first layers are 15 % off in the first of these networks, so that the bounds are PyTorch's own errors for each parameter, by
 /// fixtures/golden/rounding.py.
 #[rstest]
 #[case(Precision::F32)]
@@ -394,8 +392,11 @@ fn networks(#[case] precision: Precision) {
             errors.sort_by(f64::total_cmp);
             let of_pytorch = || of_pytorch[widths][precision.name()][&name].as_f64().unwrap();
             let (error, bound) = match precision {
-                // The last seed but one: a sum that comes out at 0 or just beside it turns a ReLU over.
-                Precision::F32 => (errors[errors.len() - 2], 1e-4),
+                // Of all seeds but one: a sum that comes out at 0 or just beside it turns a ReLU over.
+                Precision::F32 => {
+                    assert!(errors[errors.len() - 1] < 0.1, "{widths} {name}: {errors:?}");
+                    (errors[errors.len() - 2], 1e-4)
+                }
                 _ => (errors[errors.len() / 2], OF_PYTORCH * of_pytorch()),
             };
             assert!(error <= bound, "{widths} {name}: {error}, expected at most {bound}");

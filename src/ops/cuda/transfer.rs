@@ -190,6 +190,16 @@ mod tests {
         });
     }
 
+    /// One thread needs no more than these pieces, whatever else runs.
+    #[test]
+    fn pieces_are_used_again() {
+        let Some(Target::Cuda(place)) = gpu(Precision::F32) else { return };
+        let uploaded: Vec<_> = (0..100).map(|i| place.gpu.upload(&vec![0_u8; 1 + i]).unwrap()).collect();
+        drop(uploaded);
+        let pieces = lock(&place.gpu.transfers().pieces).len();
+        assert!(pieces <= PIECES + std::thread::available_parallelism().unwrap().get() + 64, "{pieces}");
+    }
+
     /// Some are never read, and their memory is used again.
     #[test]
     fn numbers_are_read_in_any_order() {
