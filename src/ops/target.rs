@@ -1,5 +1,7 @@
 //! Where tensors are made.
 
+use std::borrow::Cow;
+
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::{Running, Tensor, cpu};
@@ -39,10 +41,11 @@ impl Target {
         }
     }
 
-    /// A tensor of these values.
-    pub(crate) fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+    /// A tensor of these values. Those of a slice are copied.
+    pub(crate) fn tensor<'a>(&self, values: impl Into<Cow<'a, [f32]>>, shape: &[usize]) -> Result<Tensor> {
+        let values = values.into();
         match self {
-            Self::Cpu => cpu::tensor(values, shape).map(Tensor::Cpu),
+            Self::Cpu => cpu::tensor(values.into_owned(), shape).map(Tensor::Cpu),
             #[cfg(feature = "cuda")]
             Self::Cuda(place) => cuda::Array::new(&place.gpu, &values, shape).map(Tensor::Cuda),
         }

@@ -27,7 +27,7 @@ impl Codes {
         }
         let codes = map.sampled(ops::with_values(&head, <[f32]>::to_vec)?, noise);
         let rows = head.rows();
-        let tensor = target.tensor(codes.values.clone(), &[rows, codes.values.len() / rows.max(1)])?;
+        let tensor = target.tensor(&codes.values, &[rows, codes.values.len() / rows.max(1)])?;
         Ok(Self::Mapped { codes, tensor, head: head.dims().to_vec() })
     }
 

@@ -174,7 +174,7 @@ impl Step {
         if draws.noise.is_empty() {
             return Ok(images.clone());
         }
-        ops::add_scaled(images, 1.0, &target.tensor(draws.noise.clone(), images.dims())?)
+        ops::add_scaled(images, 1.0, &target.tensor(&draws.noise, images.dims())?)
     }
 
     fn divergence(&self, network: &mut Network, codes: &Codes, draws: &Draws) -> Result<Divergence> {
@@ -224,7 +224,7 @@ impl Step {
     /// The discriminator's logits, with log p(z) where the objective says so.
     pub(super) fn logits(&self, network: &mut Network, codes: &[f32]) -> Result<Vec<f32>> {
         let dim = self.config.latent_dim();
-        let codes_on_target = network.target().tensor(codes.to_vec(), &[codes.len() / dim, dim])?;
+        let codes_on_target = network.target().tensor(codes, &[codes.len() / dim, dim])?;
         let mut logits = network.logits(&codes_on_target)?;
         if let Some(scale) = self.log_p_scale() {
             let densities = adversary::log_density(codes, dim, scale);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cudarc::driver::DevicePtr;
 
-use super::dnn::{Addresses, Handle, Operation, Plan};
+use super::dnn::{Addresses, Handle, Operation, Plan, Task};
 use super::gpu::Libraries;
 use super::grid::Grid;
 use super::{Array, Data, Gpu, linear, transposed};
@@ -103,11 +103,11 @@ struct Convolution<'a> {
 impl Convolution<'_> {
     /// Writes one of the arrays from the two others.
     fn run(&self, operation: Operation) -> Result<()> {
-        let Self { g, grid, images, precision, large, small, weights } = self;
-        let gpu = large.gpu();
+        let Self { g, images, precision, large, small, weights, .. } = *self;
+        let (gpu, task) = (large.gpu(), Task { operation, geometry: *g, images, precision });
         let mut libraries = gpu.libraries()?;
         let (handle, plans, workspace) = libraries.parts();
-        let plan = plans.plan(handle, operation, g, grid, *images, *precision)?;
+        let plan = plans.plan(handle, task)?;
         Libraries::workspace(workspace, gpu, plan.bytes)?;
         // What `device_ptr` gives beside the address records events, which are off.
         let scratch = workspace.as_ref().map(|w| (w.device_ptr(gpu.stream()).0, w.len()));
@@ -122,28 +122,19 @@ impl Convolution<'_> {
     }
 }
 
-/// Plans by operation, geometry, number of images and precision.
+/// Plans by what they do.
 #[derive(Default)]
-pub(super) struct Plans(HashMap<(Operation, Geometry, usize, Precision), Plan>);
+pub(super) struct Plans(HashMap<Task, Plan>);
 
 impl Plans {
     /// The plan of a convolution, from those that were made before.
-    fn plan(
-        &mut self,
-        handle: &Handle,
-        operation: Operation,
-        g: &Geometry,
-        grid: &Grid,
-        images: usize,
-        precision: Precision,
-    ) -> Result<&Plan> {
-        let key = (operation, *g, images, precision);
-        if !self.0.contains_key(&key) {
+    fn plan(&mut self, handle: &Handle, task: Task) -> Result<&Plan> {
+        if !self.0.contains_key(&task) {
             if self.0.len() >= PLANS {
                 self.0.clear();
             }
-            self.0.insert(key, Plan::try_new(handle, operation, g, grid, images, precision)?);
+            self.0.insert(task, Plan::try_new(handle, &task)?);
         }
-        self.0.get(&key).ok_or_else(|| Error::Device("a convolution has lost its plan".to_owned()))
+        self.0.get(&task).ok_or_else(|| Error::Device("a convolution has lost its plan".to_owned()))
     }
 }

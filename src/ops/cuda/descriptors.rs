@@ -11,10 +11,9 @@ use cudarc::cudnn::sys::{
     cudnnTensorDescriptor_t, cudnnTensorFormat_t,
 };
 
-use super::dnn::{Algorithm, Answer, Handle, Operation};
+use super::dnn::{Algorithm, Answer, Handle, Operation, Task};
 use super::grid::Grid;
 use crate::error::Result;
-use crate::kernels::Geometry;
 use crate::model::Precision;
 
 /// More answers than cuDNN gives: an algorithm in two kinds of arithmetic counts twice.
@@ -29,7 +28,9 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    pub(super) fn try_new(g: &Geometry, grid: &Grid, images: usize, precision: Precision) -> Result<Self> {
+    pub(super) fn try_new(task: &Task) -> Result<Self> {
+        let Task { geometry: g, images, precision, .. } = *task;
+        let grid = Grid::of(&g);
         let (format, mode) = (cudnnTensorFormat_t::CUDNN_TENSOR_NHWC, cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION);
         let sums = cudnnDataType_t::CUDNN_DATA_FLOAT;
         let values = if precision == Precision::Bf16 { cudnnDataType_t::CUDNN_DATA_BFLOAT16 } else { sums };

@@ -17,7 +17,6 @@ use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUdeviceptr;
 
 use super::descriptors::Descriptors;
-use super::grid::Grid;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
 use crate::model::Precision;
@@ -91,6 +90,15 @@ pub(super) enum Operation {
     DataGradient,
     /// The weights.
     FilterGradient,
+}
+
+/// A side of a convolution, of so many images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Task {
+    pub(super) operation: Operation,
+    pub(super) geometry: Geometry,
+    pub(super) images: usize,
+    pub(super) precision: Precision,
 }
 
 /// How cuDNN computes it.
@@ -174,15 +182,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Device`] if there is none.
-    pub(super) fn try_new(
-        handle: &Handle,
-        operation: Operation,
-        g: &Geometry,
-        grid: &Grid,
-        images: usize,
-        precision: Precision,
-    ) -> Result<Self> {
-        let descriptors = Descriptors::try_new(g, grid, images, precision)?;
+    pub(super) fn try_new(handle: &Handle, task: &Task) -> Result<Self> {
+        let (descriptors, Task { operation, precision, .. }) = (Descriptors::try_new(task)?, *task);
         let wanted = math(precision);
         descriptors.set_math(wanted)?;
         let documented = Answer { algorithm: operation.documented(), math: wanted };
@@ -216,8 +217,9 @@ impl Plan {
             }
         }
         let (answer, bytes) = least.ok_or_else(|| {
+            let Task { geometry, images, .. } = task;
             Error::Device(format!(
-                "cuDNN has no deterministic {operation:?} in {precision:?} for {images} images of {g:?}{refused}"
+                "cuDNN has no deterministic {operation:?} in {precision:?} for {images} images of {geometry:?}{refused}"
             ))
         })?;
         descriptors.set_math(answer.math)?;

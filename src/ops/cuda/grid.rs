@@ -34,7 +34,8 @@ impl Grid {
             return Ok(x.clone());
         }
         let images = x.len() / g.large_len();
-        copy("pad", x, [images, self.height, self.width, g.large_channels], g.padding, g.large)
+        let corner = (g.padding.0 as i32, g.padding.1 as i32);
+        place(x, [images, self.height, self.width, g.large_channels], corner, g.large)
     }
 
     /// The large grid without its padding.
@@ -43,23 +44,25 @@ impl Grid {
             return Ok(x);
         }
         let images = x.len() / (self.height * self.width * g.large_channels);
-        copy("crop", &x, [images, g.large.0, g.large.1, g.large_channels], g.padding, (self.height, self.width))
+        let corner = (-(g.padding.0 as i32), -(g.padding.1 as i32));
+        place(&x, [images, g.large.0, g.large.1, g.large_channels], corner, (self.height, self.width))
     }
 }
 
 /// Bytes that a thread copies where a pixel's channels are a multiple of them.
 const WIDE: usize = 16;
 
-/// The kernels `pad` and `crop`: into `shape`, from `corner` on, out of a grid of `from`.
-fn copy(kernel: &str, x: &Array, shape: [usize; 4], corner: (usize, usize), from: (usize, usize)) -> Result<Array> {
+/// A grid of `shape` in which one of `from` begins at `corner`: padded where it is smaller, cropped where it is larger.
+fn place(x: &Array, shape: [usize; 4], corner: (i32, i32), from: (usize, usize)) -> Result<Array> {
     let (gpu, len) = (x.gpu(), shape.iter().product::<usize>());
     let y = x.data().uninit_like(gpu, len)?;
     let together = WIDE / y.value_bytes();
     let (kernel, together) =
-        if shape[3].is_multiple_of(together) { (format!("{kernel}_wide"), together) } else { (y.kernel(kernel), 1) };
+        if shape[3].is_multiple_of(together) { ("place_wide".to_owned(), together) } else { (y.kernel("place"), 1) };
     let copies = len / together;
-    let [n, height, width, channels, top, left, from_height, from_width] =
-        [copies, shape[1], shape[2], shape[3] / together, corner.0, corner.1, from.0, from.1].map(|v| v as u32);
+    let [n, height, width, channels, from_height, from_width] =
+        [copies, shape[1], shape[2], shape[3] / together, from.0, from.1].map(|v| v as u32);
+    let (top, left) = corner;
     gpu.launch(&kernel, copies, |arguments| {
         arguments.arg(&n);
         x.data().push(arguments);

@@ -23,53 +23,36 @@ extern "C" __global__ void add_scaled_f32(u32 n, const float *x, float weight, c
 
 // Padding: cuDNN pads both sides alike, SAME does not ---------------------------------------------------------------------
 
-// (n / (height·width·channels), height, width, channels) from a smaller grid that begins at (top, left), zeros around it.
+// (n / (height·width·channels), height, width, channels) in which another grid begins at (top, left), zeros around it. Where the
+// other is larger, it begins before this one does: top and left are negative, modulo 2³², and what reaches beyond is cut off.
 template <typename T>
-__device__ void pad(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels, u32 top, u32 left, u32 inner_height,
-                    u32 inner_width) {
+__device__ void place(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels, u32 top, u32 left, u32 from_height,
+                      u32 from_width) {
     u32 i = index();
     if (i >= n) return;
     u32 c = i % channels, pixel = i / channels;
-    u32 column = pixel % width, line = pixel / width % height, image = pixel / width / height;
-    bool inside = line >= top && line < top + inner_height && column >= left && column < left + inner_width;
+    u32 column = pixel % width - left, line = pixel / width % height - top, image = pixel / width / height;
+    bool inside = line < from_height && column < from_width; // below 0, an unsigned number is large
     T zero = {};
-    y[i] = inside ? x[((image * inner_height + line - top) * inner_width + column - left) * channels + c] : zero;
+    y[i] = inside ? x[((image * from_height + line) * from_width + column) * channels + c] : zero;
 }
-
-// The reverse: (n / (height·width·channels), height, width, channels) out of a larger grid, from (top, left) on.
-template <typename T>
-__device__ void crop(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels, u32 top, u32 left, u32 outer_height,
-                     u32 outer_width) {
-    u32 i = index();
-    if (i >= n) return;
-    u32 c = i % channels, pixel = i / channels;
-    u32 column = pixel % width, line = pixel / width % height, image = pixel / width / height;
-    y[i] = x[((image * outer_height + line + top) * outer_width + column + left) * channels + c];
-}
-
-#define GRID_COPIES(T, NAME)                                                                                               \
-    extern "C" __global__ void pad_##NAME(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels, u32 top, u32 left, \
-                                          u32 inner_height, u32 inner_width) {                                             \
-        pad<T>(n, x, y, height, width, channels, top, left, inner_height, inner_width);                                    \
-    }                                                                                                                      \
-    extern "C" __global__ void crop_##NAME(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels, u32 top,          \
-                                           u32 left, u32 outer_height, u32 outer_width) {                                  \
-        crop<T>(n, x, y, height, width, channels, top, left, outer_height, outer_width);                                   \
-    }
-GRID_COPIES(float, f32)
-GRID_COPIES(bf16, bf16)
 
 // 16 bytes of channels at a time: finding the place takes longer than a copy of 2 or 4.
 struct alignas(16) Wide {
     u32 of[4];
 };
-extern "C" __global__ void pad_wide(u32 n, const Wide *x, Wide *y, u32 height, u32 width, u32 channels, u32 top, u32 left,
-                                    u32 inner_height, u32 inner_width) {
-    pad<Wide>(n, x, y, height, width, channels, top, left, inner_height, inner_width);
-}
-extern "C" __global__ void crop_wide(u32 n, const Wide *x, Wide *y, u32 height, u32 width, u32 channels, u32 top, u32 left,
-                                     u32 outer_height, u32 outer_width) {
-    crop<Wide>(n, x, y, height, width, channels, top, left, outer_height, outer_width);
+
+#define PLACES(T, NAME)                                                                                                   \
+    extern "C" __global__ void place_##NAME(u32 n, const T *x, T *y, u32 height, u32 width, u32 channels, u32 top,        \
+                                            u32 left, u32 from_height, u32 from_width) {                                  \
+        place<T>(n, x, y, height, width, channels, top, left, from_height, from_width);                                   \
+    }
+PLACES(float, f32)
+PLACES(bf16, bf16)
+
+extern "C" __global__ void place_wide(u32 n, const Wide *x, Wide *y, u32 height, u32 width, u32 channels, u32 top, u32 left,
+                                      u32 from_height, u32 from_width) {
+    place<Wide>(n, x, y, height, width, channels, top, left, from_height, from_width);
 }
 
 // Bias and activation ----------------------------------------------------------------------------------------------------
