@@ -1,8 +1,12 @@
-//! Many queries in two contexts while their model is replaced a hundred times: every query is computed by one version of
-//! it, every row wholly so, and none fails.
+//! A model that is replaced while queries use it: every query is computed by one version of it, every row wholly so, and none
+//! fails. Many queries in two contexts run while their model is replaced a hundred times, and one query after the other has its
+//! model replaced at each of its reads.
 //!
 //! 4 seconds by default; `WAE_REPLACE_SECONDS=300` is longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+#[path = "support/replacing_store.rs"]
+mod replacing_store;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,12 +18,16 @@ use datafusion::arrow::datatypes::{Float32Type, Float64Type};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
+use replacing_store::ReplacingStore;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use url::Url;
 
 const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
 const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
 const REPLACEMENTS: u32 = 100;
+/// Replacements before those, each of which waits until its version has computed a query.
+const AWAITED: usize = 4;
 const QUERIES_AT_ONCE: usize = 8;
 
 async fn run(ctx: &SessionContext, sql: &str) -> Vec<RecordBatch> {
@@ -28,11 +36,11 @@ async fn run(ctx: &SessionContext, sql: &str) -> Vec<RecordBatch> {
 }
 
 /// A context with 300 images as table `t`, in batches that are scored by several threads.
-async fn context(dir: &Path, store: &Arc<InMemory>) -> SessionContext {
+async fn context(dir: &Path, store: Arc<dyn ObjectStore>) -> SessionContext {
     let config = SessionConfig::new().with_batch_size(50).with_target_partitions(2);
     let ctx = SessionContext::new_with_config(config);
     datafusion_wae::register_all(&ctx).unwrap();
-    ctx.register_object_store(&Url::parse("memory://").unwrap(), Arc::clone(store) as _);
+    ctx.register_object_store(&Url::parse("memory://").unwrap(), store);
     ctx.register_parquet("clothes", TEST, Default::default()).await.unwrap();
     ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
     run(&ctx, &format!("SET wae.model_dir = '{}'", dir.display())).await;
@@ -55,22 +63,58 @@ async fn scores(ctx: &SessionContext, model: &str) -> Vec<(f32, f64, f32)> {
     run(ctx, &sql).await.iter().flat_map(rows).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_is_scored_by_one_version_while_the_model_is_replaced() {
-    let seconds = std::env::var("WAE_REPLACE_SECONDS").map_or(4, |n| n.parse().expect("a number of seconds"));
-    let (dir, store) = (TempDir::new().unwrap(), Arc::new(InMemory::new()));
-    let contexts = [context(dir.path(), &store).await, context(dir.path(), &store).await];
+/// A model's file, and the scores that it gives.
+type Version = (Vec<u8>, Vec<(f32, f64, f32)>);
+
+/// Two versions of a model, whose scores differ in every row.
+async fn versions(ctx: &SessionContext, models: &Path) -> Vec<Version> {
     let mut versions = Vec::new();
     for (name, seed) in [("old", 1), ("new", 2)] {
         let sql = format!(
             "SELECT * FROM wae_train((SELECT image FROM train LIMIT 400), model => '{name}', epochs => 1,
                  network => '4,8', holdout => 0.2, seed => {seed})"
         );
-        run(&contexts[0], &sql).await;
-        let file = std::fs::read(dir.path().join(format!("{name}.safetensors"))).unwrap();
-        versions.push((file, scores(&contexts[0], name).await));
+        run(ctx, &sql).await;
+        let file = std::fs::read(models.join(format!("{name}.safetensors"))).unwrap();
+        versions.push((file, scores(ctx, name).await));
     }
     assert!(versions[0].1.iter().zip(&versions[1].1).all(|(old, new)| old.0 != new.0 && old.2 != new.2));
+    versions
+}
+
+/// The model is replaced at the first request of a query for its file, then at the second of another query, and so on, until a
+/// query makes fewer requests. So it is replaced between all steps of planning that look at the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_model_is_replaced_while_it_is_planned_is_computed_by_one_version() {
+    let (dir, store) = (TempDir::new().unwrap(), Arc::new(ReplacingStore::default()));
+    let ctx = context(dir.path(), Arc::clone(&store) as _).await;
+    let versions = versions(&ctx, dir.path()).await;
+    run(&ctx, "SET wae.model_dir = 'memory:///models'").await;
+    let mut counts = [0, 0];
+    let mut request = 0;
+    // A query that was over before its model was replaced is the last.
+    while request == 0 || store.has_replaced() {
+        request += 1;
+        store.put(&"models/m.safetensors".into(), versions[0].0.clone().into()).await.unwrap();
+        store.replace_at(request, "models/m.safetensors", &versions[1].0);
+        let scored = scores(&ctx, "m").await;
+        let version = versions.iter().position(|(_, expected)| *expected == scored);
+        counts[version.unwrap_or_else(|| panic!("replaced at request {request}: rows of two versions"))] += 1;
+    }
+    let [old, new] = counts;
+    println!(
+        "the model replaced at each of {request} requests: {old} queries by the old version, {new} by the new one"
+    );
+    assert!(old > 0 && new > 0, "{old} and {new} queries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_scored_by_one_version_while_the_model_is_replaced() {
+    let seconds = std::env::var("WAE_REPLACE_SECONDS").map_or(4, |n| n.parse().expect("a number of seconds"));
+    let (dir, store) = (TempDir::new().unwrap(), Arc::new(InMemory::new()));
+    let contexts =
+        [context(dir.path(), Arc::clone(&store) as _).await, context(dir.path(), Arc::clone(&store) as _).await];
+    let versions = versions(&contexts[0], dir.path()).await;
     for local in [true, false] {
         let place = if local { dir.path().display().to_string() } else { "memory:///models".to_owned() };
         for ctx in &contexts {
@@ -99,8 +143,6 @@ impl Place {
     }
 }
 
-type Version = (Vec<u8>, Vec<(f32, f64, f32)>);
-
 async fn replace_while_scoring(contexts: &[SessionContext], versions: &[Version], place: Place, time: Duration) {
     place.write(&versions[0].0).await;
     let (done, counts) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
@@ -116,6 +158,15 @@ async fn replace_while_scoring(contexts: &[SessionContext], versions: &[Version]
             }
         }));
     }
+    // By the order of events, both versions are met, however slow the machine is.
+    for i in 1..=AWAITED {
+        let before = counts[i % 2].load(Ordering::Relaxed);
+        place.write(&versions[i % 2].0).await;
+        // A query that has ended has failed, which is told below.
+        while counts[i % 2].load(Ordering::Relaxed) == before && !queries.iter().any(JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
     let start = Instant::now();
     for i in 1..=REPLACEMENTS {
         tokio::time::sleep_until((start + time * i / REPLACEMENTS).into()).await;
@@ -127,7 +178,7 @@ async fn replace_while_scoring(contexts: &[SessionContext], versions: &[Version]
     }
     let [old, new] = [0, 1].map(|version| counts[version].load(Ordering::Relaxed));
     println!(
-        "{REPLACEMENTS} replacements in {:.1?}, {} queries at once: {old} queries by one version, {new} by the other, 300 rows each",
+        "{AWAITED} replacements that were awaited and {REPLACEMENTS} in {:.1?}, {} queries at once: {old} queries by one version, {new} by the other, 300 rows each",
         start.elapsed(),
         contexts.len() * QUERIES_AT_ONCE
     );

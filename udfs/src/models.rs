@@ -27,12 +27,12 @@ use crate::options::WaeOptions;
 /// What a model's file name ends with.
 const SUFFIX: &str = ".safetensors";
 
-/// A model in memory, with the version of its file.
-#[derive(Debug)]
+/// A model in memory, with the version of its file. Clones share the weights.
+#[derive(Debug, Clone)]
 pub(crate) struct LoadedModel {
     name: String,
     sha256: String,
-    wae: Wae,
+    wae: Arc<Wae>,
 }
 
 impl LoadedModel {
@@ -154,8 +154,8 @@ fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> 
         e => unreadable(function, name, file, e),
     })?;
     let sha256 = sha256(&bytes);
-    log::info!("read model '{name}' from {file} (sha256 {sha256})");
-    Ok((LoadedModel { name: name.to_owned(), sha256, wae }, stamp))
+    log::info!("read model '{name}' for precision {} from {file} (sha256 {sha256})", options.precision().name());
+    Ok((LoadedModel { name: name.to_owned(), sha256, wae: Arc::new(wae) }, stamp))
 }
 
 /// Why there is no model of a name.
