@@ -5,6 +5,8 @@
 
 mod passes;
 
+use std::sync::Once;
+
 use rayon::prelude::*;
 
 use self::passes::apply;
@@ -62,8 +64,8 @@ impl Wae {
         Self::with_precision(file, Precision::F32)
     }
 
-    /// As [`Self::try_new`], computing in the precision given. Where the processor has no instructions for bf16, f32 is used
-    /// and the log says so.
+    /// As [`Self::try_new`], computing in the precision given. A processor without instructions for bf16 computes in f32, and
+    /// the log says so once a process.
     ///
     /// # Errors
     /// Those of [`Self::try_new`].
@@ -260,10 +262,15 @@ impl Wae {
     }
 }
 
-/// The precision, or f32 where the processor lacks it, which the log says.
+/// The precision, or f32 where the processor lacks it. The log says so once a process, and not once a model.
 fn cpu_precision(precision: Precision) -> Precision {
+    static SAID: Once = Once::new();
     if precision == Precision::Bf16 && !has_bf16() {
-        log::warn!("this processor has no AVX512_BF16: precision bf16 computes in f32");
+        SAID.call_once(|| {
+            log::warn!(
+                "precision bf16 computes in f32: this processor has no AVX512_BF16, or WAE_KERNELS names other instructions"
+            );
+        });
         return Precision::F32;
     }
     precision

@@ -194,7 +194,8 @@ impl WaeOptions {
                 "precision",
                 Some(self.precision.name().to_owned()),
                 "What scoring computes in: f32, or bf16 (faster on GPUs and processors with AVX512_BF16, costs change by \
-                 up to a hundredth), or tf32 (on GPUs); training on a GPU too",
+                 up to a hundredth; other processors compute in f32 and say so once in the log), or tf32 (on GPUs); \
+                 training on a GPU too",
             ),
             ("batch_size", Some(self.batch_size.to_string()), "Rows read and computed at a time"),
             ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
