@@ -26,10 +26,19 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Panics of any thread of this process.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+/// Bounds the threads that decode images, each of which takes memory of its own, so that the bound on memory holds on a machine of
+/// many cores too. To be called before all else.
+fn few_threads() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| rayon::ThreadPoolBuilder::new().num_threads(4).build_global().unwrap());
+}
+
 /// A context with a model `m` that resizes to 28×28, so that it takes images of every size.
 async fn context(dir: &Path) -> SessionContext {
+    few_threads();
     let ctx = datafusion_wae::session_context().unwrap();
     for sql in [
+        "SET datafusion.execution.target_partitions = 4",
         &format!("SET wae.model_dir = '{}'", dir.display()),
         "SET wae.max_pixels = 4194304",
         &format!(
@@ -47,6 +56,7 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
 }
 
 fn count_panics() {
+    few_threads();
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let hook = std::panic::take_hook();

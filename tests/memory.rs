@@ -129,9 +129,9 @@ impl Host {
     async fn assert_given_back(&self) {
         let start = Instant::now();
         let disk = &self.ctx.runtime_env().disk_manager;
-        // The thread that trains ends within a batch of the query.
+        // The thread that trains ends within a batch of the query. Whoever waits ten minutes waits for ever.
         while self.pool.reserved() > 0 || !self.spilled().is_empty() || disk.used_disk_space() > 0 {
-            assert!(start.elapsed() < Duration::from_secs(60), "{} bytes, {:?}", self.pool.reserved(), self.spilled());
+            assert!(start.elapsed() < Duration::from_secs(600), "{} bytes, {:?}", self.pool.reserved(), self.spilled());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

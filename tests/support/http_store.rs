@@ -139,7 +139,7 @@ impl HttpStore {
         let (address, url) = (self.0, format!("http://{}/{path}", self.0));
         let request = move || -> std::io::Result<(u16, String, u64, Vec<u8>)> {
             let mut connection = TcpStream::connect(address)?;
-            connection.set_read_timeout(Some(Duration::from_secs(60)))?;
+            connection.set_read_timeout(Some(Duration::from_secs(600)))?;
             let head =
                 format!("{method} /{path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
             connection.write_all(head.as_bytes())?;
