@@ -11,7 +11,7 @@ OTHER = ("mnist", "train", 100, "bf16")
 GOOD = 'print(\'{"ms": 2.0, "event_ms": 2.0, "gflop": 1.0}\', flush=True)'
 BAD = 'print(\'{"error": "CUDNN_STATUS_EXECUTION_FAILED"}\', flush=True)'
 ENDS = 'sys.exit("out of memory")'
-HANGS = "import time; time.sleep(60)"
+HANGS = "import time; time.sleep(3600)"
 
 
 def server(failure, prepared=GOOD, run=GOOD, of=""):
@@ -22,7 +22,7 @@ def server(failure, prepared=GOOD, run=GOOD, of=""):
     return compare.Server([sys.executable, "-c", "\n".join(lines)], failure)
 
 
-def compared(ours, torch, seconds=100):
+def compared(ours, torch, seconds=3000):
     end = time.time() + seconds
     jobs = [(CELL, compare.PLAIN), (OTHER, compare.PLAIN)]
     try:
@@ -53,10 +53,11 @@ def test_pytorch_s_is_no_failure_of_ours(fault):
 
 
 def test_who_hangs_has_failed_and_the_next_cell_is_measured(monkeypatch):
-    monkeypatch.setitem(compare.PATIENCE, compare.OursFailed, 2)
+    # Who does not hang answers within milliseconds, or a hundred times as long on a loaded machine.
+    monkeypatch.setitem(compare.PATIENCE, compare.OursFailed, 15)
     ratios, missing, broken = compared(server(compare.OursFailed, run=HANGS, of="tf32"), server(compare.PeerFailed))
     assert list(ratios) == ["mnist train 100 bf16"]
-    assert missing == [] and len(broken) == 1 and "took longer than 2 s" in broken[0]
+    assert missing == [] and len(broken) == 1 and "took longer than 15 s" in broken[0]
 
 
 def test_who_is_late_has_not_failed():

@@ -149,5 +149,5 @@ ctx.register("t", pa.RecordBatchReader.from_batches(rows.schema, batches()))
 reader = pa.RecordBatchReader.from_stream(ctx.sql("SELECT n FROM t"))
 print(reader.read_next_batch().num_rows)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout, done.stderr) == (0, "10\n", "")
