@@ -97,7 +97,7 @@ async fn prepare(folder: &Path, copies: usize) -> Result<usize> {
 fn start(folder: &Path, executors: usize, threads: &str) -> Cluster {
     let program = |name: &str| -> PathBuf { env::current_exe().unwrap().with_file_name("..").join(name) };
     let binaries = Binaries { scheduler: program("wae-scheduler"), executor: program("wae-executor") };
-    let mut cluster = Cluster::start(&binaries, folder, folder);
+    let mut cluster = Cluster::start(&binaries, folder, folder, 60);
     cluster.environment = vec![("RAYON_NUM_THREADS", threads.to_owned())];
     (0..executors).for_each(|_| cluster.add_executor(1, folder));
     cluster

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Most seconds that processes take to find each other.
-const START: Duration = Duration::from_secs(60);
+/// After this time, processes that have not found each other hang: far longer than a loaded machine takes.
+const START: Duration = Duration::from_secs(600);
 
 /// Where the binaries are.
 #[derive(Clone)]
@@ -48,11 +48,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A scheduler, whose relative paths begin at `at`.
-    pub fn start(binaries: &Binaries, folder: &Path, at: &Path) -> Self {
+    /// A scheduler, whose relative paths begin at `at`, and which takes executors for dead after so many seconds without a sign
+    /// of life. They send one a second, so that few seconds are for who kills one: a loaded machine holds up those that live.
+    pub fn start(binaries: &Binaries, folder: &Path, at: &Path, executor_timeout: u32) -> Self {
         fs::create_dir_all(folder).unwrap();
         let port = free_port();
-        let arguments = ["--port", &port.to_string(), "--executor-timeout", "4"].map(str::to_owned);
+        let arguments =
+            ["--port", &port.to_string(), "--executor-timeout", &executor_timeout.to_string()].map(str::to_owned);
         let log = folder.join("scheduler.log");
         let scheduler = Process::start(Command::new(&binaries.scheduler).args(arguments), at, log);
         let (folder, binaries) = (folder.to_owned(), binaries.clone());
@@ -103,6 +105,21 @@ impl Cluster {
     /// How often the log of an executor has a text.
     pub fn logged(&self, executor: usize, text: &str) -> usize {
         self.executors[executor].log().matches(text).count()
+    }
+
+    /// Stops an executor for a while.
+    pub fn pause(&self, executor: usize) {
+        self.signal(executor, "-STOP");
+    }
+
+    /// Lets a paused executor go on.
+    pub fn resume(&self, executor: usize) {
+        self.signal(executor, "-CONT");
+    }
+
+    fn signal(&self, executor: usize, signal: &str) {
+        let pid = self.executors[executor].child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Ends an executor as a crash does.
