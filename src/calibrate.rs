@@ -354,8 +354,8 @@ mod tests {
 
     #[cfg(feature = "cuda")]
     #[test]
-    fn recalibration_on_a_gpu_gives_the_scores_of_the_cpu() {
-        if crate::ops::cuda::tests::gpu(Precision::F32).is_none() {
+    fn recalibration_on_cuda_gives_the_scores_of_the_cpu() {
+        if crate::ops::Target::gpu_of_tests(Precision::F32).is_none() {
             return;
         }
         let file = ModelFile::from_bytes(GOLDEN).unwrap();

@@ -74,7 +74,23 @@ pub enum Error {
 
     /// An error of the tensor library.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    /// A GPU's memory that ran out is told apart by the driver's name of it: candle has no kind of error for it.
+    fn from(e: candle_core::Error) -> Self {
+        // A backtrace of the library's own frames says nothing to a user.
+        let e = match e {
+            candle_core::Error::WithBacktrace { inner, .. } => *inner,
+            e => e,
+        };
+        let text = e.to_string();
+        if text.contains("OUT_OF_MEMORY") || text.contains("out of memory") {
+            return Self::DeviceMemory(text);
+        }
+        Self::Tensor(e)
+    }
 }
 
 impl Error {

@@ -1,6 +1,5 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and writes no file.
 
-mod codes;
 mod evaluation;
 mod memory;
 mod pretraining;
@@ -19,7 +18,7 @@ pub use self::report::EpochReport;
 use crate::config::{Config, LambdaSchedule, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::model::Network;
+use crate::model::{Network, largest_activation};
 use crate::ops::{Target, Tensor};
 use crate::train::progress::Progress;
 use crate::train::random::{Purpose, generator};
@@ -64,23 +63,36 @@ impl Trainer {
     /// A training with initial weights.
     fn unstarted(mut options: TrainOptions, dataset: Dataset) -> Result<Self> {
         options.validate()?;
+        let device = options.device.unwrap_or_default().resolved();
+        let target = Target::open(device, options.precision.unwrap_or_default())?;
+        (options.device, options.precision) = (Some(device), Some(target.precision()));
+        Self::on_target(options, dataset, target)
+    }
+
+    /// A training with initial weights, where the device of the options is open.
+    fn on_target(options: TrainOptions, dataset: Dataset, target: Target) -> Result<Self> {
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
                 "the images were collected under another seed, holdout, size or crop".to_owned(),
             ));
         }
         let config = options.config_of_preprocessed(dataset.shape())?;
+        target.check_rows(options.batch_size.min(dataset.training_rows()), largest_activation(&config))?;
         let mut weights = generator(options.seed, Purpose::Weights, 0);
-        let precision = options.precision.unwrap_or_default();
-        let device = options.device.unwrap_or_default().resolved();
-        let target = Target::open(device, precision)?;
-        (options.device, options.precision) = (Some(device), Some(target.precision()));
         let network = Network::initialise(&config, &target, options.initialisation, &mut weights)?;
         let step = Step::new(config.clone(), options.noise, options.log_variance_penalty);
-        let lambda = config.objective().lambda();
-        let (history, started) = (Vec::new(), Instant::now());
-        let (seconds_before, within_epoch) = (0.0, false);
-        Ok(Self { options, config, dataset, network, step, lambda, history, started, seconds_before, within_epoch })
+        Ok(Self {
+            lambda: config.objective().lambda(),
+            options,
+            config,
+            dataset,
+            network,
+            step,
+            history: Vec::new(),
+            started: Instant::now(),
+            seconds_before: 0.0,
+            within_epoch: false,
+        })
     }
 
     /// The configuration of the model in training.
@@ -119,21 +131,24 @@ impl Trainer {
         let begun = Instant::now();
         let mut progress = Progress::new(epoch, rate);
         let batch = self.options.batch_size.min(rows.len());
-        // An adaptive λ needs a step's values before the next step.
-        let ahead = match self.options.lambda_schedule {
-            LambdaSchedule::Constant => self.network.target().steps_ahead(),
-            LambdaSchedule::Adaptive => 0,
+        // An adaptive λ needs a step's losses before the next step.
+        let read_together = match self.options.lambda_schedule {
+            LambdaSchedule::Constant => self.network.target().steps_read_together(),
+            LambdaSchedule::Adaptive => 1,
         };
         for rows in rows.chunks_exact(batch) {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            let (images, draws) = (self.batch(rows)?, self.step.draw(rows.len(), &mut generators));
-            let step = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
-            progress.push(step, rows.len());
-            self.read(&mut progress, ahead)?;
+            let images = self.batch(rows)?;
+            let draws = self.step.draw(rows.len(), &mut generators, self.network.target())?;
+            let losses = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
+            progress.push(losses, rows.len());
+            if progress.pending() >= read_together {
+                self.read(&mut progress)?;
+            }
         }
-        self.read(&mut progress, 0)?;
+        self.read(&mut progress)?;
         self.network.target().synchronize()?;
         let means = progress.means;
         let seconds = begun.elapsed().as_secs_f64();

@@ -41,6 +41,11 @@ impl Backend {
     }
 }
 
+/// The environment variable that names a backend, or `composed`.
+const VARIABLE: &str = "WAE_KERNELS";
+/// The name under which the CPU computes by candle's own tensor operations, as a GPU does.
+const COMPOSED: &str = "composed";
+
 /// The backend in use: the best that this machine has, or the one that `WAE_KERNELS` (portable, avx2, avx512) names. A name
 /// that is unknown or cannot run here is reported once in the log, and the best is taken.
 pub fn backend() -> Backend {
@@ -48,15 +53,23 @@ pub fn backend() -> Backend {
     *BACKEND.get_or_init(|| {
         let available = Backend::available();
         let best = available.last().copied().unwrap_or(Backend::Portable);
-        match std::env::var("WAE_KERNELS") {
+        match std::env::var(VARIABLE) {
             Err(_) => best,
+            Ok(name) if name == COMPOSED => best,
             Ok(name) => available.iter().copied().find(|b| b.name() == name).unwrap_or_else(|| {
-                let names: Vec<_> = available.iter().map(|b| b.name()).collect();
-                log::warn!("WAE_KERNELS is '{name}', expected one of {}: using {}", names.join(", "), best.name());
+                let mut names: Vec<_> = available.iter().map(|b| b.name()).collect();
+                names.push(COMPOSED);
+                log::warn!("{VARIABLE} is '{name}', expected one of {}: using {}", names.join(", "), best.name());
                 best
             }),
         }
     })
+}
+
+/// Whether `WAE_KERNELS` is `composed`: the CPU then computes as a GPU does, by candle's own tensor operations.
+pub(crate) fn is_composed() -> bool {
+    static IS_COMPOSED: OnceLock<bool> = OnceLock::new();
+    *IS_COMPOSED.get_or_init(|| std::env::var(VARIABLE).is_ok_and(|name| name == COMPOSED))
 }
 
 /// Whether the processor multiplies pairs of bf16 (AVX512_BF16) and the backend in use may ask it to. Elsewhere bf16 weights

@@ -75,7 +75,12 @@ impl Geometry {
         self.weights_len() * self.small.0 * self.small.1
     }
 
-    /// Values in the weights, (k, k, C_large, C_small).
+    /// The weights' shape, (k, k, C_large, C_small).
+    pub fn weights_shape(&self) -> [usize; 4] {
+        [self.kernel, self.kernel, self.large_channels, self.small_channels]
+    }
+
+    /// Values in the weights.
     pub fn weights_len(&self) -> usize {
         self.taps() * self.large_channels * self.small_channels
     }

@@ -37,6 +37,7 @@ mod tile;
 mod weight_gradient;
 
 pub use adam::{AdamStep, adam};
+pub(crate) use backend::is_composed;
 pub use backend::{Backend, backend, has_bf16};
 pub(crate) use bias::{add_bias, relu, relu_gradient, sigmoid, sigmoid_gradient, sum_rows};
 pub use convolution::{DownWeights, UpWeights, weight_gradient};
@@ -45,4 +46,4 @@ pub use geometry::Geometry;
 pub use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

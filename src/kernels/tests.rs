@@ -7,7 +7,7 @@ use super::convolution::{DownWeights, UpWeights, weight_gradient_on};
 use super::{Epilogue, Geometry};
 
 /// The three operations as the module's page defines them, in f64.
-mod definition {
+pub(crate) mod definition {
     use super::Geometry;
 
     /// Calls `each` with indices (large value, small value, weight) of every product of one batch.
@@ -36,39 +36,39 @@ mod definition {
         }
     }
 
-    pub(super) fn down(g: &Geometry, batch: usize, large: &[f32], weights: &[f32]) -> Vec<f64> {
+    pub(crate) fn down(g: &Geometry, batch: usize, large: &[f32], weights: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; batch * g.small_len()];
         products(g, batch, |l, s, w| out[s] += f64::from(large[l]) * f64::from(weights[w]));
         out
     }
 
-    pub(super) fn up(g: &Geometry, batch: usize, small: &[f32], weights: &[f32]) -> Vec<f64> {
+    pub(crate) fn up(g: &Geometry, batch: usize, small: &[f32], weights: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; batch * g.large_len()];
         products(g, batch, |l, s, w| out[l] += f64::from(small[s]) * f64::from(weights[w]));
         out
     }
 
-    pub(super) fn weight_gradient(g: &Geometry, batch: usize, large: &[f32], small: &[f32]) -> Vec<f64> {
+    pub(crate) fn weight_gradient(g: &Geometry, batch: usize, large: &[f32], small: &[f32]) -> Vec<f64> {
         let mut out = vec![0.0; g.weights_len()];
         products(g, batch, |l, s, w| out[w] += f64::from(large[l]) * f64::from(small[s]));
         out
     }
 }
 
-fn values(len: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
     use rand::{RngExt, SeedableRng};
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     (0..len).map(|_| generator.random_range(-1.0..1.0)).collect()
 }
 
 /// max|a − b| / max|b|.
-fn relative_error(a: &[f32], b: &[f64]) -> f64 {
+pub(crate) fn relative_error(a: &[f32], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let largest = b.iter().fold(1e-30_f64, |m, v| m.max(v.abs()));
     a.iter().zip(b).fold(0.0_f64, |m, (a, b)| m.max((f64::from(*a) - b).abs())) / largest
 }
 
-fn geometries() -> impl Strategy<Value = (usize, Geometry)> {
+pub(crate) fn geometries() -> impl Strategy<Value = (usize, Geometry)> {
     let channels = prop_oneof![1..=5_usize, 6..=20_usize, Just(33), Just(64), Just(70)];
     (1..=14_usize, (1..=11_usize, 1..=11_usize), (channels.clone(), channels), 1..=7_usize, 1..=2_usize)
         .prop_map(|(batch, large, channels, kernel, stride)| (batch, Geometry::same(large, channels, kernel, stride)))

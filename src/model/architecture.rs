@@ -196,6 +196,15 @@ impl LayerSpec {
         if wanted == Precision::Bf16 && !narrow { Precision::Tf32 } else { wanted }
     }
 
+    /// The shape of what goes in: the grid that its convolution reads, (N, H, W, C).
+    pub(crate) fn input_shape(&self, rows: usize) -> (usize, usize, usize, usize) {
+        let g = &self.geometry;
+        match self.direction {
+            Direction::Down => (rows, g.large.0, g.large.1, g.large_channels),
+            Direction::Up => (rows, g.small.0, g.small.1, g.small_channels),
+        }
+    }
+
     /// Channels that the layer puts out.
     pub(crate) fn outputs(&self) -> usize {
         match self.direction {

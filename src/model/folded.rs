@@ -52,7 +52,6 @@ impl Folded {
 
     /// The weights with the scale in them: (k, k, C_large, C_small), of which the output channel is the last going down and
     /// the one before going up.
-    #[cfg(feature = "cuda")]
     pub(crate) fn scaled(&self) -> Vec<f32> {
         let Some(scale) = &self.scale else { return self.weights.clone() };
         let (large, small) = (self.geometry.large_channels, self.geometry.small_channels);

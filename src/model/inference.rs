@@ -11,13 +11,13 @@ use rayon::prelude::*;
 
 use self::passes::apply;
 pub(super) use self::passes::images_a_pass;
-#[cfg(feature = "cuda")]
 use self::passes::images_on_a_gpu;
 use super::architecture::{Architecture, LayerSpec, head_width};
 use super::code::CodeMap;
 use super::folded::Folded;
 use super::packed::{Layer, pass};
 use super::precision::Precision;
+use super::scorer::Scorer;
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
@@ -27,8 +27,6 @@ use crate::image::PixelSlice;
 use crate::kernels::has_bf16;
 use crate::objective::cost::CostFunction;
 use crate::ops::Target;
-#[cfg(feature = "cuda")]
-use crate::ops::cuda::Scorer;
 
 /// A trained model, ready to encode, decode and score.
 ///
@@ -44,15 +42,13 @@ pub struct Wae {
     calibration: Option<Calibration>,
 }
 
-/// What computes.
+/// The weights as they are applied.
 #[derive(Debug)]
 enum Engine {
-    Cpu {
-        encoder: Vec<Layer>,
-        decoder: Vec<Layer>,
-    },
-    #[cfg(feature = "cuda")]
-    Cuda(Scorer),
+    /// Packed for the CPU's kernels, which read and write slices.
+    Packed { encoder: Vec<Layer>, decoder: Vec<Layer> },
+    /// As tensors on a device.
+    Tensors(Scorer),
 }
 
 impl Wae {
@@ -80,34 +76,29 @@ impl Wae {
     /// Those of [`Self::try_new`], and [`Error::Device`] if the device cannot be opened.
     pub fn on_device(file: &ModelFile, precision: Precision, device: Device) -> Result<Self> {
         let target = Target::open(device, precision)?;
-        let wae = match target {
-            Target::Cpu => Self::on_cpu(file.config().clone(), file.tensors(), cpu_precision(precision))?,
-            #[cfg(feature = "cuda")]
-            Target::Cuda(_) => Self::from_tensors(file.config().clone(), file.tensors(), &target)?,
-        };
+        let wae = Self::from_tensors_in(file.config().clone(), file.tensors(), &target, precision)?;
         Ok(Self { latent: file.latent().cloned(), calibration: file.calibration().cloned(), ..wae })
     }
 
+    /// A model in the precision of a training's target: f32 on the CPU.
     pub(crate) fn from_tensors(config: Config, tensors: &Tensors, target: &Target) -> Result<Self> {
-        match target {
-            Target::Cpu => Self::on_cpu(config, tensors, Precision::F32),
-            #[cfg(feature = "cuda")]
-            Target::Cuda(place) => {
-                let architecture = Architecture::new(&config);
-                let encoder = folded(&architecture.encoder, tensors, place.precision, &config)?;
-                let decoder = folded(&architecture.decoder, tensors, place.precision, &config)?;
-                Ok(Self::new(config, Engine::Cuda(Scorer::try_new(place, &encoder, &decoder)?)))
-            }
-        }
+        Self::from_tensors_in(config, tensors, target, target.precision())
     }
 
-    fn on_cpu(config: Config, tensors: &Tensors, precision: Precision) -> Result<Self> {
+    fn from_tensors_in(config: Config, tensors: &Tensors, target: &Target, precision: Precision) -> Result<Self> {
         let architecture = Architecture::new(&config);
-        let layers = |specs: &[LayerSpec]| -> Result<Vec<Layer>> {
-            let folded = folded(specs, tensors, precision, &config)?;
-            Ok(folded.into_iter().map(|(layer, precision)| Layer::new(&layer, precision)).collect())
+        let engine = if target.has_kernels() {
+            let precision = cpu_precision(precision);
+            let layers = |specs: &[LayerSpec]| -> Result<Vec<Layer>> {
+                let folded = folded(specs, tensors, precision, &config)?;
+                Ok(folded.into_iter().map(|(layer, precision)| Layer::new(&layer, precision)).collect())
+            };
+            Engine::Packed { encoder: layers(&architecture.encoder)?, decoder: layers(&architecture.decoder)? }
+        } else {
+            let encoder = folded(&architecture.encoder, tensors, target.precision(), &config)?;
+            let decoder = folded(&architecture.decoder, tensors, target.precision(), &config)?;
+            Engine::Tensors(Scorer::try_new(target, &encoder, &decoder)?)
         };
-        let engine = Engine::Cpu { encoder: layers(&architecture.encoder)?, decoder: layers(&architecture.decoder)? };
         Ok(Self::new(config, engine))
     }
 
@@ -148,18 +139,17 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of H·W·C.
     pub fn encode<'a>(&self, images: impl Into<PixelSlice<'a>>) -> Result<Vec<f32>> {
-        Ok(self.codes.deterministic(self.encode_head(images)?))
+        self.codes.deterministic(self.encode_head(images)?)
     }
 
     /// What the encoder's head puts out: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode_head<'a>(&self, images: impl Into<PixelSlice<'a>>) -> Result<Vec<f32>> {
         let (images, lengths) = (images.into(), (self.config.image().len(), head_width(&self.config)));
         match &self.engine {
-            Engine::Cpu { encoder, .. } => apply(images.len(), images_a_pass(&self.config), lengths, |range| {
+            Engine::Packed { encoder, .. } => apply(images.len(), images_a_pass(&self.config), lengths, |range| {
                 Ok(pass(encoder, images.range(range).to_f32().into_owned()))
             }),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => {
+            Engine::Tensors(scorer) => {
                 apply(images.len(), images_on_a_gpu(&self.config), lengths, |range| scorer.encode(images.range(range)))
             }
         }
@@ -175,11 +165,10 @@ impl Wae {
     pub fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
         let lengths = (self.config.latent_dim(), self.config.image().len());
         match &self.engine {
-            Engine::Cpu { decoder, .. } => apply(codes.len(), images_a_pass(&self.config), lengths, |range| {
+            Engine::Packed { decoder, .. } => apply(codes.len(), images_a_pass(&self.config), lengths, |range| {
                 Ok(pass(decoder, codes[range].to_vec()))
             }),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => {
+            Engine::Tensors(scorer) => {
                 apply(codes.len(), images_on_a_gpu(&self.config), lengths, |range| scorer.decode(&codes[range]))
             }
         }
@@ -194,7 +183,7 @@ impl Wae {
     /// # Errors
     /// [`Error::Data`] if the two differ in length or are no whole number of images.
     pub fn costs<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        self.of_pairs(images.into(), reconstructions, |x, y| self.cost.value(x, y) as f32)
+        self.costs_by(&self.cost, images.into(), reconstructions)
     }
 
     /// How unlike its reconstruction each image is, [`Score::AnomalyScore`](crate::calibrate::Score) before it is scaled: the
@@ -207,7 +196,7 @@ impl Wae {
     /// Those of [`Self::costs`].
     pub fn anomalies<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
         let structural = CostFunction::new(Cost::Structural, self.config.image());
-        self.of_pairs(images.into(), reconstructions, |x, y| structural.value(x, y) as f32)
+        self.costs_by(&structural, images.into(), reconstructions)
     }
 
     /// What each pixel adds to the reconstruction cost, summed over channels; of l2, to its square.
@@ -218,11 +207,22 @@ impl Wae {
     /// # Errors
     /// Those of [`Self::costs`].
     pub fn anomaly_maps<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        let channels = self.config.image().channels();
-        let map = |x: &[f32], y: &[f32]| -> Vec<f32> {
-            self.cost.terms(x, y).chunks_exact(channels).map(|terms| terms.iter().sum()).collect()
-        };
-        Ok(self.of_pairs(images.into(), reconstructions, map)?.concat())
+        let (images, shape) = (images.into(), self.config.image());
+        match &self.engine {
+            Engine::Packed { .. } => {
+                let map = |x: &[f32], y: &[f32]| -> Vec<f32> {
+                    self.cost.terms(x, y).chunks_exact(shape.channels()).map(|terms| terms.iter().sum()).collect()
+                };
+                Ok(self.of_pairs(images, reconstructions, map)?.concat())
+            }
+            Engine::Tensors(scorer) => {
+                let lengths = (shape.len(), shape.height() * shape.width());
+                self.check_pairs(images, reconstructions)?;
+                apply(images.len(), images_on_a_gpu(&self.config), lengths, |range| {
+                    scorer.maps(&self.cost, shape, images.range(range.clone()), &reconstructions[range])
+                })
+            }
+        }
     }
 
     /// How far each code is from the training codes, if the file says where they lie.
@@ -233,31 +233,51 @@ impl Wae {
         self.latent.as_ref().map(|latent| latent.distances(codes))
     }
 
-    /// A value of each image and its reconstruction.
+    /// A cost of each image and its reconstruction.
+    fn costs_by(&self, cost: &CostFunction, images: PixelSlice<'_>, reconstructions: &[f32]) -> Result<Vec<f32>> {
+        match &self.engine {
+            Engine::Packed { .. } => self.of_pairs(images, reconstructions, |x, y| cost.value(x, y) as f32),
+            Engine::Tensors(scorer) => {
+                self.check_pairs(images, reconstructions)?;
+                let shape = self.config.image();
+                apply(images.len(), images_on_a_gpu(&self.config), (shape.len(), 1), |range| {
+                    scorer.costs(cost, shape, images.range(range.clone()), &reconstructions[range])
+                })
+            }
+        }
+    }
+
+    /// A value of each image and its reconstruction, in memory.
     fn of_pairs<T: Send>(
         &self,
         images: PixelSlice<'_>,
         reconstructions: &[f32],
         value: impl Fn(&[f32], &[f32]) -> T + Sync,
     ) -> Result<Vec<T>> {
+        self.check_pairs(images, reconstructions)?;
         let len = self.config.image().len();
-        if images.len() != reconstructions.len() || !images.len().is_multiple_of(len) {
-            return Err(Error::Data(format!(
-                "{} and {} values are not two equal numbers of images of {len} values",
-                images.len(),
-                reconstructions.len()
-            )));
-        }
         let pairs = reconstructions.par_chunks(len).enumerate();
         Ok(pairs.map(|(i, y)| value(&images.range(i * len..(i + 1) * len).to_f32(), y)).collect())
+    }
+
+    /// Refuses what are not two equal numbers of whole images.
+    fn check_pairs(&self, images: PixelSlice<'_>, reconstructions: &[f32]) -> Result<()> {
+        let len = self.config.image().len();
+        if images.len() == reconstructions.len() && images.len().is_multiple_of(len) {
+            return Ok(());
+        }
+        Err(Error::Data(format!(
+            "{} and {} values are not two equal numbers of images of {len} values",
+            images.len(),
+            reconstructions.len()
+        )))
     }
 
     /// Bytes of memory that the weights hold, in the machine or on the GPU.
     pub fn memory(&self) -> usize {
         match &self.engine {
-            Engine::Cpu { encoder, decoder } => encoder.iter().chain(decoder).map(Layer::memory).sum(),
-            #[cfg(feature = "cuda")]
-            Engine::Cuda(scorer) => scorer.memory(),
+            Engine::Packed { encoder, decoder } => encoder.iter().chain(decoder).map(Layer::memory).sum(),
+            Engine::Tensors(scorer) => scorer.memory(),
         }
     }
 }

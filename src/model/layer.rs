@@ -3,11 +3,14 @@
 use super::Precision;
 use super::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::error::{Error, Result};
-use crate::ops::{self, Target, Tensor};
+use crate::ops::{self, BatchStatistics, Moments, Operations, RunningStatistics, Target, Tensor, Trained};
 
 #[derive(Debug)]
 pub(super) struct Layer {
     spec: LayerSpec,
+    /// What its convolution computes in.
+    precision: Precision,
+    operations: Operations,
     weight: Parameter,
     tail: TailState,
     cache: Option<Cache>,
@@ -19,13 +22,12 @@ struct Parameter {
     role: Role,
     value: Tensor,
     gradient: Option<Tensor>,
-    moments: ops::Moments,
+    moments: Moments,
 }
 
 #[derive(Debug)]
-#[cfg_attr(feature = "cuda", expect(clippy::large_enum_variant, reason = "there are a dozen in a network"))]
 enum TailState {
-    Norm { gamma: Parameter, beta: Parameter, running: ops::Running },
+    Norm { gamma: Parameter, beta: Parameter, running: RunningStatistics },
     Bias { bias: Parameter },
 }
 
@@ -35,7 +37,7 @@ struct Cache {
     input: Tensor,
     output: Tensor,
     /// Before the norm, and the batch's statistics.
-    normed: Option<(Tensor, ops::Statistics)>,
+    normed: Option<(Tensor, BatchStatistics)>,
 }
 
 /// Through all layers, in training mode.
@@ -57,20 +59,15 @@ pub(super) fn backward(layers: &mut [Layer], gradient: Tensor, wanted: bool) -> 
 }
 
 impl Parameter {
-    fn new(role: Role, value: Tensor) -> Self {
-        Self { role, value, gradient: None, moments: ops::Moments::default() }
+    fn new(role: Role, value: Tensor) -> Result<Self> {
+        let moments = Moments::zeros(&value)?;
+        Ok(Self { role, value, gradient: None, moments })
     }
 
     /// Itself with its gradient, if it has one, which is taken.
-    fn trained(&mut self) -> Option<ops::Trained<'_>> {
+    fn trained(&mut self) -> Option<Trained<'_>> {
         let gradient = self.gradient.take()?;
-        Some(ops::Trained { parameter: &self.value, gradient, moments: &mut self.moments })
-    }
-
-    /// A value a channel.
-    fn of_channels(target: &Target, role: Role, values: Vec<f32>) -> Result<Self> {
-        let shape = [values.len()];
-        Ok(Self::new(role, target.tensor(values, &shape)?))
+        Some(Trained { parameter: &mut self.value, gradient, moments: &mut self.moments })
     }
 }
 
@@ -86,18 +83,20 @@ impl Layer {
             let shape = shapes.iter().find(|(r, ..)| *r == role).map(|(_, _, shape)| shape.as_slice());
             values(&spec, role, shape.unwrap_or_default())
         };
-        let weight = target.weights(&spec.geometry, values(Role::Weight)?, precision)?;
-        let weight = Parameter::new(Role::Weight, weight);
-        let mut of_channels = |role: Role| Parameter::of_channels(target, role, values(role)?);
+        let mut tensor = |role: Role| tensor_of(target, &spec, role, values(role)?);
+        let weight = Parameter::new(Role::Weight, tensor(Role::Weight)?)?;
         let tail = match spec.tail {
-            Tail::Bias(_) => TailState::Bias { bias: of_channels(Role::Bias)? },
+            Tail::Bias(_) => TailState::Bias { bias: Parameter::new(Role::Bias, tensor(Role::Bias)?)? },
             Tail::Norm => TailState::Norm {
-                gamma: of_channels(Role::Gamma)?,
-                beta: of_channels(Role::Beta)?,
-                running: target.running(values(Role::RunningMean)?, values(Role::RunningVariance)?)?,
+                gamma: Parameter::new(Role::Gamma, tensor(Role::Gamma)?)?,
+                beta: Parameter::new(Role::Beta, tensor(Role::Beta)?)?,
+                running: RunningStatistics {
+                    mean: tensor(Role::RunningMean)?,
+                    variance: tensor(Role::RunningVariance)?,
+                },
             },
         };
-        Ok(Self { spec, weight, tail, cache: None })
+        Ok(Self { spec, precision, operations: target.operations().clone(), weight, tail, cache: None })
     }
 
     /// Its place in the network, with its geometry.
@@ -106,34 +105,36 @@ impl Layer {
     }
 
     /// The parameters with the gradients of the last pass, which are taken; one that has none is left out.
-    pub(super) fn trained(&mut self) -> Vec<ops::Trained<'_>> {
+    pub(super) fn trained(&mut self) -> Vec<Trained<'_>> {
         self.parameters_mut().into_iter().filter_map(Parameter::trained).collect()
     }
 
     /// Forgets Adam's moments.
-    pub(super) fn reset_moments(&mut self) {
-        self.parameters_mut().into_iter().for_each(|parameter| parameter.moments = ops::Moments::default());
+    pub(super) fn reset_moments(&mut self) -> Result<()> {
+        for parameter in self.parameters_mut() {
+            parameter.moments = Moments::zeros(&parameter.value)?;
+        }
+        Ok(())
     }
 
-    /// Adam's moments of a trained tensor, in the order of the kernels; zeros before the first step.
+    /// Adam's means of a trained tensor's gradient and of its square, in the order of the kernels; zeros before the first step.
     pub(super) fn moments(&self, wanted: Role) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
         let Some(parameter) = self.parameters().into_iter().find(|p| p.role == wanted) else { return Ok(None) };
-        let (m, v) = parameter.moments.tensors(&parameter.value)?;
-        Ok(Some((self.read(wanted, &m)?, self.read(wanted, &v)?)))
+        Ok(Some((ops::to_vec(&parameter.moments.mean)?, ops::to_vec(&parameter.moments.square)?)))
     }
 
     /// Puts other moments in their place, where the network lies.
-    pub(super) fn set_moments(&mut self, target: &Target, wanted: Role, m: Vec<f32>, v: Vec<f32>) -> Result<()> {
-        let g = self.spec.geometry;
-        let tensor = |values: Vec<f32>| match wanted {
-            Role::Weight => target.weights(&g, values, Precision::F32),
-            _ => {
-                let shape = [values.len()];
-                target.tensor(values, &shape)
-            }
-        };
+    pub(super) fn set_moments(
+        &mut self,
+        target: &Target,
+        wanted: Role,
+        mean: Vec<f32>,
+        square: Vec<f32>,
+    ) -> Result<()> {
+        let mean = tensor_of(target, &self.spec, wanted, mean)?;
+        let square = tensor_of(target, &self.spec, wanted, square)?;
         if let Some(parameter) = self.parameters_mut().into_iter().find(|p| p.role == wanted) {
-            parameter.moments = ops::Moments::new(&tensor(m)?, &tensor(v)?)?;
+            parameter.moments = Moments { mean, square };
         }
         Ok(())
     }
@@ -142,21 +143,24 @@ impl Layer {
     #[cfg(test)]
     pub(super) fn gradient(&self, wanted: Role) -> Result<Option<Vec<f32>>> {
         let parameter = self.parameters().into_iter().find(|p| p.role == wanted);
-        parameter.and_then(|p| p.gradient.as_ref()).map(|gradient| self.read(wanted, gradient)).transpose()
+        parameter.and_then(|p| p.gradient.as_ref()).map(ops::to_vec).transpose()
     }
 
     fn forward(&mut self, input: Tensor) -> Result<Tensor> {
         let g = &self.spec.geometry;
+        let Operations { convolution, norm, pointwise, .. } = &self.operations;
+        let input = input.reshape(self.spec.input_shape(input.dim(0)?))?;
         let convolved = match self.spec.direction {
-            Direction::Down => ops::down(g, &input, &self.weight.value)?,
-            Direction::Up => ops::up(g, &input, &self.weight.value)?,
+            Direction::Down => convolution.down(g, &input, &self.weight.value, self.precision)?,
+            Direction::Up => convolution.up(g, &input, &self.weight.value, self.precision)?,
         };
         let (output, normed) = match (&mut self.tail, self.spec.tail) {
             (TailState::Bias { bias }, Tail::Bias(activation)) => {
-                (ops::bias_activation(&convolved, &bias.value, activation)?, None)
+                (pointwise.bias_activation(&convolved, &bias.value, activation)?, None)
             }
             (TailState::Norm { gamma, beta, running }, _) => {
-                let (output, statistics) = ops::norm_relu(&convolved, &gamma.value, &beta.value, running)?;
+                let (output, statistics) = norm.norm_relu(&convolved, &gamma.value, &beta.value)?;
+                running.track(&statistics)?;
                 (output, Some((convolved, statistics)))
             }
             (TailState::Bias { .. }, Tail::Norm) => {
@@ -171,35 +175,35 @@ impl Layer {
         let cache = self.cache.take();
         let Cache { input, output, normed } =
             cache.ok_or_else(|| Error::Training(format!("{} went backward without going forward", self.spec.name)))?;
+        let gradient = &gradient.reshape(output.shape())?;
+        let Operations { convolution, norm, pointwise, .. } = &self.operations;
         let gradient = match (&mut self.tail, self.spec.tail, normed) {
             (TailState::Norm { gamma, beta, .. }, _, Some((convolved, statistics))) => {
-                let (dx, dgamma, dbeta) =
-                    ops::norm_relu_gradient(&convolved, &output, gradient, &gamma.value, &statistics)?;
-                gamma.gradient = Some(dgamma);
-                beta.gradient = Some(dbeta);
-                dx
+                let gradients = norm.norm_relu_gradient(&convolved, &output, gradient, &gamma.value, &statistics)?;
+                gamma.gradient = Some(gradients.gamma);
+                beta.gradient = Some(gradients.beta);
+                gradients.x
             }
             (TailState::Bias { bias }, Tail::Bias(activation), _) => {
-                let (dx, dbias) = ops::bias_activation_gradient(&output, gradient, activation)?;
+                let (dx, dbias) = pointwise.bias_activation_gradient(&output, gradient, activation)?;
                 bias.gradient = Some(dbias);
                 dx
             }
             _ => return Err(Error::Training(format!("{} has lost its norm", self.spec.name))),
         };
-        let (g, weight) = (&self.spec.geometry, &self.weight.value);
+        let (g, weight, precision) = (&self.spec.geometry, &self.weight.value, self.precision);
         let dweight = match self.spec.direction {
-            Direction::Down => ops::weight_gradient(g, weight, &input, &gradient)?,
-            Direction::Up => ops::weight_gradient(g, weight, &gradient, &input)?,
+            Direction::Down => convolution.weight_gradient(g, &input, &gradient, precision)?,
+            Direction::Up => convolution.weight_gradient(g, &gradient, &input, precision)?,
         };
         self.weight.gradient = Some(dweight);
         if !input_gradient {
             return Ok(None);
         }
-        let dx = match self.spec.direction {
-            Direction::Down => ops::up(g, &gradient, weight)?,
-            Direction::Up => ops::down(g, &gradient, weight)?,
-        };
-        Ok(Some(dx.reshape(input.dims())?))
+        Ok(Some(match self.spec.direction {
+            Direction::Down => convolution.up(g, &gradient, weight, precision)?,
+            Direction::Up => convolution.down(g, &gradient, weight, precision)?,
+        }))
     }
 
     fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
@@ -219,22 +223,25 @@ impl Layer {
     /// The values of a tensor, in the order of the kernels.
     pub(super) fn values(&self, wanted: Role) -> Result<Vec<f32>> {
         match (&self.tail, wanted) {
-            (TailState::Norm { running, .. }, Role::RunningMean) => running.mean(),
-            (TailState::Norm { running, .. }, Role::RunningVariance) => running.variance(),
+            (TailState::Norm { running, .. }, Role::RunningMean) => ops::to_vec(&running.mean),
+            (TailState::Norm { running, .. }, Role::RunningVariance) => ops::to_vec(&running.variance),
             _ => {
                 let parameter = self.parameters().into_iter().find(|p| p.role == wanted);
                 let parameter =
                     parameter.ok_or_else(|| Error::Training(format!("{} has no {wanted:?}", self.spec.name)))?;
-                self.read(wanted, &parameter.value)
+                ops::to_vec(&parameter.value)
             }
         }
     }
+}
 
-    /// A parameter's or a gradient's values, in the order of the kernels.
-    fn read(&self, role: Role, tensor: &Tensor) -> Result<Vec<f32>> {
-        match role {
-            Role::Weight => ops::weight_values(&self.spec.geometry, tensor),
-            _ => ops::with_values(tensor, <[f32]>::to_vec),
+/// A tensor of a layer where the network lies, from its values in the order of the kernels.
+fn tensor_of(target: &Target, spec: &LayerSpec, role: Role, values: Vec<f32>) -> Result<Tensor> {
+    match role {
+        Role::Weight => target.tensor(values, &spec.geometry.weights_shape()),
+        _ => {
+            let channels = [values.len()];
+            target.tensor(values, &channels)
         }
     }
 }

@@ -9,13 +9,10 @@ pub(crate) mod memory;
 mod network;
 mod packed;
 mod precision;
+mod scorer;
 
-#[cfg(feature = "cuda")]
-pub(crate) use architecture::Direction;
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
-pub(crate) use code::{CodeMap, MappedCodes};
-#[cfg(feature = "cuda")]
-pub(crate) use folded::Folded;
+pub(crate) use code::{CodeMap, Codes};
 pub use inference::Wae;
 pub use memory::scoring_memory;
 pub(crate) use network::{Network, OptimizerState, truncated_normal};

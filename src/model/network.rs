@@ -1,11 +1,13 @@
 //! The auto-encoder in training, and the discriminator of WAE-GAN: chains of layers with one optimiser each.
 
+mod adversary;
 mod optimizer;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use self::adversary::Adversary;
 pub(crate) use self::optimizer::OptimizerState;
 use super::architecture::{Architecture, Direction, LayerSpec, Role};
 use super::layer::{self, Layer};
@@ -13,7 +15,8 @@ use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};
 use crate::error::{Error, Result};
 use crate::kernels::AdamStep;
-use crate::ops::{self, Target, Tensor};
+use crate::objective::adversary as losses;
+use crate::ops::{Target, Tensor};
 
 /// The standard deviation of the authors' initial weights (`configs.py`, `init_std`).
 const INITIAL_DEVIATION: f64 = 0.009_999_9;
@@ -23,8 +26,8 @@ const INITIAL_DEVIATION: f64 = 0.009_999_9;
 pub(crate) struct Network {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
-    /// Empty where the objective has none.
-    adversary: Vec<Layer>,
+    /// The discriminator, where the objective has one.
+    adversary: Option<Adversary>,
     steps: u64,
     adversary_steps: u64,
     target: Target,
@@ -79,23 +82,16 @@ impl Network {
             };
             specs.into_iter().map(layer).collect::<Result<Vec<_>>>()
         };
-        #[cfg(feature = "cuda")]
-        if let Target::Cuda(place) = target {
-            place.gpu.begin_training();
-        }
-        // Whole from the start: where a GPU's memory runs out half-way, what was taken is given back.
-        let mut network = Self {
-            encoder: Vec::new(),
-            decoder: Vec::new(),
-            adversary: Vec::new(),
+        let encoder = layers(architecture.encoder)?;
+        let decoder = layers(architecture.decoder)?;
+        Ok(Self {
+            encoder,
+            decoder,
+            adversary: Adversary::build(config, target, architecture.adversary, &mut values)?,
             steps: 0,
             adversary_steps: 0,
             target: target.clone(),
-        };
-        network.encoder = layers(architecture.encoder)?;
-        network.decoder = layers(architecture.decoder)?;
-        network.adversary = layers(architecture.adversary)?;
-        Ok(network)
+        })
     }
 
     /// Where its tensors lie.
@@ -105,9 +101,7 @@ impl Network {
 
     /// What the encoder puts out for images in training mode: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode(&mut self, images: &Tensor) -> Result<Tensor> {
-        let codes = layer::forward(&mut self.encoder, images.clone())?;
-        let rows = codes.rows();
-        codes.reshape(&[rows, codes.dims().iter().product::<usize>() / rows.max(1)])
+        Ok(layer::forward(&mut self.encoder, images.clone())?.flatten_from(1)?)
     }
 
     /// Images of codes in training mode: (N, Z) → (N, H, W, C).
@@ -115,15 +109,22 @@ impl Network {
         layer::forward(&mut self.decoder, codes.clone())
     }
 
-    /// The discriminator's logits: (N, Z) → N values.
-    pub(crate) fn logits(&mut self, codes: &Tensor) -> Result<Vec<f32>> {
-        ops::with_values(&layer::forward(&mut self.adversary, codes.clone())?, <[f32]>::to_vec)
+    /// The encoder's loss against the discriminator, of codes (N, Z): a scalar, differentiable by the codes.
+    pub(crate) fn adversary_loss(&self, codes: &Tensor) -> Result<Tensor> {
+        losses::encoder_loss(&self.adversary_logits(codes)?)
+    }
+
+    /// The discriminator's logits of codes: (N, Z) → (N,), differentiable by the codes.
+    pub(crate) fn adversary_logits(&self, codes: &Tensor) -> Result<Tensor> {
+        let adversary = self.adversary.as_ref();
+        adversary.ok_or_else(|| Error::Training("the objective has no discriminator".to_owned()))?.logits(codes)
     }
 
     /// Goes back through the decoder; gives the gradient of the codes, (N, Z).
     pub(crate) fn decode_backward(&mut self, gradient: Tensor) -> Result<Tensor> {
         let codes = layer::backward(&mut self.decoder, gradient, true)?;
-        codes.ok_or_else(|| Error::Training("the decoder gave no gradient".to_owned()))
+        let codes = codes.ok_or_else(|| Error::Training("the decoder gave no gradient".to_owned()))?;
+        Ok(codes.flatten_from(1)?)
     }
 
     /// Goes back through the encoder.
@@ -131,26 +132,21 @@ impl Network {
         layer::backward(&mut self.encoder, gradient, false).map(drop)
     }
 
-    /// Goes back through the discriminator from the gradient of its logits; gives the gradient of the codes, (N, Z).
-    pub(crate) fn logits_backward(&mut self, gradient: Vec<f32>) -> Result<Tensor> {
-        let shape = [gradient.len(), 1, 1, 1];
-        let codes = layer::backward(&mut self.adversary, self.target.tensor(gradient, &shape)?, true)?;
-        codes.ok_or_else(|| Error::Training("the discriminator gave no gradient".to_owned()))
-    }
-
     /// A step of Adam on encoder and decoder with the gradients of the last pass; what has none stays.
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let step = adam(self.steps, learning_rate);
         let trained = self.encoder.iter_mut().chain(&mut self.decoder).flat_map(Layer::trained);
-        ops::adam(step, &mut trained.collect::<Vec<_>>())
+        self.target.operations().adam.adam(step, &mut trained.collect::<Vec<_>>())
     }
 
-    /// A step of Adam on the discriminator.
-    pub(crate) fn step_adversary(&mut self, learning_rate: f64) -> Result<()> {
+    /// A step of Adam on the discriminator, on codes and draws, (N, Z) each; gives its loss before the step, a scalar.
+    pub(crate) fn step_adversary(&mut self, codes: &Tensor, draws: &Tensor, learning_rate: f64) -> Result<Tensor> {
         self.adversary_steps += 1;
         let step = adam(self.adversary_steps, learning_rate);
-        ops::adam(step, &mut self.adversary.iter_mut().flat_map(Layer::trained).collect::<Vec<_>>())
+        let adversary = self.adversary.as_mut();
+        let adversary = adversary.ok_or_else(|| Error::Training("the objective has no discriminator".to_owned()))?;
+        adversary.step(step, self.target.operations(), codes, draws)
     }
 
     /// Steps of Adam on encoder and decoder so far.
@@ -159,9 +155,9 @@ impl Network {
     }
 
     /// Forgets Adam's moments and count, as after pre-training.
-    pub(crate) fn reset_optimizer(&mut self) {
+    pub(crate) fn reset_optimizer(&mut self) -> Result<()> {
         self.steps = 0;
-        self.encoder.iter_mut().chain(&mut self.decoder).for_each(Layer::reset_moments);
+        self.encoder.iter_mut().chain(&mut self.decoder).try_for_each(Layer::reset_moments)
     }
 
     /// The tensors of a model file.
@@ -172,6 +168,9 @@ impl Network {
                 let values = layer.values(role)?;
                 tensors.insert(name, TensorData { shape, values: layer.spec().write_layout(role, &values) });
             }
+        }
+        if let Some(adversary) = &self.adversary {
+            tensors.extend(adversary.tensors()?);
         }
         Ok(tensors)
     }
@@ -191,18 +190,17 @@ impl Network {
     }
 
     fn layers(&self) -> impl Iterator<Item = &Layer> {
-        self.encoder.iter().chain(&self.decoder).chain(&self.adversary)
+        self.encoder.iter().chain(&self.decoder)
     }
 }
 
 /// A GPU's memory goes back to the driver when the training is over.
-#[cfg(feature = "cuda")]
 impl Drop for Network {
     fn drop(&mut self) {
-        let Self { encoder, decoder, adversary, target, .. } = self;
-        if let Target::Cuda(place) = target {
-            place.gpu.end_training(|| [encoder, decoder, adversary].into_iter().for_each(Vec::clear));
-        }
+        self.encoder.clear();
+        self.decoder.clear();
+        self.adversary = None;
+        self.target.release_memory();
     }
 }
 
@@ -230,7 +228,7 @@ mod tests {
     use crate::image::ImageShape;
 
     fn initial(config: &Config, initialisation: Initialisation) -> Result<Network> {
-        Network::initialise(config, &Target::Cpu, initialisation, &mut ChaCha8Rng::seed_from_u64(0))
+        Network::initialise(config, &Target::cpu(), initialisation, &mut ChaCha8Rng::seed_from_u64(0))
     }
 
     /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its inputs.

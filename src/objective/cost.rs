@@ -44,15 +44,8 @@ impl CostFunction {
     }
 
     /// Which cost it is.
-    #[cfg(feature = "cuda")]
     pub(crate) fn kind(&self) -> Cost {
         self.kind
-    }
-
-    /// The shape of the images.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn shape(&self) -> ImageShape {
-        self.shape
     }
 
     /// The cost of one image, summed in f64.

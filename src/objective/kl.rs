@@ -12,58 +12,53 @@
 //! Kingma and Welling, ICLR 2014, appendix B; Rubenstein, Schölkopf and Tolstikhin, arXiv 1802.03761;
 //! `golden/reference.py`, `kl`.
 
-/// KL, mean over n images, and its gradient by the head's output.
+use candle_core::Tensor;
+
+use super::widest;
+use crate::error::Result;
+
+/// KL, mean over n images; `scale` is σ_z.
 ///
 /// # Shapes
-/// means and log-variances (n, 2d), a row's means first → () and (n, 2d).
-pub(crate) fn divergence(head: &[f32], dim: usize, scale: f64) -> (f64, Vec<f32>) {
-    let (n, variance) = ((head.len() / (2 * dim)) as f64, scale * scale);
-    let (mut value, mut gradient) = (0.0, Vec::with_capacity(head.len()));
-    for row in head.chunks_exact(2 * dim) {
-        let (means, log_variances) = row.split_at(dim);
-        for mean in means {
-            let mean = f64::from(*mean);
-            value += 0.5 * mean * mean / variance;
-            gradient.push((mean / variance / n) as f32);
-        }
-        for v in log_variances {
-            let v = f64::from(*v);
-            let ratio = v.exp() / variance;
-            value += 0.5 * (ratio - 1.0 - v + variance.ln());
-            gradient.push((0.5 * (ratio - 1.0) / n) as f32);
-        }
-    }
-    (value / n, gradient)
+/// means (n, d) and log-variances (n, d) → ().
+pub(crate) fn divergence(means: &Tensor, log_variances: &Tensor, scale: f64) -> Result<Tensor> {
+    let variance = scale * scale;
+    let (means, log_variances) = (widest(means)?, widest(log_variances)?);
+    let squares = (means.sqr()? + log_variances.exp()?)?; // (n, d)
+    let terms = (squares.affine(1.0 / variance, variance.ln() - 1.0)? - log_variances)?; // (n, d)
+    mean_of_sums(&terms.affine(0.5, 0.0)?)
 }
 
-/// Σ_d |v_d|, mean over n images, and its gradient by the head's output.
+/// Σ_d |v_d|, mean over n images; its derivative at 0 is 0.
 ///
 /// # Shapes
-/// As [`divergence`].
-pub(crate) fn penalty(head: &[f32], dim: usize) -> (f64, Vec<f32>) {
-    let n = (head.len() / (2 * dim)) as f64;
-    let (mut value, mut gradient) = (0.0, vec![0.0; head.len()]);
-    for (row, gradient) in head.chunks_exact(2 * dim).zip(gradient.chunks_exact_mut(2 * dim)) {
-        for (v, gradient) in row.iter().zip(gradient).skip(dim) {
-            value += f64::from(v.abs());
-            // At 0 the derivative is 0.
-            *gradient = if *v == 0.0 { 0.0 } else { v.signum() / n as f32 };
-        }
-    }
-    (value / n, gradient)
+/// (n, d) → ().
+pub(crate) fn penalty(log_variances: &Tensor) -> Result<Tensor> {
+    let v = widest(log_variances)?;
+    // |v| = v · sign(v), as the derivative of candle's own at 0 is 1.
+    mean_of_sums(&(&v * v.detach().sign()?)?)
+}
+
+/// The mean over rows of each row's sum.
+fn mean_of_sums(x: &Tensor) -> Result<Tensor> {
+    Ok((x.sum_all()? / x.dim(0)? as f64)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::tests::{check_gradient, normal, number, tensor, value_and_gradient};
 
     /// N(0, σ²) against itself is 0; N(σ, σ²) is ½ a dimension.
     #[test]
     fn by_hand() {
-        let v = 2.25_f32.ln();
-        let (value, gradient) = divergence(&[0.0, 0.0, v, v], 2, 1.5);
+        let v = tensor(&[2.25_f32.ln(); 2], 2);
+        let zeros = tensor(&[0.0, 0.0], 2);
+        let (value, gradient) = value_and_gradient(|means| divergence(means, &v, 1.5), &zeros);
         assert!(value.abs() < 1e-7 && gradient.iter().all(|g| g.abs() < 1e-7));
-        let (value, gradient) = divergence(&[1.5, -1.5, v, v], 2, 1.5);
+        let (_, gradient) = value_and_gradient(|v| divergence(&zeros, v, 1.5), &v);
+        assert!(gradient.iter().all(|g| g.abs() < 1e-7));
+        let (value, gradient) = value_and_gradient(|means| divergence(means, &v, 1.5), &tensor(&[1.5, -1.5], 2));
         assert!((value - 1.0).abs() < 1e-6);
         assert!((gradient[0] - 1.0 / 1.5).abs() < 1e-6 && (gradient[1] + 1.0 / 1.5).abs() < 1e-6);
     }
@@ -71,14 +66,23 @@ mod tests {
     /// KL is large for a variance that vanishes: it is never cut off at 0.
     #[test]
     fn a_vanishing_variance_costs() {
-        let (value, gradient) = divergence(&[0.0, -20.0], 1, 1.0);
-        assert!((value - 9.5).abs() < 1e-6 && (gradient[1] + 0.5).abs() < 1e-6);
+        let (value, gradient) = value_and_gradient(|v| divergence(&tensor(&[0.0], 1), v, 1.0), &tensor(&[-20.0], 1));
+        assert!((value - 9.5).abs() < 1e-6 && (gradient[0] + 0.5).abs() < 1e-6);
     }
 
     #[test]
     fn the_penalty_is_a_sum_over_dimensions_and_a_mean_over_images() {
-        let (value, gradient) = penalty(&[9.0, 9.0, -2.0, 1.0, 9.0, 9.0, 0.0, 3.0], 2);
+        let (value, gradient) = value_and_gradient(penalty, &tensor(&[-2.0, 1.0, 0.0, 3.0], 2));
         assert_eq!(value, 3.0);
-        assert_eq!(gradient, [0.0, 0.0, -0.5, 0.5, 0.0, 0.0, 0.0, 0.5]);
+        assert_eq!(gradient, [-0.5, 0.5, 0.0, 0.5]);
+        assert!(number(&penalty(&tensor(&[f32::NAN, 1.0], 2)).unwrap()).is_nan());
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let (means, log_variances) = (normal(4, 3, 1), normal(4, 3, 2));
+        check_gradient(|means| divergence(means, &log_variances, 1.5), &means);
+        check_gradient(|v| divergence(&means, v, 1.5), &log_variances);
+        check_gradient(penalty, &log_variances);
     }
 }

@@ -1,4 +1,4 @@
-//! The prior P_Z over latent codes, and how an encoder's output is brought to where the prior lives.
+//! The prior P_Z over latent codes, and the map of an encoder's output to the prior's support.
 //!
 //! ```text
 //! normal:   z ~ N(0, σ_z² I)                        z = u
@@ -6,16 +6,19 @@
 //! uniform:  z ~ U[−σ_z, σ_z]^d                      z = σ_z · tanh(u)
 //! ```
 //!
-//! Where: σ_z is the prior's scale, and u what the encoder puts out.
+//! Where: σ_z is the prior's scale, and u the encoder's output.
 //!
 //! # Source
 //! The authors' `wae.py`, `sample_pz` and `models.py`, `encoder`.
 
+use candle_core::Tensor;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::widest;
 use crate::config::{Prior, PriorKind};
+use crate::error::Result;
 
 /// The least norm that is divided by: a code of zeros stays at 0.
 const LEAST_NORM: f64 = 1e-12;
@@ -59,45 +62,23 @@ pub(crate) fn sample_with(prior: Prior, rows: usize, dim: usize, generator: &mut
     }
 }
 
-/// Brings what an encoder puts out, (n, dim), to where the prior lives.
-pub(crate) fn to_support(prior: Prior, dim: usize, codes: &mut [f32]) {
-    match prior.kind {
-        PriorKind::Normal => {}
-        PriorKind::Sphere => {
-            for row in codes.chunks_exact_mut(dim) {
-                let scale = prior.scale / norm(row);
-                row.iter_mut().for_each(|z| *z = (scale * f64::from(*z)) as f32);
-            }
-        }
-        PriorKind::Uniform => codes.iter_mut().for_each(|z| *z = (prior.scale * f64::from(*z).tanh()) as f32),
-    }
-}
-
-/// The gradient by what the encoder puts out, `u`, from the one by the codes, in place.
+/// The map of an encoder's output to the prior's support.
 ///
-/// `sphere: (σ_z/‖u‖)·(g − ⟨g, û⟩·û);  uniform: g·σ_z·(1 − tanh²(u))`
-pub(crate) fn to_support_gradient(prior: Prior, dim: usize, u: &[f32], gradient: &mut [f32]) {
-    match prior.kind {
-        PriorKind::Normal => {}
+/// At a row of zeros, where the sphere has no direction, the code is 0 and the gradient finite.
+///
+/// # Shapes
+/// (n, d) → (n, d), of the same float type.
+pub(crate) fn to_support(prior: Prior, u: &Tensor) -> Result<Tensor> {
+    let codes = match prior.kind {
+        PriorKind::Normal => return Ok(u.clone()),
         PriorKind::Sphere => {
-            for (u, gradient) in u.chunks_exact(dim).zip(gradient.chunks_exact_mut(dim)) {
-                let length = norm(u);
-                let along: f64 = u.iter().zip(&*gradient).map(|(u, g)| f64::from(*u) * f64::from(*g)).sum();
-                for (g, u) in gradient.iter_mut().zip(u) {
-                    *g = (prior.scale / length * (f64::from(*g) - along / length * f64::from(*u) / length)) as f32;
-                }
-            }
+            let u = widest(u)?;
+            let length = (u.sqr()?.sum_keepdim(1)? + LEAST_NORM * LEAST_NORM)?.sqrt()?; // (n, 1)
+            u.broadcast_div(&length)?
         }
-        PriorKind::Uniform => {
-            for (g, u) in gradient.iter_mut().zip(u) {
-                *g = (f64::from(*g) * prior.scale * (1.0 - f64::from(*u).tanh().powi(2))) as f32;
-            }
-        }
-    }
-}
-
-fn norm(row: &[f32]) -> f64 {
-    row.iter().map(|z| f64::from(*z).powi(2)).sum::<f64>().sqrt().max(LEAST_NORM)
+        PriorKind::Uniform => widest(u)?.tanh()?,
+    };
+    Ok((codes * prior.scale)?.to_dtype(u.dtype())?)
 }
 
 #[cfg(test)]
@@ -105,6 +86,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::objective::tests::{check_gradient, normal, numbers, tensor, value_and_gradient};
 
     fn prior(kind: PriorKind) -> Prior {
         Prior { kind, scale: 1.5 }
@@ -133,15 +115,20 @@ mod tests {
     #[test]
     fn samples_and_codes_lie_where_the_prior_lives() {
         for z in sample(prior(PriorKind::Sphere), 100, 4, 7).chunks_exact(4) {
-            assert!((norm(z) - 1.5).abs() < 1e-6);
+            assert!((z.iter().map(|z| z * z).sum::<f32>().sqrt() - 1.5).abs() < 1e-6);
         }
         assert!(sample(prior(PriorKind::Uniform), 100, 4, 7).iter().all(|z| z.abs() <= 1.5));
-        let mut codes = [3.0, 4.0, 0.0, 0.0];
-        to_support(prior(PriorKind::Sphere), 2, &mut codes);
-        assert!((codes[0] - 0.9).abs() < 1e-6 && (codes[1] - 1.2).abs() < 1e-6 && codes[2] == 0.0);
-        let mut codes = [0.0, 100.0, -100.0];
-        to_support(prior(PriorKind::Uniform), 3, &mut codes);
-        assert_eq!(codes, [0.0, 1.5, -1.5]);
+        let codes = numbers(&to_support(prior(PriorKind::Sphere), &tensor(&[3.0, 4.0, 0.0, 0.0], 2)).unwrap());
+        assert!((codes[0] - 0.9).abs() < 1e-6 && (codes[1] - 1.2).abs() < 1e-6 && codes[2..] == [0.0, 0.0]);
+        let codes = to_support(prior(PriorKind::Uniform), &tensor(&[0.0, 100.0, -100.0], 3)).unwrap();
+        assert_eq!(numbers(&codes), [0.0, 1.5, -1.5]);
+    }
+
+    #[test]
+    fn a_code_of_zeros_has_a_finite_gradient() {
+        let sum = |u: &Tensor| Ok(to_support(prior(PriorKind::Sphere), u)?.sum_all()?);
+        let (value, gradient) = value_and_gradient(sum, &tensor(&[0.0, 0.0], 2));
+        assert!(value == 0.0 && gradient.iter().all(|g| g.is_finite()));
     }
 
     #[rstest]
@@ -149,23 +136,7 @@ mod tests {
     #[case(PriorKind::Sphere)]
     #[case(PriorKind::Uniform)]
     fn the_gradient_agrees_with_finite_differences(#[case] kind: PriorKind) {
-        let (u, weights) = (sample(Prior::default(), 2, 3, 1), sample(Prior::default(), 2, 3, 2));
-        let value = |u: &[f32]| -> f64 {
-            let mut z = u.to_vec();
-            to_support(prior(kind), 3, &mut z);
-            z.iter().zip(&weights).map(|(z, w)| f64::from(*z) * f64::from(*w)).sum()
-        };
-        let mut gradient = weights.clone();
-        to_support_gradient(prior(kind), 3, &u, &mut gradient);
-        for i in 0..u.len() {
-            let shifted = |h: f32| {
-                let mut u = u.clone();
-                u[i] += h;
-                (f64::from(u[i]), value(&u))
-            };
-            let ((low, below), (high, above)) = (shifted(-1e-2), shifted(1e-2));
-            let numeric = (above - below) / (high - low);
-            assert!((numeric - f64::from(gradient[i])).abs() < 2e-3, "{i}: {numeric}, {}", gradient[i]);
-        }
+        let weights = widest(&normal(2, 3, 2)).unwrap();
+        check_gradient(|u| Ok((to_support(prior(kind), u)? * &weights)?.sum_all()?), &normal(2, 3, 1));
     }
 }

@@ -9,13 +9,15 @@
 //! # Source
 //! Kolouri, Pope, Martin and Rohde, Sliced Wasserstein auto-encoders, ICLR 2019, equation 14.
 
+use candle_core::{Device, Tensor};
 use rand::Rng;
-use rayon::prelude::*;
 
 use super::prior::sample_with;
+use super::widest;
 use crate::config::{Prior, PriorKind};
+use crate::error::Result;
 
-/// Directions a step.
+/// The number of directions of a step.
 pub(crate) const DIRECTIONS: usize = 64;
 
 /// Directions on the unit sphere, (L, dim).
@@ -23,80 +25,96 @@ pub(crate) fn directions(dim: usize, generator: &mut impl Rng) -> Vec<f32> {
     sample_with(Prior { kind: PriorKind::Sphere, scale: 1.0 }, DIRECTIONS, dim, generator)
 }
 
-/// SW² and its gradient by the codes, (n, dim); q and p have the same number of rows.
-pub(crate) fn value_and_gradient(q: &[f32], p: &[f32], dim: usize, directions: &[f32]) -> (f64, Vec<f32>) {
-    let rows = q.len() / dim;
-    let scale = 1.0 / (directions.len() / dim * rows) as f64;
-    // A direction's value, and the difference that each code has from the draw of its rank.
-    let slices: Vec<(f64, Vec<f64>)> = directions
-        .par_chunks_exact(dim)
-        .map(|direction| {
-            let (of_codes, of_draws) = (ranked(q, direction), ranked(p, direction));
-            let mut differences = vec![0.0; rows];
-            of_codes.iter().zip(&of_draws).for_each(|((a, row), (b, _))| differences[*row] = a - b);
-            (differences.iter().map(|d| d * d).sum(), differences)
-        })
-        .collect();
-    let mut gradient = vec![0.0_f64; q.len()];
-    for ((_, differences), direction) in slices.iter().zip(directions.chunks_exact(dim)) {
-        for (gradient, difference) in gradient.chunks_exact_mut(dim).zip(differences) {
-            gradient.iter_mut().zip(direction).for_each(|(g, t)| *g += 2.0 * scale * difference * f64::from(*t));
-        }
-    }
-    let value = scale * slices.iter().map(|(value, _)| value).sum::<f64>();
-    (value, gradient.into_iter().map(|g| g as f32).collect())
+/// The longest row that candle sorts on a GPU: it keeps a row's ranks, padded to a power of two, in 48 KiB of shared memory.
+const LONGEST_ROW: usize = 8192;
+
+/// SW² of codes and as many draws.
+///
+/// # Shapes
+/// (n, d), (n, d) and directions (L, d) → ().
+pub(crate) fn distance(q: &Tensor, p: &Tensor, directions: &Tensor) -> Result<Tensor> {
+    let directions = widest(directions)?;
+    let of_codes = sorted(&directions.matmul(&widest(q)?.t()?)?)?; // (L, n)
+    let of_draws = sorted(&directions.matmul(&widest(p)?.t()?)?)?; // (L, n)
+    Ok((of_codes - of_draws)?.sqr()?.mean_all()?)
 }
 
-/// Projections in ascending order, with their rows.
-fn ranked(x: &[f32], direction: &[f32]) -> Vec<(f64, usize)> {
-    let project = |x: &[f32]| x.iter().zip(direction).map(|(x, t)| f64::from(*x) * f64::from(*t)).sum::<f64>();
-    let mut projections: Vec<(f64, usize)> =
-        x.chunks_exact(direction.len()).enumerate().map(|(row, x)| (project(x), row)).collect();
-    projections.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    projections
+/// Each row in ascending order. The ranks are constants: the gradient of a value goes where it came from.
+fn sorted(x: &Tensor) -> Result<Tensor> {
+    let values = x.detach();
+    // NaN has no rank, and a sort may panic on it: it takes the rank of a 0, and stays NaN.
+    let values = values.eq(&values)?.where_cond(&values, &values.zeros_like()?)?;
+    let ranks = if x.device().is_cpu() || x.dim(1)? <= LONGEST_ROW {
+        values.arg_sort_last_dim(true)?
+    } else {
+        values.to_device(&Device::Cpu)?.arg_sort_last_dim(true)?.to_device(x.device())?
+    };
+    Ok(x.gather(&ranks, 1)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::objective::sample;
+    use crate::objective::tests::{check_gradient, normal, number, numbers, tensor, value_and_gradient};
+
+    fn seeded(dim: usize, seed: u64) -> Tensor {
+        tensor(&directions(dim, &mut ChaCha8Rng::seed_from_u64(seed)), dim)
+    }
 
     /// One dimension: ranks 1, 3 against 2, 6 differ by −1 and −3, whatever their order in the sample.
     #[test]
     fn one_dimension_by_hand() {
-        let (value, gradient) = value_and_gradient(&[3.0, 1.0], &[2.0, 6.0], 1, &[1.0]);
+        let p = tensor(&[2.0, 6.0], 1);
+        let (value, gradient) = value_and_gradient(|q| distance(q, &p, &tensor(&[1.0], 1)), &tensor(&[3.0, 1.0], 1));
         assert_eq!((value, gradient), (5.0, vec![-3.0, -1.0]));
     }
 
     /// A translation by t: every slice sees ⟨θ, t⟩, whose square is ‖t‖²/d on average.
     #[test]
     fn a_translation() {
-        let q = sample(Prior::default(), 50, 4, 1);
-        let p: Vec<f32> = q.iter().map(|q| q + 1.0).collect();
-        let directions = directions(4, &mut ChaCha8Rng::seed_from_u64(2));
-        let (value, _) = value_and_gradient(&q, &p, 4, &directions);
-        let expected: f64 = directions.chunks_exact(4).map(|t| f64::from(t.iter().sum::<f32>()).powi(2)).sum();
-        assert!((value - expected / DIRECTIONS as f64).abs() < 1e-5, "{value}");
-        assert_eq!(value_and_gradient(&q, &q, 4, &directions).0, 0.0);
+        let q = normal(50, 4, 1);
+        let directions = seeded(4, 2);
+        let value = number(&distance(&q, &(&q + 1.0).unwrap(), &directions).unwrap());
+        let along: Vec<f64> = numbers(&directions.sum(1).unwrap());
+        let expected = along.iter().map(|t| t * t).sum::<f64>() / DIRECTIONS as f64;
+        assert!((value - expected).abs() < 1e-5, "{value}");
+        assert_eq!(number(&distance(&q, &q, &directions).unwrap()), 0.0);
+    }
+
+    #[test]
+    fn a_code_that_is_not_a_number_is_not_hidden() {
+        let mut values = vec![1.0; 100];
+        for i in (0..100).step_by(3) {
+            values[i] = f32::NAN;
+        }
+        let value = distance(&tensor(&values, 2), &normal(50, 2, 1), &seeded(2, 2)).unwrap();
+        assert!(number(&value).is_nan());
     }
 
     #[test]
     fn the_gradient_agrees_with_finite_differences() {
-        let (q, p) = (sample(Prior::default(), 6, 3, 1), sample(Prior::default(), 6, 3, 2));
-        let directions = directions(3, &mut ChaCha8Rng::seed_from_u64(3));
-        let (_, gradient) = value_and_gradient(&q, &p, 3, &directions);
-        for i in 0..q.len() {
-            let shifted = |h: f32| {
-                let mut q = q.clone();
-                q[i] += h;
-                (f64::from(q[i]), value_and_gradient(&q, &p, 3, &directions).0)
-            };
-            let ((low, below), (high, above)) = (shifted(-1e-3), shifted(1e-3));
-            let numeric = (above - below) / (high - low);
-            assert!((numeric - f64::from(gradient[i])).abs() < 1e-3, "{i}: {numeric}, {}", gradient[i]);
+        let p = normal(6, 3, 2);
+        let directions = seeded(3, 3);
+        check_gradient(|q| distance(q, &p, &directions), &normal(6, 3, 1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn order_does_not_matter_and_far_is_farther(n in 1..9_usize, dim in 1..5_usize, seed in any::<u64>()) {
+            let q = normal(n, dim, seed);
+            let p = normal(n, dim, seed ^ 1);
+            let directions = seeded(dim, seed);
+            let value = |q: &Tensor, p: &Tensor| number(&distance(q, p, &directions).unwrap());
+            let got = value(&q, &p);
+            prop_assert!((got - value(&q.flip(&[0]).unwrap(), &p)).abs() < 1e-12);
+            prop_assert!((got - value(&p, &q)).abs() < 1e-12, "symmetric in q and p");
+            prop_assert!(value(&(&q + 100.0).unwrap(), &p) > got, "a translated sample is farther");
         }
     }
 }

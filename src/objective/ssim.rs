@@ -16,10 +16,12 @@
 use crate::image::ImageShape;
 
 /// Pixels on each side of a window's centre.
-const REACH: usize = 3;
+pub(crate) const REACH: usize = 3;
 const WINDOW: f32 = ((2 * REACH + 1) * (2 * REACH + 1)) as f32;
-const C1: f32 = 0.01 * 0.01;
-const C2: f32 = 0.03 * 0.03;
+/// Keeps SSIM's first factor finite on dark windows.
+pub(crate) const C1: f32 = 0.01 * 0.01;
+/// Keeps SSIM's second factor finite on flat windows.
+pub(crate) const C2: f32 = 0.03 * 0.03;
 
 /// Means over the window around each pixel, (H, W, C) each. SSIM takes the variances of both images together only.
 struct Means {

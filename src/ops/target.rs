@@ -1,160 +1,187 @@
-//! Where tensors are made.
+//! Where tensors are made, and what computes with them.
 
-use std::borrow::Cow;
+use candle_core::DType;
 
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::{Running, Tensor, cpu};
+use super::accelerators::{self, Gpu};
+use super::{Operations, Tensor};
 use crate::dataset::Dataset;
 use crate::device::Device;
-use crate::error::Result;
-#[cfg(feature = "cuda")]
-use crate::image::Pixels;
-use crate::kernels::{Geometry, backend};
+use crate::error::{Error, Result};
+use crate::image::{PixelSlice, Pixels};
+use crate::kernels::{backend, is_composed};
 use crate::model::Precision;
 
-/// Where a network's tensors lie, and what it computes in.
+/// The largest number of values that one operation on a device other than the CPU may have: candle counts them in 32 bits there.
+pub(crate) const MOST_VALUES: usize = 1 << 30;
+/// Steps of a training whose values are read together on a GPU, which is waited for once for all of them.
+const STEPS_READ_TOGETHER: usize = 16;
+
+/// A device with the operations that compute on it, and what they compute in.
 #[derive(Debug, Clone)]
-pub(crate) enum Target {
-    /// In memory. Training is in f32 there, whatever the precision.
-    Cpu,
-    /// On a GPU.
-    #[cfg(feature = "cuda")]
-    Cuda(cuda::Place),
+pub(crate) struct Target {
+    device: candle_core::Device,
+    operations: Operations,
+    precision: Precision,
 }
 
 impl Target {
-    /// Opens a device.
-    ///
-    /// # Errors
-    /// [`crate::Error::Device`] if it is a GPU that cannot be opened, or the crate is built without the feature `cuda`.
-    pub(crate) fn open(device: Device, precision: Precision) -> Result<Self> {
-        match resolve(device) {
-            Device::Auto | Device::Cpu => Ok(Self::Cpu),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(number) => Ok(Self::Cuda(cuda::Place { gpu: cuda::Gpu::open(number)?, precision })),
-            #[cfg(not(feature = "cuda"))]
-            Device::Cuda(_) => {
-                let _ = precision;
-                Err(crate::Error::Device(format!("{device}: cuda is not built in")))
+    /// The CPU with its kernels, or with composed operations where `WAE_KERNELS` says so.
+    pub(crate) fn cpu() -> Self {
+        let operations = if is_composed() { Operations::composed() } else { Operations::kernels() };
+        Self { device: candle_core::Device::Cpu, operations, precision: Precision::F32 }
+    }
+
+    /// The CPU with composed operations, as a GPU computes.
+    #[cfg(test)]
+    pub(crate) fn composed(precision: Precision) -> Self {
+        Self { device: candle_core::Device::Cpu, operations: Operations::composed(), precision }
+    }
+
+    /// The first CUDA GPU, for tests that need one. Without one they are skipped, which is printed, or fail where
+    /// `WAE_REQUIRE_GPU` is set.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(crate) fn gpu_of_tests(precision: Precision) -> Option<Self> {
+        match Self::open(Device::Cuda(0), precision) {
+            Ok(target) => Some(target),
+            Err(e) => {
+                assert!(std::env::var_os("WAE_REQUIRE_GPU").is_none(), "{e}");
+                eprintln!("skipped: {e}");
+                None
             }
         }
     }
 
-    /// A tensor of these values. Those of a slice are copied.
-    pub(crate) fn tensor<'a>(&self, values: impl Into<Cow<'a, [f32]>>, shape: &[usize]) -> Result<Tensor> {
-        let values = values.into();
-        match self {
-            Self::Cpu => cpu::tensor(values.into_owned(), shape).map(Tensor::Cpu),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => cuda::Array::new(&place.gpu, &values, shape).map(Tensor::Cuda),
+    /// Opens a device. On the CPU, training is in f32 whatever the precision.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if a GPU cannot be opened, computes wrong, or is of a kind that is not built in.
+    pub(crate) fn open(device: Device, precision: Precision) -> Result<Self> {
+        let Gpu { device, operations } = match resolve(device) {
+            Device::Auto | Device::Cpu => return Ok(Self::cpu()),
+            gpu => accelerators::open(gpu, precision)?,
+        };
+        Ok(Self { device, operations, precision })
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> &candle_core::Device {
+        &self.device
+    }
+
+    /// The operations.
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    /// The precision of convolutions' products; f32 on the CPU.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The same device with another precision.
+    pub(crate) fn with_precision(&self, precision: Precision) -> Self {
+        Self { precision, ..self.clone() }
+    }
+
+    /// Whether scoring goes through the CPU's packed weights, on slices.
+    pub(crate) fn has_kernels(&self) -> bool {
+        self.device.is_cpu() && !is_composed()
+    }
+
+    /// An f32 tensor of these values.
+    pub(crate) fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_vec(values, shape, &self.device)?)
+    }
+
+    /// Pixels as floats in [0, 1]. Bytes go to a GPU as bytes, and are divided by 255 there.
+    pub(crate) fn pixels(&self, pixels: PixelSlice<'_>, shape: &[usize]) -> Result<Tensor> {
+        match pixels {
+            PixelSlice::U8(bytes) if !self.device.is_cpu() => {
+                let bytes = Tensor::from_slice(bytes, shape, &self.device)?.to_dtype(DType::F32)?;
+                // v / 255, the bits of the CPU's quotient; v · (1/255) is not.
+                Ok(bytes.broadcast_div(&Tensor::new(255.0_f32, &self.device)?)?)
+            }
+            PixelSlice::U8(_) => self.tensor(pixels.to_f32().into_owned(), shape),
+            PixelSlice::F32(values) => Ok(Tensor::from_slice(values, shape, &self.device)?),
         }
     }
 
-    /// Training rows as a batch, (N, H, W, C). A GPU takes them as bytes where the data set holds bytes.
+    /// Training rows as a batch, (N, H, W, C).
     pub(crate) fn batch(&self, dataset: &Dataset, rows: &[usize]) -> Result<Tensor> {
         let image = dataset.shape();
         let shape = [rows.len(), image.height(), image.width(), image.channels()];
-        match self {
-            Self::Cpu => self.tensor(dataset.training(rows)?, &shape),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => match dataset.training_pixels(rows)? {
-                Pixels::U8(bytes) => cuda::Array::of_bytes(&place.gpu, &bytes, &shape).map(Tensor::Cuda),
-                Pixels::F32(values) => self.tensor(values, &shape),
-            },
+        if self.device.is_cpu() {
+            return self.tensor(dataset.training(rows)?, &shape);
+        }
+        match dataset.training_pixels(rows)? {
+            Pixels::U8(bytes) => self.pixels(PixelSlice::U8(&bytes), &shape),
+            Pixels::F32(values) => self.tensor(values, &shape),
         }
     }
 
-    /// A convolution's weights, given as (k, k, C_large, C_small), which compute in `precision` on a GPU.
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU takes weights as they come"))]
-    pub(crate) fn weights(&self, g: &Geometry, values: Vec<f32>, precision: Precision) -> Result<Tensor> {
-        match self {
-            Self::Cpu => {
-                let shape = [values.len()];
-                cpu::tensor(values, &shape).map(Tensor::Cpu)
-            }
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => cuda::weights(&place.gpu, g, &values, precision).map(Tensor::Cuda),
-        }
-    }
-
-    /// Running statistics.
-    pub(crate) fn running(&self, mean: Vec<f32>, variance: Vec<f32>) -> Result<Running> {
-        match self {
-            Self::Cpu => Ok(Running::Cpu { mean, variance }),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => cuda::Running::new(&place.gpu, &mean, &variance).map(Running::Cuda),
-        }
-    }
-
-    /// The same place with another precision.
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "the CPU trains in f32"))]
-    pub(crate) fn with_precision(&self, precision: Precision) -> Self {
-        match self {
-            Self::Cpu => Self::Cpu,
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => Self::Cuda(cuda::Place { precision, ..place.clone() }),
-        }
-    }
-
-    /// Steps whose values need not be read before the next one is prepared: a GPU computes one meanwhile.
-    pub(crate) fn steps_ahead(&self) -> usize {
-        match self {
-            Self::Cpu => 0,
-            #[cfg(feature = "cuda")]
-            Self::Cuda(_) => 1,
-        }
+    /// Steps whose values are read together: a GPU computes the next steps meanwhile, the CPU has them at once.
+    pub(crate) fn steps_read_together(&self) -> usize {
+        if self.device.is_cpu() { 1 } else { STEPS_READ_TOGETHER }
     }
 
     /// Waits for all that is being computed.
     pub(crate) fn synchronize(&self) -> Result<()> {
-        match self {
-            Self::Cpu => Ok(()),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => place.gpu.synchronize(),
-        }
+        Ok(self.device.synchronize()?)
     }
 
-    /// What the network computes in: that of the GPU, f32 in memory.
-    pub(crate) fn precision(&self) -> Precision {
-        match self {
-            Self::Cpu => Precision::F32,
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => place.precision,
-        }
+    /// Gives a GPU's freed memory back to the driver.
+    pub(crate) fn release_memory(&self) {
+        accelerators::release_memory(&self.device);
     }
 
-    /// What computes a training, as a checkpoint keeps it: the CPU's kernels, or `cuda` and the precision.
+    /// Name of what computes a training, for its checkpoint: the CPU's instructions, or `cuda` and the precision.
     pub(crate) fn kernels(&self) -> String {
-        match self {
-            Self::Cpu => backend().name().to_owned(),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(place) => format!("cuda {}", place.precision.name()),
-        }
+        let kind = match self.device.location() {
+            candle_core::DeviceLocation::Cpu if is_composed() => return "composed".to_owned(),
+            candle_core::DeviceLocation::Cpu => return backend().name().to_owned(),
+            candle_core::DeviceLocation::Cuda { .. } => "cuda",
+            candle_core::DeviceLocation::Metal { .. } => "metal",
+        };
+        format!("{kind} {}", self.precision.name())
+    }
+
+    /// Refuses a batch of which an operation would have more values than a GPU counts.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the largest number of rows.
+    pub(crate) fn check_rows(&self, rows: usize, values_a_row: usize) -> Result<()> {
+        if self.device.is_cpu() { Ok(()) } else { check_countable(rows, values_a_row) }
     }
 }
 
-/// The device that `Auto` means: the first GPU if it can be opened. The first call that finds none logs why.
-#[cfg(feature = "cuda")]
+/// Refuses rows that have more than [`MOST_VALUES`] values together.
+pub(super) fn check_countable(rows: usize, values_a_row: usize) -> Result<()> {
+    let most = (MOST_VALUES / values_a_row.max(1)).max(1);
+    if rows <= most {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "option 'batch_size' must be at most {most} for this network on a GPU, where a layer may have 2^30 values, got {rows}"
+    )))
+}
+
+/// The device that `Auto` means: the first CUDA GPU if it can be opened, else the CPU. The log says once which it is, and why.
 pub(crate) fn resolve(device: Device) -> Device {
     static FIRST: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
-    if device != Device::Auto {
-        return device;
+    match device {
+        Device::Auto if cfg!(feature = "cuda") => {
+            *FIRST.get_or_init(|| match accelerators::open(Device::Cuda(0), Precision::F32) {
+                Ok(_) => {
+                    log::info!("computing on cuda:0");
+                    Device::Cuda(0)
+                }
+                Err(reason) => {
+                    log::warn!("computing on the CPU: {reason}");
+                    Device::Cpu
+                }
+            })
+        }
+        Device::Auto => Device::Cpu,
+        named => named,
     }
-    *FIRST.get_or_init(|| match cuda::Gpu::open(0) {
-        Ok(gpu) => {
-            log::info!("computing on cuda:0, {}", gpu.name());
-            Device::Cuda(0)
-        }
-        Err(reason) => {
-            log::warn!("computing on the CPU: {reason}");
-            Device::Cpu
-        }
-    })
-}
-
-/// The device that `Auto` means: the CPU, as no other is built in.
-#[cfg(not(feature = "cuda"))]
-pub(crate) fn resolve(device: Device) -> Device {
-    if device == Device::Auto { Device::Cpu } else { device }
 }

@@ -96,8 +96,10 @@ impl Trainer {
         let mut generator = generator(self.options.seed, Purpose::Evaluation, 0);
         let mut fixed = Generators::new(self.options.seed, 0);
         let prior = prior::sample_with(self.config.prior(), rows, self.config.latent_dim(), &mut generator);
-        let draws = Draws { prior, ..self.step.draw(1, &mut fixed) };
-        Ok((Some(mean), self.step.evaluate(&mut self.network, head, &draws)?))
+        let target = self.network.target();
+        let fixed = self.step.draw(1, &mut fixed, target)?;
+        let draws = Draws { directions: fixed.directions, ..Draws::of_prior(prior, self.config.latent_dim(), target)? };
+        Ok((Some(mean), self.step.evaluate(&self.network, head, &draws)?))
     }
 
     /// The held-out images, some at a time, (N, H, W, C); [`Error::Cancelled`] in the place of those that come after.

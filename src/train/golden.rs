@@ -10,8 +10,8 @@ use super::*;
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::Objective;
 use crate::model::{Precision, Wae};
-use crate::ops;
-use crate::train::step::{Draws, Values};
+use crate::ops::{self, Tensor};
+use crate::train::step::{Draws, Losses, number};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -70,11 +70,15 @@ fn assert_close(name: &str, got: &[f32], expected: &[f64]) {
     assert!(error <= TOLERANCE * largest.max(1e-6), "{name}: error {error:e}, largest value {largest:e}");
 }
 
+/// By the CPU's kernels, and by the operations that compute on a GPU.
 #[rstest]
-#[case("golden")]
-#[case("digit")]
-fn eval_mode(#[case] name: &str) {
-    eval(name, &Target::Cpu);
+fn eval_mode(#[values("golden", "digit")] name: &str, #[values(false, true)] composed: bool) {
+    eval(name, &target(composed));
+}
+
+/// The CPU, with its kernels or with composed operations.
+fn target(composed: bool) -> Target {
+    if composed { Target::composed(Precision::F32) } else { Target::cpu() }
 }
 
 fn eval(name: &str, target: &Target) {
@@ -98,22 +102,23 @@ fn eval_mode_in_bf16() {
     let largest = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     let error = codes.iter().zip(&expected).fold(0.0_f64, |m, (a, b)| m.max((f64::from(*a) - b).abs())) / largest;
     assert!(error < 0.02, "error {error:e}");
-    assert_eq!(error > TOLERANCE, crate::kernels::has_bf16(), "error {error:e}");
+    let has_bf16 = crate::kernels::has_bf16() && !crate::kernels::is_composed();
+    assert_eq!(error > TOLERANCE, has_bf16, "error {error:e}");
 }
 
 #[rstest]
-#[case("golden")]
-#[case("digit")]
-fn training_mode_gradients_and_three_steps(#[case] name: &str) {
-    training_mode(name, &Target::Cpu);
+fn training_mode_gradients_and_three_steps(
+    #[values("golden", "digit")] name: &str,
+    #[values(false, true)] composed: bool,
+) {
+    training_mode(name, &target(composed));
 }
 
+/// On the first CUDA GPU, where there is one.
 #[cfg(feature = "cuda")]
 #[rstest]
-#[case("golden")]
-#[case("digit")]
-fn the_same_on_a_gpu(#[case] name: &str) {
-    if let Some(target) = crate::ops::cuda::tests::gpu(Precision::F32) {
+fn cuda_gives_the_golden_values(#[values("golden", "digit")] name: &str) {
+    if let Some(target) = Target::gpu_of_tests(Precision::F32) {
         training_mode(name, &target);
         eval(name, &target);
     }
@@ -130,20 +135,20 @@ fn training_mode(name: &str, target: &Target) {
     let mut network = Network::from_tensors(&config, target, golden.model.tensors()).unwrap();
     let codes = network.encode(&images).unwrap();
     let close =
-        |name: &str, got: &Tensor, expected: Vec<f64>| ops::with_values(got, |got| assert_close(name, got, &expected));
-    close("latent", &codes, tensor(&golden.values, "train.latent").1).unwrap();
+        |name: &str, got: &Tensor, expected: Vec<f64>| assert_close(name, &ops::to_vec(got).unwrap(), &expected);
+    close("latent", &codes, tensor(&golden.values, "train.latent").1);
     let decoded = network.decode(&codes).unwrap();
-    close("image", &decoded, channels_last(tensor(&golden.values, "train.image"))).unwrap();
+    close("image", &decoded, channels_last(tensor(&golden.values, "train.image")));
 
     let mut network = Network::from_tensors(&config, target, golden.model.tensors()).unwrap();
     let step = Step::new(config.clone(), 0.0, 0.0);
     let rate = golden.scalars["learning_rate"].as_f64().unwrap();
     for i in 0..3 {
         let prior: Vec<f32> = tensor(&golden.values, &format!("prior.{i}")).1.iter().map(|v| *v as f32).collect();
-        let draws = Draws { prior, ..Draws::default() };
+        let draws = Draws::of_prior(prior, config.latent_dim(), target).unwrap();
         let (pending, _) = step.gradients(&mut network, &images, &draws, config.objective().lambda()).unwrap();
-        let values = pending.read().unwrap();
-        let Values { cost, divergence: Some(divergence), loss } = values else { panic!("{values:?}") };
+        let losses = pending.read().unwrap();
+        let Losses { cost, divergence: Some(divergence), loss } = losses else { panic!("{losses:?}") };
         if i == 0 {
             assert_gradients(&golden, &network.gradients().unwrap());
         }
@@ -215,16 +220,19 @@ fn discriminator_losses(#[case] name: &str, #[case] form: &str) {
             tensors.insert(format!("adversary.{layer}.{kind}"), crate::checkpoint::TensorData { shape, values });
         }
     }
-    let mut network = Network::from_tensors(&config, &Target::Cpu, &tensors).unwrap();
-    let step = Step::new(config, 0.0, 0.0);
-    let narrow = |name: &str| tensor(&golden.values, name).1.iter().map(|v| *v as f32).collect::<Vec<f32>>();
-    let (q, p) = (narrow("mmd.q"), narrow("mmd.p"));
-    let logits = step.logits(&mut network, &q).unwrap();
+    let target = Target::cpu();
+    let mut network = Network::from_tensors(&config, &target, &tensors).unwrap();
+    let [q, p] = ["mmd.q", "mmd.p"].map(|name| {
+        let (shape, values) = tensor(&golden.values, name);
+        target.tensor(values.iter().map(|v| *v as f32).collect(), &shape).unwrap()
+    });
+    let logits = network.adversary_logits(&q).unwrap().to_dtype(candle_core::DType::F32).unwrap();
+    let logits = ops::to_vec(&logits).unwrap();
     assert_close("logits", &logits, &tensor(&golden.values, &format!("{form}.logits")).1);
     let expected = |key: &str| golden.scalars[form][key].as_f64().unwrap();
-    let of_encoder = crate::objective::adversary::encoder_loss(&logits).0;
+    let of_encoder = number(&network.adversary_loss(&q).unwrap()).unwrap();
     assert!((of_encoder - expected("encoder")).abs() < 1e-5, "{of_encoder}");
-    let of_discriminator = step.discriminator_gradients(&mut network, &q, &p).unwrap();
+    let of_discriminator = number(&network.step_adversary(&q, &p, 1e-3).unwrap()).unwrap();
     assert!((of_discriminator - expected("discriminator")).abs() < 1e-5, "{of_discriminator}");
 }
 
@@ -234,16 +242,18 @@ fn discriminator_losses(#[case] name: &str, #[case] form: &str) {
 fn kl_and_log_density(#[case] name: &str) {
     use crate::objective::{adversary, kl};
     let golden = golden(name);
-    let narrow = |name: &str| tensor(&golden.values, name).1.iter().map(|v| *v as f32).collect::<Vec<f32>>();
-    let (shape, _) = tensor(&golden.values, "mmd.q");
-    let dim = shape[1];
-    assert_close(
-        "log density",
-        &adversary::log_density(&narrow("mmd.q"), dim, 1.5),
-        &tensor(&golden.values, "density").1,
-    );
-    let (means, log_variances) = (narrow("mmd.q"), narrow("mmd.p"));
-    let rows = means.chunks_exact(dim).zip(log_variances.chunks_exact(dim));
-    let kl: Vec<f32> = rows.map(|(m, v)| kl::divergence(&[m, v].concat(), dim, 1.5).0 as f32).collect();
-    assert_close("KL", &kl, &tensor(&golden.values, "kl").1);
+    let [means, log_variances] = ["mmd.q", "mmd.p"].map(|name| {
+        let (shape, values) = tensor(&golden.values, name);
+        let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+        Target::cpu().tensor(values, &shape).unwrap()
+    });
+    let narrow = |values: &Tensor| ops::to_vec(&values.to_dtype(candle_core::DType::F32).unwrap()).unwrap();
+    let density = adversary::log_density(&means, 1.5).unwrap();
+    assert_close("log density", &narrow(&density), &tensor(&golden.values, "density").1);
+    let rows = 0..means.dim(0).unwrap();
+    let kl = rows.map(|row| {
+        let [means, log_variances] = [&means, &log_variances].map(|x| x.narrow(0, row, 1).unwrap());
+        number(&kl::divergence(&means, &log_variances, 1.5).unwrap()).unwrap() as f32
+    });
+    assert_close("KL", &kl.collect::<Vec<_>>(), &tensor(&golden.values, "kl").1);
 }

@@ -4,13 +4,13 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::tests::{finish, trainer};
+use super::tests::{composed_trainer, finish, trainer};
 use super::*;
 use crate::checkpoint::Tensors;
+use crate::config::Prior;
 use crate::model::Wae;
 use crate::objective::{moments, prior};
-use crate::ops;
-use crate::train::step::Draws;
+use crate::train::step::{Draws, number};
 
 type Given = [(&'static str, Value)];
 
@@ -27,12 +27,13 @@ impl Objectives {
     fn new(options: &Given) -> (Self, Tensors) {
         let mut trainer = trainer(options);
         let images = trainer.batch(&[0, 1, 2, 3, 4, 5]).unwrap();
-        let draws = trainer.step.draw(6, &mut Generators::new(3, 1));
+        let target = trainer.network.target().clone();
+        let draws = trainer.step.draw(6, &mut Generators::new(3, 1), &target).unwrap();
         // Weights of a size at which differences are seen.
         let tensors = trainer.network.tensors().unwrap();
         let config = trainer.config.clone();
         let step = std::mem::replace(&mut trainer.step, Step::new(config.clone(), 0.0, 0.0));
-        (Self { config, step, images, draws, target: trainer.network.target().clone() }, tensors)
+        (Self { config, step, images, draws, target }, tensors)
     }
 
     fn run(&self, tensors: &Tensors) -> (f64, Tensors) {
@@ -41,6 +42,10 @@ impl Objectives {
         let (pending, _) = self.step.gradients(&mut network, &self.images, &self.draws, lambda).unwrap();
         (pending.read().unwrap().loss, network.gradients().unwrap())
     }
+}
+
+fn draw(trainer: &Trainer, rows: usize) -> Draws {
+    trainer.step.draw(rows, &mut Generators::new(0, 1), trainer.network.target()).unwrap()
 }
 
 /// Along the gradient of the encoder's head and the decoder's stem, the loss rises by the gradient's squared length.
@@ -105,6 +110,23 @@ fn three_epochs_are_finite_and_scores_no_random_numbers(#[case] objective: &str)
     assert_eq!(codes[..trainer.config().latent_dim()], wae.encode(&images[..16]).unwrap());
 }
 
+/// By composed operations, every objective trains to the kernels' losses but for rounding.
+#[rstest]
+fn composed_operations_train_as_the_kernels(
+    #[values("mmd", "gan", "vae", "ae", "sliced", "sinkhorn")] objective: &str,
+    #[values("squared", "structural")] cost: &str,
+) {
+    let options =
+        [("network", json!("4,8")), ("epochs", json!(3)), ("objective", json!(objective)), ("cost", json!(cost))];
+    let expected = finish(trainer(&options));
+    let got = finish(composed_trainer(&options));
+    for (got, expected) in got.history().iter().zip(expected.history()) {
+        assert!((got.loss / expected.loss - 1.0).abs() < 0.01, "{} {}", got.loss, expected.loss);
+        let costs = [got, expected].map(|report| report.holdout_reconstruction_cost.unwrap());
+        assert!((costs[0] / costs[1] - 1.0).abs() < 0.01, "{costs:?}");
+    }
+}
+
 #[test]
 fn lambda_is_applied() {
     let tensors = |lambda: f64| {
@@ -123,7 +145,7 @@ fn a_step_of_gan_encodes_once() {
     let options = [("network", json!("4")), ("objective", json!("gan")), ("adversary_widths", json!("8"))];
     let mut trainer = trainer(&options);
     let images = trainer.batch(&[0, 1, 2, 3]).unwrap();
-    let draws = trainer.step.draw(4, &mut Generators::new(0, 1));
+    let draws = draw(&trainer, 4);
     let before = trainer.network.tensors().unwrap();
     let rates = Rates { network: 1e-9, adversary: 1e-3 };
     trainer.step.run(&mut trainer.network, &images, &draws, 1.0, rates).unwrap();
@@ -140,11 +162,10 @@ fn a_step_of_gan_encodes_once() {
 fn each_side_of_gan_leaves_the_others_weights() {
     let options = [("network", json!("4")), ("objective", json!("gan")), ("adversary_widths", json!("8"))];
     let mut trainer = trainer(&options);
-    let draws = trainer.step.draw(4, &mut Generators::new(0, 1));
+    let draws = draw(&trainer, 4);
     let before = trainer.network.tensors().unwrap();
-    let codes = vec![0.5; 4 * trainer.config().latent_dim()];
-    trainer.step.discriminator_gradients(&mut trainer.network, &codes, &draws.prior).unwrap();
-    trainer.network.step_adversary(0.1).unwrap();
+    let codes = (draws.prior.zeros_like().unwrap() + 0.5).unwrap();
+    trainer.network.step_adversary(&codes, &draws.prior, 0.1).unwrap();
     let after = trainer.network.tensors().unwrap();
     let changed = |name: &str| before[name] != after[name];
     assert!(changed("adversary.0.weight") && changed("adversary.out.bias"));
@@ -164,14 +185,14 @@ fn each_side_of_gan_leaves_the_others_weights() {
 fn noise_is_the_encoders_alone() {
     let mut trainer = trainer(&[("network", json!("4")), ("noise", json!(0.5))]);
     let images = trainer.batch(&[0, 1, 2, 3]).unwrap();
-    let draws = trainer.step.draw(4, &mut Generators::new(0, 1));
+    let draws = draw(&trainer, 4);
     let tensors = trainer.network.tensors().unwrap();
     let (pending, codes) = trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
     let mut same = Network::from_tensors(trainer.config(), trainer.network.target(), &tensors).unwrap();
-    let decoded = same.decode(codes.tensor()).unwrap();
+    let decoded = same.decode(&codes).unwrap();
     let cost = crate::objective::cost::CostFunction::of(trainer.config());
-    let expected = ops::cost(&cost, &images, &decoded).unwrap().0;
-    assert_eq!(pending.read().unwrap().cost, expected.read().unwrap());
+    let expected = trainer.network.target().operations().pointwise.cost(&cost, &images, &decoded).unwrap().0;
+    assert_eq!(pending.read().unwrap().cost, number(&expected).unwrap());
 }
 
 /// A discriminator that is trained tells codes from draws: its loss falls below that of a coin.
@@ -180,14 +201,12 @@ fn the_discriminator_learns_to_tell_codes_from_draws() {
     let options = [("network", json!("4")), ("objective", json!("gan")), ("adversary_widths", json!("32"))];
     let mut trainer = trainer(&options);
     let dim = trainer.config().latent_dim();
-    let draws = prior::sample(trainer.config().prior(), 100, dim, 1);
-    let codes: Vec<f32> = prior::sample(trainer.config().prior(), 100, dim, 2).iter().map(|z| z + 2.0).collect();
-    let mut losses = Vec::new();
-    for _ in 0..50 {
-        let step = &trainer.step;
-        losses.push(step.discriminator_gradients(&mut trainer.network, &codes, &draws).unwrap());
-        trainer.network.step_adversary(1e-2).unwrap();
-    }
+    let target = trainer.network.target().clone();
+    let sample = |seed| target.tensor(prior::sample(Prior::default(), 100, dim, seed), &[100, dim]).unwrap();
+    let draws = sample(1);
+    let codes = (sample(2) + 2.0).unwrap();
+    let mut step = || number(&trainer.network.step_adversary(&codes, &draws, 1e-2).unwrap()).unwrap();
+    let losses: Vec<f64> = (0..50).map(|_| step()).collect();
     assert!(losses[0] > 1.2 && losses[49] < 0.2, "{losses:?}");
 }
 
@@ -201,8 +220,10 @@ fn pretraining_brings_codes_near_the_prior() {
         }
         let rows: Vec<usize> = (0..trainer.dataset.training_rows()).collect();
         let images = trainer.batch(&rows).unwrap();
-        let codes = ops::with_values(&trainer.network.encode(&images).unwrap(), <[f32]>::to_vec).unwrap();
-        moments::value_and_gradient(&codes, &prior::sample(trainer.config().prior(), 5000, 2, 5), 2).0
+        let codes = trainer.network.encode(&images).unwrap();
+        let draws = prior::sample(trainer.config().prior(), 5000, 2, 5);
+        let draws = trainer.network.target().tensor(draws, &[5000, 2]).unwrap();
+        number(&moments::distance(&codes, &draws).unwrap()).unwrap()
     };
     let (without, with) = (moments_of(false), moments_of(true));
     assert!(with < 0.5 && with < 0.3 * without, "{with} with, {without} without");

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use candle_core::Var;
 use rand::seq::SliceRandom;
 
 use super::Trainer;
-use super::codes::Codes;
 use super::random::{Purpose, generator};
+use super::step::number;
 use crate::config::Prior;
 use crate::error::{Error, Result};
 use crate::image::ImageShape;
@@ -35,21 +36,24 @@ impl Trainer {
             }
             let (chosen, _) = rows.partial_shuffle(&mut generator, sample);
             let images = self.batch(chosen)?;
-            let head = self.network.encode(&images)?;
-            let prior = prior::sample_with(self.config.prior(), chosen.len(), dim, &mut generator);
+            let head = Var::from_tensor(&self.network.encode(&images)?)?;
+            let rows = chosen.len();
+            let target = self.network.target();
+            let mut sample = |prior| target.tensor(prior::sample_with(prior, rows, dim, &mut generator), &[rows, dim]);
+            let prior = sample(self.config.prior())?;
             // Codes as in training, whose noise is part of their covariance; a deterministic encoder does not read it.
-            let noise = prior::sample_with(Prior::default(), chosen.len(), dim, &mut generator);
-            let codes = Codes::new(&map, head, &noise, self.network.target())?;
-            let (loss, by_code) = moments::value_and_gradient(&codes.values()?, &prior, dim);
-            let by_code = self.network.target().tensor(by_code, codes.tensor().dims())?;
-            let gradient = codes.backward(&map, &noise, by_code, None, self.network.target())?;
-            self.network.encode_backward(gradient)?;
+            let noise = sample(Prior::default())?;
+            let codes = map.codes(&head, Some(&noise))?;
+            let loss = moments::distance(&codes.codes, &prior)?;
+            let gradients = loss.backward()?;
+            let by_head =
+                gradients.get(&head).ok_or_else(|| Error::Training("the codes gave no gradient".to_owned()))?;
+            self.network.encode_backward(by_head.contiguous()?)?;
             self.network.step(self.options.learning_rate)?;
-            if loss < enough {
+            if number(&loss)? < enough {
                 break;
             }
         }
-        self.network.reset_optimizer();
-        Ok(())
+        self.network.reset_optimizer()
     }
 }

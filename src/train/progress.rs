@@ -1,9 +1,7 @@
-//! The steps of an epoch, whose values may be read late.
-
-use std::collections::VecDeque;
+//! The steps of an epoch, whose losses may be read late.
 
 use super::Trainer;
-use super::step::{Pending, Values};
+use super::step::{Losses, PendingLosses};
 use crate::config::Objective;
 use crate::error::{Error, Result};
 
@@ -13,8 +11,8 @@ pub(super) struct Progress {
     pub(super) epoch: usize,
     pub(super) rate: f64,
     pub(super) means: Means,
-    /// Steps whose values are still to be read, with their images.
-    pending: VecDeque<(Pending, usize)>,
+    /// Losses of steps that are still to be read, with the number of images of each.
+    pending: Vec<(PendingLosses, usize)>,
 }
 
 /// The means of an epoch's steps.
@@ -30,34 +28,38 @@ pub(super) struct Means {
 impl Progress {
     /// An epoch, from 1, before its first step.
     pub(super) fn new(epoch: usize, rate: f64) -> Self {
-        Self { epoch, rate, means: Means::default(), pending: VecDeque::new() }
+        Self { epoch, rate, means: Means::default(), pending: Vec::new() }
     }
 
     /// Adds a step on so many images.
-    pub(super) fn push(&mut self, step: Pending, images: usize) {
-        self.pending.push_back((step, images));
+    pub(super) fn push(&mut self, losses: PendingLosses, images: usize) {
+        self.pending.push((losses, images));
+    }
+
+    /// Steps whose losses are still to be read.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
     }
 }
 
 impl Trainer {
-    /// Reads the values of all steps of an epoch but the last `ahead`.
-    pub(super) fn read(&mut self, progress: &mut Progress, ahead: usize) -> Result<()> {
-        while progress.pending.len() > ahead {
-            let Some((step, images)) = progress.pending.pop_front() else { break };
-            let values = step.read()?;
-            if !values.are_finite() {
-                return Err(self.diverged(progress, values));
+    /// Reads the losses of all pending steps of an epoch.
+    pub(super) fn read(&mut self, progress: &mut Progress) -> Result<()> {
+        for (step, images) in std::mem::take(&mut progress.pending) {
+            let losses = step.read()?;
+            if !losses.are_finite() {
+                return Err(self.diverged(progress, losses));
             }
-            progress.means.add(values, images);
+            progress.means.add(losses, images);
             let schedule = self.options.lambda_schedule;
-            self.lambda = schedule.next(self.lambda, self.network.steps(), values.cost, values.divergence);
+            self.lambda = schedule.next(self.lambda, self.network.steps(), losses.cost, losses.divergence);
         }
         Ok(())
     }
 
-    fn diverged(&self, progress: &Progress, values: Values) -> Error {
+    fn diverged(&self, progress: &Progress, losses: Losses) -> Error {
         let (epoch, step, rate) = (progress.epoch, progress.means.steps + 1, progress.rate);
-        let divergence = values.divergence.map(|d| format!(", divergence {d}")).unwrap_or_default();
+        let divergence = losses.divergence.map(|d| format!(", divergence {d}")).unwrap_or_default();
         let lambda = match self.config.objective() {
             Objective::Ae {} => String::new(),
             _ => format!(", or a lambda below {}", self.lambda),
@@ -65,19 +67,19 @@ impl Trainer {
         Error::Training(format!(
             "the loss is not finite at epoch {epoch}, step {step}: reconstruction cost {}{divergence}. Try a learning_rate \
              below {rate:e}{lambda}",
-            values.cost
+            losses.cost
         ))
     }
 }
 
 impl Means {
-    fn add(&mut self, values: Values, images: usize) {
+    fn add(&mut self, losses: Losses, images: usize) {
         self.steps += 1;
         self.images += images as u64;
         let n = self.steps as f64;
-        self.cost += (values.cost - self.cost) / n;
-        self.loss += (values.loss - self.loss) / n;
-        self.divergence = values.divergence.map(|d| {
+        self.cost += (losses.cost - self.cost) / n;
+        self.loss += (losses.loss - self.loss) / n;
+        self.divergence = losses.divergence.map(|d| {
             let mean = self.divergence.unwrap_or_default();
             mean + (d - mean) / n
         });

@@ -79,7 +79,7 @@ fn what_is_left_out_is_missed() {
     let checkpoint = stored(&after(&given, 1));
     assert!(finish(resume(&given, &checkpoint).unwrap()).network.tensors().unwrap() == whole);
     let mut forgetful = resume(&given, &checkpoint).unwrap();
-    forgetful.network.reset_optimizer();
+    forgetful.network.reset_optimizer().unwrap();
     assert!(finish(forgetful).network.tensors().unwrap() != whole);
 }
 
@@ -161,7 +161,8 @@ fn options_about_files_may_differ() {
 fn other_kernels_are_accepted_and_named() {
     let given = [("network", json!("4")), ("epochs", json!(3)), ("device", json!("cpu"))];
     let text = String::from_utf8_lossy(&after(&given, 1).checkpoint().unwrap().to_bytes().unwrap()).into_owned();
-    let here = crate::kernels::backend().name();
+    let here = Target::cpu().kernels();
+    let here = here.as_str();
     assert!(text.contains(&format!(r#"\"kernels\":\"{here}\""#)), "the file names them");
     let checkpoint = stored(&after(&given, 1));
     assert_eq!(checkpoint.info().other_kernels(here), None);
@@ -172,8 +173,8 @@ fn other_kernels_are_accepted_and_named() {
 /// From the GPU to the CPU and back, and between precisions: weights, moments and history go along.
 #[cfg(feature = "cuda")]
 #[test]
-fn a_training_goes_on_on_another_device() {
-    if crate::ops::cuda::tests::gpu(crate::Precision::F32).is_none() {
+fn a_training_goes_on_on_another_cuda_device() {
+    if Target::gpu_of_tests(crate::Precision::F32).is_none() {
         return;
     }
     let on = |device: &str, precision: &str| {

@@ -18,6 +18,13 @@ pub(crate) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     Trainer::try_new(options, images).unwrap()
 }
 
+/// The same with the operations that compute on a GPU.
+pub(super) fn composed_trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
+    let options = TrainOptions::try_from_options(options.iter().cloned()).unwrap();
+    let images = dataset(&options, 0);
+    Trainer::on_target(options, images, Target::composed(crate::Precision::F32)).unwrap()
+}
+
 /// The 40 images, or others where `shift` is not 0.
 pub(super) fn dataset(options: &TrainOptions, shift: usize) -> Dataset {
     let pixels = UInt8Array::from_iter_values((shift..shift + 40 * 16).map(|i| (i * i % 251) as u8));
@@ -126,10 +133,10 @@ fn options_that_the_images_were_not_collected_under_are_refused() {
     assert_eq!(error, "option 'batch_size' must be an integer between 2 and 1048576, got 0");
 }
 
-/// On a GPU a constant λ lets the values be read a step late, and an adaptive one, which moves every 1,000 steps, does not. (On
-/// the processor both are read at once.)
+/// On a GPU a constant λ lets the losses of several steps be read together, and an adaptive one, which moves every 1,000 steps,
+/// does not. (On the processor both are read at once.)
 #[test]
-fn values_that_are_read_late_are_the_same() {
+fn losses_that_are_read_late_are_the_same() {
     let of = |schedule: &str| {
         let options = [
             ("network", "4".into()),

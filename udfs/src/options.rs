@@ -27,7 +27,8 @@ pub enum OnError {
     Null,
 }
 
-const DEVICE: &str = "Where models are trained and computed: auto or cpu, and cuda:N where that is built in";
+const DEVICE: &str =
+    "Where models are trained and computed: auto, cpu, cuda, cuda:N, metal or metal:N, of the kinds that are built in";
 
 /// The options of a session, set by `SET wae.<name> = <value>`.
 ///
@@ -275,9 +276,11 @@ fn integer(name: &str, value: &str, min: usize) -> Result<usize> {
 
 fn device(value: &str) -> Result<Device> {
     Device::from_name(value).ok_or_else(|| {
-        let built_in = !cfg!(feature = "cuda") && value.starts_with("cuda");
-        let built_in = if built_in { " (cuda is not built in)" } else { "" };
-        config_datafusion_err!("wae.device must be {}, got '{value}'{built_in}", Device::NAMES)
+        let kinds = [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
+        let lower = value.to_ascii_lowercase();
+        let missing = kinds.iter().find(|(kind, built_in)| !built_in && lower.starts_with(kind));
+        let missing = missing.map(|(kind, _)| format!(" ({kind} is not built in)")).unwrap_or_default();
+        config_datafusion_err!("wae.device must be {}, got '{value}'{missing}", Device::NAMES)
     })
 }
 
@@ -310,21 +313,20 @@ mod tests {
         assert!(error.contains(message), "{error}");
     }
 
-    #[cfg(not(feature = "cuda"))]
-    #[test]
-    fn a_gpu_that_is_not_built_in_is_refused() {
-        let error = WaeOptions::default().set("device", "cuda:0").unwrap_err().strip_backtrace();
-        assert!(error.contains("wae.device must be auto or cpu, got 'cuda:0' (cuda is not built in)"), "{error}");
-    }
-
-    #[cfg(feature = "cuda")]
-    #[test]
-    fn a_gpu_is_named_by_its_number() {
+    #[rstest]
+    #[case("CUDA:1", Device::Cuda(1), cfg!(feature = "cuda"))]
+    #[case("cuda", Device::Cuda(0), cfg!(feature = "cuda"))]
+    #[case("metal:0", Device::Metal(0), cfg!(feature = "metal"))]
+    fn a_gpu_is_taken_where_its_kind_is_built_in(#[case] name: &str, #[case] device: Device, #[case] built_in: bool) {
         let mut options = WaeOptions::default();
-        options.set("device", "CUDA:1").unwrap();
-        assert_eq!(options.device(), Device::Cuda(1));
-        let error = options.set("device", "cuda").unwrap_err().strip_backtrace();
-        assert!(error.contains("wae.device must be auto, cpu or cuda:N, got 'cuda'"), "{error}");
+        match options.set("device", name) {
+            Ok(()) => assert!(built_in && options.device() == device),
+            Err(e) => {
+                let error = e.strip_backtrace();
+                assert!(!built_in && error.contains("wae.device must be auto"), "{error}");
+                assert!(error.contains(&format!("got '{name}' (")) && error.contains("is not built in"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::architecture::largest_activation;
+use crate::ops::MOST_VALUES;
 
 /// The most images that pass through the layers together: enough to fill every register tile.
 pub(super) const IMAGES: usize = 120;
@@ -21,11 +22,10 @@ fn images_that_fit(config: &Config) -> usize {
     (ACTIVATION / largest_activation(config).max(1)).max(1)
 }
 
-/// The same on a GPU, whose arrays are counted in 31 bits; half of that, as a layer may be padded. A batch that its memory has no
-/// room for is halved.
-#[cfg(feature = "cuda")]
+/// The same on a GPU, whose operations have at most [`MOST_VALUES`] values: half of that, as a layer may be padded. A batch that its
+/// memory has no room for is halved.
 pub(super) fn images_on_a_gpu(config: &Config) -> usize {
-    (i32::MAX as usize / 2 / largest_activation(config).max(1)).max(1)
+    (MOST_VALUES / 2 / largest_activation(config).max(1)).max(1)
 }
 
 /// Rows of `input_len` values, `len` values in all, through a network, which puts out `output_len` for each: so many rows at a

@@ -34,6 +34,11 @@ impl Network {
                 state.v.insert(name, tensor(v));
             }
         }
+        if let Some(adversary) = &self.adversary {
+            let [m, v] = adversary.moments()?;
+            state.m.extend(m);
+            state.v.extend(v);
+        }
         Ok(state)
     }
 
@@ -41,8 +46,8 @@ impl Network {
     pub(crate) fn set_optimizer(&mut self, state: &OptimizerState) -> Result<()> {
         (self.steps, self.adversary_steps) = (state.steps, state.adversary_steps);
         let Self { encoder, decoder, adversary, target, .. } = self;
-        let layers = encoder.iter_mut().chain(decoder).chain(adversary);
-        layers.into_iter().try_for_each(|layer| set_moments(layer, target, state))
+        encoder.iter_mut().chain(decoder).try_for_each(|layer| set_moments(layer, target, state))?;
+        adversary.as_mut().map_or(Ok(()), |adversary| adversary.set_moments(target, state))
     }
 }
 
@@ -51,12 +56,14 @@ fn set_moments(layer: &mut Layer, target: &Target, state: &OptimizerState) -> Re
         if !role.is_trained() {
             continue;
         }
-        let of = |tensors: &Tensors| {
-            let tensor = tensors.get(&name).map(|tensor| layer.spec().read_layout(role, &tensor.values));
-            tensor.ok_or_else(|| Error::Model(format!("the optimiser has no moments of tensor '{name}'")))
-        };
-        let (m, v) = (of(&state.m)?, of(&state.v)?);
-        layer.set_moments(target, role, m, v)?;
+        let of = |tensors: &Tensors| Ok(layer.spec().read_layout(role, &moment(tensors, &name)?.values));
+        let (m, v): (Result<_>, Result<_>) = (of(&state.m), of(&state.v));
+        layer.set_moments(target, role, m?, v?)?;
     }
     Ok(())
+}
+
+/// Adam's running mean of a tensor, by its name.
+pub(super) fn moment<'a>(tensors: &'a Tensors, name: &str) -> Result<&'a TensorData> {
+    tensors.get(name).ok_or_else(|| Error::Model(format!("the optimiser has no moments of tensor '{name}'")))
 }

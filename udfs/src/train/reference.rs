@@ -124,7 +124,12 @@ pub(crate) const OPTIONS: [OptionText; 32] = [
         "whether a model of this name may be replaced, and the checkpoint of a training that was stopped be dropped \
          (without `resume => true`)",
     ),
-    option("device", "none", "`'auto'`, `'cpu'` or `'cuda:N'`; the session's `wae.device` where it is left out"),
+    option(
+        "device",
+        "none",
+        "`'auto'`, `'cpu'`, `'cuda'`, `'cuda:N'`, `'metal'` or `'metal:N'`, of the kinds that are built in; the session's \
+         `wae.device` where it is left out",
+    ),
     option(
         "precision",
         "none",
