@@ -2,7 +2,7 @@
 """Sets the engine beside PyTorch on one GPU: training steps and encoding, at batch 100 and 1,000, in TF32, bf16 and f32.
 
 usage: compare.py --program PATH [--device cuda:0] [--budget SECONDS] [--only ARCH[:WHAT]]
-needs: pip install torch safetensors numpy; the bench program `network`, built with the feature `cuda`
+needs: pip install torch safetensors numpy; the bench program `network`, built with the features `cuda` and `cudnn`
 
 A cell is a network, a work, a batch and a precision. In a cell ours and PyTorch's variants take turns, A B C A B C, each in a
 process that stays and has had a turn that does not count. A turn is N steps in a row, by the clock from an idle GPU to an idle
@@ -14,7 +14,7 @@ clock adds.
 Both are given random images as bytes in the machine's memory, another batch at each step: N batches in training, 8 in turn in
 encoding. A step of ours includes what SQL's does: a training's gathers its rows, shuffled anew each turn.
   train   upload, x = bytes / 255, encoder, decoder, squared cost and λ MMD², gradients, Adam. Neither side reads a value
-          from the GPU before it goes on to the next; ours reads each step's loss a step later, as its training does, PyTorch none.
+          from the GPU before it goes on to the next; ours reads the losses of 16 steps together, as its training does, PyTorch none.
   encode  upload, x = bytes / 255, encoder in eval mode, codes in f32 back in memory, before the next step begins, as SQL
           takes them. PyTorch under inference_mode; in bf16 its weights are kept in bf16.
 PyTorch's bytes lie in page-locked memory, in the layout of the variant. Its variants: eager; channels_last; compile and
