@@ -32,6 +32,12 @@ impl From<Error> for Disagreement {
     }
 }
 
+impl From<&Error> for Disagreement {
+    fn from(e: &Error) -> Self {
+        Self(e.to_string())
+    }
+}
+
 impl From<candle_core::Error> for Disagreement {
     fn from(e: candle_core::Error) -> Self {
         Error::from(e).into()
@@ -50,29 +56,35 @@ type Result<T, E = Disagreement> = std::result::Result<T, E>;
 pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Result<()> {
     let composed = Operations::composed();
     let kernels = Operations::kernels();
-    convolutions(composed.convolution.as_ref(), kernels.convolution.as_ref(), (device, &Device::Cpu), Precision::F32)?;
-    if precision != Precision::F32 {
-        let places = (device, &Device::Cpu);
-        convolutions(composed.convolution.as_ref(), kernels.convolution.as_ref(), places, precision)?;
+    let places = (device, &Device::Cpu);
+    for p in with_f32(precision) {
+        convolutions(composed.convolution.as_ref(), kernels.convolution.as_ref(), places, p, &geometries())?;
     }
-    norms(composed.norm.as_ref(), kernels.norm.as_ref(), (device, &Device::Cpu))?;
-    adams(composed.adam.as_ref(), kernels.adam.as_ref(), (device, &Device::Cpu))?;
-    pointwise(composed.pointwise.as_ref(), kernels.pointwise.as_ref(), (device, &Device::Cpu))
+    norms(composed.norm.as_ref(), kernels.norm.as_ref(), places, &NORMS)?;
+    adams(composed.adam.as_ref(), kernels.adam.as_ref(), places)?;
+    pointwise(composed.pointwise.as_ref(), kernels.pointwise.as_ref(), places)
 }
 
-/// Convolutions on a device with the composed ones there, in a precision.
+/// A precision, and f32: a model that is trained in another is calibrated in f32.
+fn with_f32(precision: Precision) -> impl Iterator<Item = Precision> {
+    std::iter::once(Precision::F32).chain((precision != Precision::F32).then_some(precision))
+}
+
+/// Convolutions on a device with the composed ones there, in f32 and in a precision.
 pub(super) fn convolution(
     candidate: &dyn Convolution,
     composed: &Operations,
     device: &Device,
     precision: Precision,
 ) -> Result<()> {
-    convolutions(candidate, composed.convolution.as_ref(), (device, device), precision)
+    with_f32(precision).try_for_each(|precision| {
+        convolutions(candidate, composed.convolution.as_ref(), (device, device), precision, &geometries())
+    })
 }
 
 /// Norms on a device with the composed ones there.
 pub(super) fn norm(candidate: &dyn Norm, composed: &Operations, device: &Device) -> Result<()> {
-    norms(candidate, composed.norm.as_ref(), (device, device))
+    norms(candidate, composed.norm.as_ref(), (device, device), &NORMS)
 }
 
 /// Adam on a device with the composed one there.
@@ -133,67 +145,84 @@ fn geometries() -> [Geometry; 7] {
     ]
 }
 
-fn convolutions(
+/// Pixels and channels of the norms that are compared.
+const NORMS: [(usize, usize); 3] = [(700, 3), (90, 40), (1, 8)];
+
+/// Convolutions of these geometries, those of two places with each other.
+pub(super) fn convolutions(
     candidate: &dyn Convolution,
     reference: &dyn Convolution,
     places: (&Device, &Device),
     precision: Precision,
+    geometries: &[Geometry],
 ) -> Result<()> {
     const IMAGES: usize = 3;
     let mut inputs = Inputs::new();
-    for g in geometries() {
+    for g in geometries {
         let large_shape = [IMAGES, g.large.0, g.large.1, g.large_channels];
         let (large, reference_large) = inputs.pair(&large_shape, places)?;
         let (small, reference_small) = inputs.pair(&[IMAGES, g.small.0, g.small.1, g.small_channels], places)?;
         let (weights, reference_weights) = inputs.pair(&g.weights_shape(), places)?;
-        let got = candidate.down(&g, &large, &weights, precision)?;
-        let expected = reference.down(&g, &reference_large, &reference_weights, precision)?;
+        let got = candidate.down(g, &large, &weights, precision)?;
+        let expected = reference.down(g, &reference_large, &reference_weights, precision)?;
         check(format_args!("a convolution ({g:?})"), &got, &expected, precision)?;
-        let got = candidate.up(&g, &small, &weights, precision)?;
-        let expected = reference.up(&g, &reference_small, &reference_weights, precision)?;
+        let got = candidate.up(g, &small, &weights, precision)?;
+        let expected = reference.up(g, &reference_small, &reference_weights, precision)?;
         check(format_args!("a transposed convolution ({g:?})"), &got, &expected, precision)?;
-        let got = candidate.weight_gradient(&g, &large, &small, precision)?;
-        let expected = reference.weight_gradient(&g, &reference_large, &reference_small, precision)?;
+        let got = candidate.weight_gradient(g, &large, &small, precision)?;
+        let expected = reference.weight_gradient(g, &reference_large, &reference_small, precision)?;
         check(format_args!("a gradient of weights ({g:?})"), &got, &expected, precision)?;
     }
     Ok(())
 }
 
-fn norms(candidate: &dyn Norm, reference: &dyn Norm, places: (&Device, &Device)) -> Result<()> {
+/// Norms of these numbers of pixels and channels, those of two places with each other.
+pub(super) fn norms(
+    candidate: &dyn Norm,
+    reference: &dyn Norm,
+    places: (&Device, &Device),
+    sizes: &[(usize, usize)],
+) -> Result<()> {
     let mut inputs = Inputs::new();
-    for (pixels, channels) in [(700, 3), (90, 40), (1, 8)] {
-        let (x, reference_x) = inputs.pair(&[1, pixels, 1, channels], places)?;
-        // A mean that is larger than the deviation.
-        let (x, reference_x) = ((x + 2.0)?, (reference_x + 2.0)?);
-        let (gamma, reference_gamma) = inputs.pair(&[channels], places)?;
-        let (beta, reference_beta) = inputs.pair(&[channels], places)?;
-        let (gradient, reference_gradient) = inputs.pair(&[1, pixels, 1, channels], places)?;
-        let (y, statistics) = candidate.norm_relu(&x, &gamma, &beta)?;
-        let (expected, reference_statistics) = reference.norm_relu(&reference_x, &reference_gamma, &reference_beta)?;
-        let check = |what: &str, got: &Tensor, expected: &Tensor| {
-            check(format_args!("{what} on {pixels} pixels of {channels} channels"), got, expected, Precision::F32)
-        };
-        check("a norm", &y, &expected)?;
-        check("a norm's mean", &statistics.mean, &reference_statistics.mean)?;
-        if pixels == 1 {
-            continue; // A variance of nothing but rounding, which a gradient divides by.
-        }
-        check("a norm's variance", &statistics.variance, &reference_statistics.variance)?;
-        // The reference's output, so that a sum beside 0 does not turn a ReLU over.
-        let y = expected.to_device(places.0)?;
-        let got = candidate.norm_relu_gradient(&x, &y, &gradient, &gamma, &statistics)?;
-        let expected = reference.norm_relu_gradient(
-            &reference_x,
-            &expected,
-            &reference_gradient,
-            &reference_gamma,
-            &reference_statistics,
-        )?;
-        check("a norm's gradient", &got.x, &expected.x)?;
-        check("the gradient of a norm's factor", &got.gamma, &expected.gamma)?;
-        check("the gradient of a norm's term", &got.beta, &expected.beta)?;
+    sizes.iter().try_for_each(|size| norms_of_size(candidate, reference, places, *size, &mut inputs))
+}
+
+fn norms_of_size(
+    candidate: &dyn Norm,
+    reference: &dyn Norm,
+    places: (&Device, &Device),
+    (pixels, channels): (usize, usize),
+    inputs: &mut Inputs,
+) -> Result<()> {
+    let check = |what: &str, got: &Tensor, expected: &Tensor| {
+        check(format_args!("{what} on {pixels} pixels of {channels} channels"), got, expected, Precision::F32)
+    };
+    let (x, reference_x) = inputs.pair(&[1, pixels, 1, channels], places)?;
+    // A mean that is larger than the deviation.
+    let (x, reference_x) = ((x + 2.0)?, (reference_x + 2.0)?);
+    let (gamma, reference_gamma) = inputs.pair(&[channels], places)?;
+    let (beta, reference_beta) = inputs.pair(&[channels], places)?;
+    let (gradient, reference_gradient) = inputs.pair(&[1, pixels, 1, channels], places)?;
+    let (y, got) = candidate.norm_relu(&x, &gamma, &beta)?;
+    let (expected_y, expected) = reference.norm_relu(&reference_x, &reference_gamma, &reference_beta)?;
+    check("a norm", &y, &expected_y)?;
+    check("a norm's mean", &got.mean, &expected.mean)?;
+    check("a norm's inverse deviation", &got.inverse_deviation, &expected.inverse_deviation)?;
+    if got.count != expected.count {
+        return Err(Disagreement(format!("a norm counts {} values a channel, expected {}", got.count, expected.count)));
     }
-    Ok(())
+    if pixels == 1 {
+        return Ok(()); // A variance of nothing but rounding, which a gradient divides by.
+    }
+    check("a norm's variance", &got.variance, &expected.variance)?;
+    // The reference's output, so that a sum beside 0 does not turn a ReLU over.
+    let y = expected_y.to_device(places.0)?;
+    let got = candidate.norm_relu_gradient(&x, &y, &gradient, &gamma, &got)?;
+    let expected =
+        reference.norm_relu_gradient(&reference_x, &expected_y, &reference_gradient, &reference_gamma, &expected)?;
+    check("a norm's gradient", &got.x, &expected.x)?;
+    check("the gradient of a norm's factor", &got.gamma, &expected.gamma)?;
+    check("the gradient of a norm's term", &got.beta, &expected.beta)
 }
 
 fn adams(candidate: &dyn Adam, reference: &dyn Adam, places: (&Device, &Device)) -> Result<()> {
@@ -218,9 +247,9 @@ fn adams(candidate: &dyn Adam, reference: &dyn Adam, places: (&Device, &Device))
         reference.adam(step, &mut of_reference)?;
     }
     for [(got, of_got), (expected, of_expected)] in &parameters {
-        check("a step of Adam", got, expected, Precision::F32)?;
         check("Adam's mean", &of_got.mean, &of_expected.mean, Precision::F32)?;
         check("Adam's mean square", &of_got.square, &of_expected.square, Precision::F32)?;
+        check("a step of Adam", got, expected, Precision::F32)?;
     }
     Ok(())
 }

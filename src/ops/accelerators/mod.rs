@@ -1,15 +1,18 @@
-//! GPUs, and what speeds operations up on them.
+//! GPUs, and accelerators: operations that are faster there than the composed ones.
 //!
 //! A device begins with the composed operations, which are compared with the CPU's kernels when it is opened: a device on which
-//! they disagree is refused. Each [`Accelerator`] is then compared with the composed operations: one that cannot be loaded or
-//! does not agree is left out, and the log says so once. A wrong accelerator is so a slow one, never a wrong score.
+//! they disagree is refused. Each [`Accelerator`] is then compared with the composed operations. One that cannot be loaded or
+//! does not agree is left out, and the log says so once. So a wrong accelerator makes a device slow, and no score wrong.
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod fallback;
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::fallback::WithFallback;
 use super::agreement::{self, Disagreement};
 use super::{Adam, Convolution, Norm, Operations};
 use crate::device::Device;
@@ -24,9 +27,9 @@ pub(super) struct Gpu {
 }
 
 /// An implementation of one kind of operation for a device.
-#[derive(Debug)]
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "CUDA alone has accelerators; tests make their own"))]
-pub(super) enum Accelerator {
+#[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "cudnn"), allow(dead_code, reason = "CUDA and cuDNN alone make some; tests make all"))]
+enum Accelerator {
     Convolution(Arc<dyn Convolution>),
     Norm(Arc<dyn Norm>),
     Adam(Arc<dyn Adam>),
@@ -35,59 +38,94 @@ pub(super) enum Accelerator {
 /// An accelerator under the name that the log gives it, or the reason why it cannot be loaded.
 type Candidate = (&'static str, Result<Accelerator>);
 
+/// A device that is open for as long as the process runs. All precisions share its stream and its accelerators.
+struct Opened {
+    device: candle_core::Device,
+    candidates: Vec<Candidate>,
+    /// The operations of each precision that was asked for, once they have been compared.
+    operations: HashMap<Precision, Operations>,
+    /// Lines that the log has, so that it gets each of them once.
+    logged: HashSet<String>,
+}
+
 /// Opens a GPU for a precision, once in a process.
 ///
 /// # Errors
 /// [`Error::Device`] if its kind is not built in, if it cannot be opened, or if it computes wrong.
 pub(super) fn open(device: Device, precision: Precision) -> Result<Gpu> {
-    static OPENED: Mutex<Option<HashMap<(Device, Precision), Gpu>>> = Mutex::new(None);
+    static OPENED: Mutex<Option<HashMap<Device, Opened>>> = Mutex::new(None);
     // The lock is held while a device is opened, so that two threads do not open it twice.
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let opened = opened.get_or_insert_default();
-    if let Some(gpu) = opened.get(&(device, precision)) {
-        return Ok(gpu.clone());
-    }
     let failed = |e: Error| Error::Device(format!("{device}: {e}"));
-    // All precisions share one stream.
-    let same = opened.iter().find(|((other, _), _)| *other == device).map(|(_, gpu)| gpu.device.clone());
-    let candle = same.map_or_else(|| open_device(device), Ok).map_err(failed)?;
-    let composed = Operations::composed();
-    agreement::composed_with_kernels(&candle, precision).map_err(|e| failed(e.into()))?;
-    let (operations, left_out) = with_accelerators(composed, candidates(&candle), &candle, precision);
-    for reason in left_out {
-        log::warn!("{device} in {}: {reason}", precision.name());
+    let opened = match opened.get_or_insert_default().entry(device) {
+        Entry::Occupied(opened) => opened.into_mut(),
+        Entry::Vacant(place) => place.insert(Opened::try_new(device).map_err(failed)?),
+    };
+    let operations = opened.operations(device, precision).map_err(failed)?;
+    Ok(Gpu { device: opened.device.clone(), operations })
+}
+
+impl Opened {
+    fn try_new(device: Device) -> Result<Self> {
+        let device = open_device(device)?;
+        let candidates = candidates(&device);
+        Ok(Self { device, candidates, operations: HashMap::new(), logged: HashSet::new() })
     }
-    let gpu = Gpu { device: candle, operations };
-    opened.insert((device, precision), gpu.clone());
-    Ok(gpu)
+
+    /// The operations of a precision. They are compared when they are asked for first.
+    fn operations(&mut self, name: Device, precision: Precision) -> Result<Operations> {
+        if let Some(operations) = self.operations.get(&precision) {
+            return Ok(operations.clone());
+        }
+        agreement::composed_with_kernels(&self.device, precision)?;
+        let composed = Operations::composed();
+        let (operations, left_out) = with_accelerators(composed, &self.candidates, &self.device, precision);
+        for line in left_out {
+            if self.logged.insert(line.clone()) {
+                log::warn!("{name}: {line}");
+            }
+        }
+        self.operations.insert(precision, operations.clone());
+        Ok(operations)
+    }
 }
 
 /// Operations with each candidate in its place that agrees with them, and a line for each that is left out.
 fn with_accelerators(
     composed: Operations,
-    candidates: Vec<Candidate>,
+    candidates: &[Candidate],
     device: &candle_core::Device,
     precision: Precision,
 ) -> (Operations, Vec<String>) {
     let mut chosen = composed.clone();
     let mut left_out = Vec::new();
-    for (name, accelerator) in candidates {
-        let agrees = accelerator.map_err(Disagreement::from).and_then(|accelerator| {
-            match &accelerator {
-                Accelerator::Convolution(c) => agreement::convolution(c.as_ref(), &composed, device, precision)?,
-                Accelerator::Norm(norm) => agreement::norm(norm.as_ref(), &composed, device)?,
-                Accelerator::Adam(adam) => agreement::adam(adam.as_ref(), &composed, device)?,
+    for (name, candidate) in candidates {
+        match compared(candidate, &composed, device, precision) {
+            Ok(Accelerator::Convolution(c)) => {
+                chosen.convolution = Arc::new(WithFallback::new(c, Arc::clone(&composed.convolution)));
             }
-            Ok(accelerator)
-        });
-        match agrees {
-            Ok(Accelerator::Convolution(convolution)) => chosen.convolution = convolution,
             Ok(Accelerator::Norm(norm)) => chosen.norm = norm,
             Ok(Accelerator::Adam(adam)) => chosen.adam = adam,
-            Err(reason) => left_out.push(format!("{name} is left out, slower operations take its place: {reason}")),
+            Err(reason) => left_out.push(format!("{name}: left out for slower operations, as {reason}")),
         }
     }
     (chosen, left_out)
+}
+
+/// An accelerator that agrees with the composed operations, or why it cannot be used.
+fn compared(
+    candidate: &Result<Accelerator>,
+    composed: &Operations,
+    device: &candle_core::Device,
+    precision: Precision,
+) -> Result<Accelerator, Disagreement> {
+    let accelerator = candidate.as_ref()?;
+    match accelerator {
+        Accelerator::Convolution(c) => agreement::convolution(c.as_ref(), composed, device, precision)?,
+        Accelerator::Norm(norm) => agreement::norm(norm.as_ref(), composed, device)?,
+        Accelerator::Adam(adam) => agreement::adam(adam.as_ref(), composed, device)?,
+    }
+    Ok(accelerator.clone())
 }
 
 fn open_device(device: Device) -> Result<candle_core::Device> {

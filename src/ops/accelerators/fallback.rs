@@ -1,0 +1,67 @@
+//! Convolutions that an accelerator computes where it can.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+use crate::kernels::Geometry;
+use crate::model::Precision;
+use crate::ops::Convolution;
+
+/// The convolutions of an accelerator. Those that it refuses are composed: cuDNN has no algorithm for some shapes, and these need
+/// not be among the ones that were compared when the device was opened.
+#[derive(Debug)]
+pub(super) struct WithFallback {
+    accelerator: Arc<dyn Convolution>,
+    composed: Arc<dyn Convolution>,
+    /// Convolutions that were refused, which are not asked for again.
+    refused: Mutex<HashSet<Call>>,
+}
+
+/// A convolution of a number of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Call {
+    operation: &'static str,
+    geometry: Geometry,
+    images: usize,
+    precision: Precision,
+}
+
+impl WithFallback {
+    pub(super) fn new(accelerator: Arc<dyn Convolution>, composed: Arc<dyn Convolution>) -> Self {
+        Self { accelerator, composed, refused: Mutex::default() }
+    }
+
+    fn compute(&self, call: Call, by: impl Fn(&dyn Convolution) -> Result<Tensor>) -> Result<Tensor> {
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if !refused().contains(&call) {
+            match by(self.accelerator.as_ref()) {
+                Err(Error::Device(reason)) if refused().insert(call) => {
+                    log::warn!("{} is computed by slower operations, as {reason}", call.operation);
+                }
+                Err(Error::Device(_)) => {}
+                result => return result,
+            }
+        }
+        by(self.composed.as_ref())
+    }
+}
+
+impl Convolution for WithFallback {
+    fn down(&self, g: &Geometry, large: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
+        let call = Call { operation: "a convolution", geometry: *g, images: large.dim(0)?, precision };
+        self.compute(call, |convolution| convolution.down(g, large, weights, precision))
+    }
+
+    fn up(&self, g: &Geometry, small: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
+        let call = Call { operation: "a transposed convolution", geometry: *g, images: small.dim(0)?, precision };
+        self.compute(call, |convolution| convolution.up(g, small, weights, precision))
+    }
+
+    fn weight_gradient(&self, g: &Geometry, large: &Tensor, small: &Tensor, precision: Precision) -> Result<Tensor> {
+        let call = Call { operation: "a gradient of weights", geometry: *g, images: large.dim(0)?, precision };
+        self.compute(call, |convolution| convolution.weight_gradient(g, large, small, precision))
+    }
+}
