@@ -13,11 +13,12 @@
 //! # Source
 //! Paper, algorithm 1 and section 4; `golden/reference.py`, `adversary_losses` and `Adversary`.
 
-use candle_core::{Device, Module, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use candle_nn::Linear;
 
 use super::widest;
 use crate::error::{Error, Result};
+use crate::ops::linear;
 
 /// The encoder's loss, from the logits of the codes.
 ///
@@ -114,7 +115,7 @@ impl Discriminator {
     fn forward(&self, layers: &[Linear], codes: &Tensor) -> Result<Tensor> {
         let mut x = codes.clone();
         for (i, layer) in layers.iter().enumerate() {
-            x = layer.forward(&if i == 0 { x } else { relu(&x)? })?;
+            x = linear(layer, &x, i + 1 < layers.len())?;
         }
         let logits = widest(&x)?.flatten_all()?; // (n, 1) → (n,)
         match self.log_p {
@@ -122,12 +123,6 @@ impl Discriminator {
             None => Ok(logits),
         }
     }
-}
-
-/// max(x, 0), whose derivative at 0 is 0; candle's own is 1 there.
-fn relu(x: &Tensor) -> Result<Tensor> {
-    let is_positive = x.detach().sign()?.relu()?;
-    Ok((x * is_positive)?)
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use crate::error::Result;
 /// means (n, d) and log-variances (n, d) → ().
 pub(crate) fn divergence(means: &Tensor, log_variances: &Tensor, scale: f64) -> Result<Tensor> {
     let variance = scale * scale;
-    let (means, log_variances) = (widest(means)?, widest(log_variances)?);
-    let squares = (means.sqr()? + log_variances.exp()?)?; // (n, d)
+    let log_variances = widest(log_variances)?;
+    let squares = (widest(means)?.sqr()? + log_variances.exp()?)?; // (n, d)
     let terms = (squares.affine(1.0 / variance, variance.ln() - 1.0)? - log_variances)?; // (n, d)
     mean_of_sums(&terms.affine(0.5, 0.0)?)
 }

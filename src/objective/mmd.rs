@@ -92,12 +92,15 @@ const PAIRS_ON_GPU: usize = 1 << 22;
 /// # Shapes
 /// (n, d) and (m, d) → ().
 pub(crate) fn divergence(kernel: &Kernel, q: &Tensor, p: &Tensor) -> Result<Option<Tensor>> {
-    let (rows, draws) = (q.dim(0)?, p.dim(0)?);
+    let rows = q.dim(0)?;
+    let draws = p.dim(0)?;
     if rows < 2 || draws < 2 {
         return Ok(None);
     }
-    let (n, m) = (rows as f64, draws as f64);
-    let (q, p) = (widest(q)?, widest(p)?);
+    let n = rows as f64;
+    let m = draws as f64;
+    let q = widest(q)?;
+    let p = widest(p)?;
     // Pairs with another code weigh 1/(n(n − 1)), those with a draw −2/(nm).
     let mut weights = vec![1.0 / (n * (n - 1.0)); rows];
     weights.resize(rows + draws, -2.0 / (n * m));

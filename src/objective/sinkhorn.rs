@@ -45,7 +45,8 @@ const SMALL: usize = 1 << 16;
 /// (n, d) and (m, d) → ().
 pub(crate) fn divergence(q: &Tensor, p: &Tensor, bandwidth: f64) -> Result<Tensor> {
     let unit = 1.0 / bandwidth.sqrt();
-    let (q, p) = ((widest(q)? * unit)?, (widest(p)? * unit)?);
+    let q = (widest(q)? * unit)?;
+    let p = (widest(p)? * unit)?;
     let problems = [(&q, &p, 1.0), (&q, &q, -0.5), (&p, &p, -0.5)];
     let solve = |(a, b, weight): (&Tensor, &Tensor, f64)| -> Result<Tensor> { Ok((transport(a, b)? * weight)?) };
     let terms: Vec<Tensor> = if q.device().is_cpu() {
@@ -66,7 +67,7 @@ fn transport(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// exp((f_i + g_j − c_ij)/ε), nm times the plan.
 fn plan(costs: &Tensor, f: &Tensor, g: &Tensor) -> Result<Tensor> {
-    // One negative: f − c is −(c − f).
+    // (f + g − c)/ε is −(c − f − g)/ε.
     Ok((costs.broadcast_sub(f)?.broadcast_sub(g)? * (-1.0 / EPSILON))?.exp()?)
 }
 

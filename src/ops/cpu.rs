@@ -22,12 +22,20 @@ pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
+/// The values of a contiguous f32 tensor's storage.
+pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
+        _ => Err(candle_core::Error::Msg("expected a contiguous f32 tensor".to_owned())),
+    }
+}
+
 /// Reads the values of a contiguous f32 tensor on the CPU in place.
 fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(f(&values[start..end])),
-        _ => Err(Error::Tensor(not_readable(tensor))),
+    match &*storage {
+        Storage::Cpu(storage) => Ok(f(slice(storage, layout)?)),
+        _ => Err(Error::Device(format!("expected a tensor on the CPU, got one on {:?}", tensor.device().location()))),
     }
 }
 
@@ -58,11 +66,6 @@ impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for InPlace<F> {
             _ => Err(candle_core::Error::Msg("expected a contiguous f32 tensor".to_owned())),
         }
     }
-}
-
-fn not_readable(tensor: &Tensor) -> candle_core::Error {
-    let (dtype, place) = (tensor.dtype(), tensor.device().location());
-    candle_core::Error::Msg(format!("expected a contiguous f32 tensor on the CPU, got {dtype:?} on {place:?}"))
 }
 
 fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {

@@ -16,6 +16,7 @@ pub(crate) mod accelerators;
 mod agreement;
 pub(crate) mod composed;
 mod cpu;
+mod linear;
 mod target;
 
 use std::fmt::Debug;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub(crate) use candle_core::Tensor;
 
 pub(crate) use self::cpu::to_vec;
+pub(crate) use self::linear::linear;
 pub(crate) use self::target::{MOST_VALUES, Target, resolve};
 use crate::error::Result;
 use crate::kernels::{AdamStep, Geometry};

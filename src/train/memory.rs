@@ -20,15 +20,15 @@ const COPIES_BESIDE_A_GPU: usize = 8;
 const BATCHES_BESIDE_A_GPU: usize = 4;
 /// Input noise beside a GPU: drawn, and in the driver's hands.
 const NOISE_BESIDE_A_GPU: usize = 2;
-/// Matrices of f64 that the Sinkhorn divergence has of a batch: costs, and three transport problems.
-const SINKHORN_MATRICES: usize = 4;
+/// Matrices of f64 that the Sinkhorn divergence has of a batch: thirteen for each of three transport problems, counted.
+const SINKHORN_MATRICES: usize = 39;
 
 impl TrainOptions {
     /// Bytes of memory that a training takes at its worst moment beside the images, estimated from the architecture for
     /// images of shape `image` before they are resized and cropped: the larger of a step,
     ///
     /// ```text
-    /// 4 · (5·P + n · (Σ values kept of each layer + 3·H·W·C + 3·a)) + 32·m²
+    /// 4 · (5·P + n · (Σ values kept of each layer + 3·H·W·C + 3·a)) + 312·m²
     /// ```
     ///
     /// and of the end, when the model is made and calibrated,
