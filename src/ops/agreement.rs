@@ -292,7 +292,7 @@ fn pointwise(candidate: &dyn Pointwise, reference: &dyn Pointwise, places: (&Dev
 mod tests {
     use super::*;
 
-    /// What a GPU is asked when it is opened, asked of the CPU.
+    /// The comparison that opens a GPU, on the CPU.
     #[test]
     fn composed_operations_agree_with_the_kernels() {
         composed_with_kernels(&Device::Cpu, Precision::F32).unwrap();

@@ -8,13 +8,13 @@ use crate::error::Result;
 use crate::image::ImageShape;
 use crate::model::memory::{encoder_step_memory, images_memory, scoring_memory, step_memory, weights_memory};
 
-/// What there is of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
+/// Copies of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
 const COPIES_IN_A_STEP: usize = 5;
-/// What there is of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file. A
+/// Copies of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file. A
 /// checkpoint takes one more: itself and the two moments, each of them in the file's order, and again as the file's bytes.
 const COPIES_AT_THE_END: usize = 9;
-/// What there is of a weight in memory at a checkpoint of a training on a GPU, where weights and moments lie: the three as they
-/// were read, in the file's order, and as the file's bytes; most of the first are gone before the last are made.
+/// Copies of a weight in memory at a checkpoint of a training on a GPU, where weights and moments lie: the three as they were
+/// read, in the file's order, and as the file's bytes; most of the first are gone before the last are made.
 const COPIES_BESIDE_A_GPU: usize = 8;
 /// Images beside a GPU: gathered for a step, in the driver's hands, and held-out ones with their reconstructions.
 const BATCHES_BESIDE_A_GPU: usize = 4;
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(memory, 4 * 8 * parameters + expected + 11_000 * 2 * 8);
     }
 
-    /// What the CPU takes for layers, a GPU has.
+    /// Layers take memory of the GPU there.
     #[test]
     fn beside_a_gpu_are_no_layers() {
         let given = [("batch_size", 500.into())];
