@@ -10,7 +10,7 @@
 //!
 //! # A new objective
 //! 1. A file here: the formula in its module page, then a function from codes (n, Z), draws (n, Z) and what it needs beside
-//!    them to a scalar, in candle's operations on [`widest`] tensors. Tests beside it have numbers by hand, and
+//!    them to a scalar, in candle's operations on `widest` tensors. Tests beside it have numbers by hand, and
 //!    `check_gradient`, which compares `backward()` with differences.
 //! 2. A variant of [`crate::config::Objective`] with its options (`config/objective.rs`, `config/options.rs`).
 //! 3. A line in `Step::divergence` (`train/step.rs`), which calls the function.
