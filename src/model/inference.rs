@@ -70,7 +70,7 @@ impl Wae {
     }
 
     /// As [`Self::with_precision`], on a device. Threads that score with the model on a GPU share its weights and its stream;
-    /// the GPU's memory is freed with the model, and given back to the driver then, or when no training runs there any more.
+    /// the GPU's memory is freed with the model, and given back to the driver then.
     ///
     /// # Errors
     /// Those of [`Self::try_new`], and [`Error::Device`] if the device cannot be opened.
@@ -142,7 +142,7 @@ impl Wae {
         self.codes.deterministic(self.encode_head(images)?)
     }
 
-    /// What the encoder's head puts out: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
+    /// The output of the encoder's head: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode_head<'a>(&self, images: impl Into<PixelSlice<'a>>) -> Result<Vec<f32>> {
         let (images, lengths) = (images.into(), (self.config.image().len(), head_width(&self.config)));
         match &self.engine {

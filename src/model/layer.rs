@@ -8,7 +8,7 @@ use crate::ops::{self, BatchStatistics, Moments, Operations, RunningStatistics, 
 #[derive(Debug)]
 pub(super) struct Layer {
     spec: LayerSpec,
-    /// What its convolution computes in.
+    /// Precision of its convolution.
     precision: Precision,
     operations: Operations,
     weight: Parameter,
@@ -31,7 +31,7 @@ enum TailState {
     Bias { bias: Parameter },
 }
 
-/// What a layer remembers of its forward pass.
+/// Tensors of the forward pass that the backward pass needs.
 #[derive(Debug)]
 struct Cache {
     input: Tensor,

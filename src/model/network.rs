@@ -99,7 +99,7 @@ impl Network {
         &self.target
     }
 
-    /// What the encoder puts out for images in training mode: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
+    /// The encoder's output for images in training mode: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode(&mut self, images: &Tensor) -> Result<Tensor> {
         Ok(layer::forward(&mut self.encoder, images.clone())?.flatten_from(1)?)
     }

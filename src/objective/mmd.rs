@@ -16,7 +16,7 @@
 //! # Source
 //! Paper, algorithm 2; the authors' `wae.py`, `mmd_penalty`; `golden/reference.py`, `imq`, `rbf` and `mmd`.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::{squared_distances, sum_over_blocks, widest};
@@ -104,7 +104,9 @@ pub(crate) fn divergence(kernel: &Kernel, q: &Tensor, p: &Tensor) -> Result<Opti
     // Pairs with another code weigh 1/(n(n − 1)), those with a draw −2/(nm).
     let mut weights = vec![1.0 / (n * (n - 1.0)); rows];
     weights.resize(rows + draws, -2.0 / (n * m));
-    let weights = Tensor::from_vec(weights, (1, rows + draws), q.device())?.to_dtype(q.dtype())?;
+    // Converted on the CPU: Metal has no f64.
+    let weights = Tensor::from_vec(weights, (1, rows + draws), &Device::Cpu)?;
+    let weights = weights.to_dtype(q.dtype())?.to_device(q.device())?;
     let of_codes = sum_over_blocks(&q, block(&q, rows, rows + draws), |q, rows| {
         let some = q.narrow(0, rows.start, rows.len())?;
         let all = Tensor::cat(&[q, &p], 0)?; // (n + m, d)

@@ -22,7 +22,7 @@
 //! Feydy, Séjourné, Vialard, Amari, Trouvé and Peyré, AISTATS 2019, equations 3 and 12; Patrini et al., Sinkhorn
 //! auto-encoders, UAI 2019; Schmitzer, Stabilized sparse scaling algorithms, SIAM J. Sci. Comput. 2019, section 3.1.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::{squared_distances, widest};
@@ -97,7 +97,9 @@ fn potentials(costs: &Tensor) -> Result<(Tensor, Tensor)> {
         }
         f = (f + (u.log()? * EPSILON)?)?;
         g = (g + (v.log()? * EPSILON)?)?;
-        let change = (u / before)?.log()?.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let change = (u / before)?.log()?.abs()?.max_all()?;
+        // Converted on the CPU: Metal has no f64.
+        let change = change.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         if change * EPSILON < TOLERANCE || change.is_nan() {
             break;
         }

@@ -57,7 +57,7 @@ pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Re
     let composed = Operations::composed();
     let kernels = Operations::kernels();
     let places = (device, &Device::Cpu);
-    for p in with_f32(precision) {
+    for &p in used_with(precision) {
         convolutions(composed.convolution.as_ref(), kernels.convolution.as_ref(), places, p, &geometries())?;
     }
     norms(composed.norm.as_ref(), kernels.norm.as_ref(), places, &NORMS)?;
@@ -65,9 +65,13 @@ pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Re
     pointwise(composed.pointwise.as_ref(), kernels.pointwise.as_ref(), places)
 }
 
-/// A precision, and f32: a model that is trained in another is calibrated in f32.
-fn with_f32(precision: Precision) -> impl Iterator<Item = Precision> {
-    std::iter::once(Precision::F32).chain((precision != Precision::F32).then_some(precision))
+/// The precisions that a model of one computes in: it is calibrated in f32, and layers that bf16 does not suit take TF32.
+fn used_with(precision: Precision) -> &'static [Precision] {
+    match precision {
+        Precision::F32 => &[Precision::F32],
+        Precision::Tf32 => &[Precision::F32, Precision::Tf32],
+        Precision::Bf16 => &[Precision::F32, Precision::Tf32, Precision::Bf16],
+    }
 }
 
 /// Convolutions on a device with the composed ones there, in f32 and in a precision.
@@ -77,7 +81,7 @@ pub(super) fn convolution(
     device: &Device,
     precision: Precision,
 ) -> Result<()> {
-    with_f32(precision).try_for_each(|precision| {
+    used_with(precision).iter().try_for_each(|&precision| {
         convolutions(candidate, composed.convolution.as_ref(), (device, device), precision, &geometries())
     })
 }
@@ -212,10 +216,10 @@ fn norms_of_size(
         return Err(Disagreement(format!("a norm counts {} values a channel, expected {}", got.count, expected.count)));
     }
     if pixels == 1 {
-        return Ok(()); // A variance of nothing but rounding, which a gradient divides by.
+        return Ok(()); // One row has no variance but rounding, and the gradient divides by it.
     }
     check("a norm's variance", &got.variance, &expected.variance)?;
-    // The reference's output, so that a sum beside 0 does not turn a ReLU over.
+    // The reference's output, so that rounding near 0 does not change where ReLU is 0.
     let y = expected_y.to_device(places.0)?;
     let got = candidate.norm_relu_gradient(&x, &y, &gradient, &gamma, &got)?;
     let expected =
@@ -293,8 +297,10 @@ mod tests {
     use super::*;
 
     /// The comparison that opens a GPU, on the CPU.
-    #[test]
-    fn composed_operations_agree_with_the_kernels() {
-        composed_with_kernels(&Device::Cpu, Precision::F32).unwrap();
+    #[rstest::rstest]
+    fn composed_operations_agree_with_the_kernels(
+        #[values(Precision::F32, Precision::Tf32, Precision::Bf16)] precision: Precision,
+    ) {
+        composed_with_kernels(&Device::Cpu, precision).unwrap();
     }
 }

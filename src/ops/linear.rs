@@ -74,7 +74,10 @@ impl CustomOp3 for ByKernels {
         b_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (outputs, inputs) = w_layout.shape().dims2()?;
-        let rows = x_layout.shape().dims2()?.0;
+        let (rows, width) = x_layout.shape().dims2()?;
+        if width != inputs {
+            return Err(candle_core::Error::Msg(format!("{width} inputs of a linear layer, expected {inputs}")));
+        }
         let weights = UpWeights::new(Geometry::linear(outputs, inputs), slice(w, w_layout)?, None);
         let y = weights.apply(slice(x, x_layout)?, Epilogue { shift: Some(slice(b, b_layout)?), relu: self.relu });
         Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))

@@ -88,7 +88,7 @@ pub(crate) trait Pointwise: Debug + Send + Sync {
     fn cost(&self, function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)>;
 }
 
-/// Means and variances of a batch, a value a channel each.
+/// Means and variances of a batch, one value for each channel.
 #[derive(Debug)]
 pub(crate) struct BatchStatistics {
     /// μ.

@@ -134,7 +134,8 @@ impl Target {
         accelerators::release_memory(&self.device);
     }
 
-    /// Name of what computes a training, for its checkpoint: the CPU's instructions, or `cuda` and the precision.
+    /// Name of what computes a training, for its checkpoint: the CPU's instructions, `composed`, or `cuda` or `metal` and the
+    /// precision.
     pub(crate) fn kernels(&self) -> String {
         let kind = match self.device.location() {
             candle_core::DeviceLocation::Cpu if is_composed() => return "composed".to_owned(),

@@ -11,8 +11,9 @@ use super::step::number;
 use crate::config::Prior;
 use crate::error::{Error, Result};
 use crate::image::ImageShape;
-use crate::model::CodeMap;
+use crate::model::{CodeMap, largest_activation};
 use crate::objective::{moments, prior};
+use crate::ops::MOST_VALUES;
 
 /// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
 const PRETRAINING: (usize, f64) = (200, 0.1);
@@ -29,7 +30,11 @@ impl Trainer {
         let (dim, map) = (self.config.latent_dim(), CodeMap::of(&self.config));
         let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
-        let sample = pretraining_images(self.config.image()).clamp(2, rows.len().max(2));
+        let mut sample = pretraining_images(self.config.image());
+        if !self.network.target().device().is_cpu() {
+            sample = sample.min(MOST_VALUES / largest_activation(&self.config).max(1));
+        }
+        let sample = sample.clamp(2, rows.len().max(2));
         for _ in 0..steps {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);

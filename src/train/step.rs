@@ -40,7 +40,8 @@ pub(super) struct Draws {
 impl Draws {
     /// Draws from the prior alone, (n, Z).
     pub(super) fn of_prior(prior: Vec<f32>, dim: usize, target: &Target) -> Result<Self> {
-        let prior = target.tensor(prior.clone(), &[prior.len() / dim, dim])?;
+        let rows = prior.len() / dim;
+        let prior = target.tensor(prior, &[rows, dim])?;
         Ok(Self { prior, noise: None, posterior: None, directions: None })
     }
 }
@@ -224,7 +225,8 @@ impl Step {
     /// The divergence from draws of the codes in scoring mode, for a report, from the head's output, (n, Z) or (n, 2Z).
     pub(super) fn evaluate(&self, network: &Network, head: Vec<f32>, draws: &Draws) -> Result<Option<f64>> {
         let rows = draws.prior.dim(0)?;
-        let head = network.target().tensor(head.clone(), &[rows, head.len() / rows.max(1)])?;
+        let width = head.len() / rows.max(1);
+        let head = network.target().tensor(head, &[rows, width])?;
         let codes = self.codes.codes(&head, None)?;
         if let Objective::Mmd { .. } = self.config.objective() {
             // Of more rows than a step has, on all of the CPU's threads, and in memory for a row each.

@@ -25,7 +25,9 @@ fn images_that_fit(config: &Config) -> usize {
 /// The same on a GPU, whose operations have at most [`MOST_VALUES`] values: half of that, as a layer may be padded. A batch that its
 /// memory has no room for is halved.
 pub(super) fn images_on_a_gpu(config: &Config) -> usize {
-    (MOST_VALUES / 2 / largest_activation(config).max(1)).max(1)
+    // The structural cost multiplies with a matrix of height × height values for each image.
+    let largest = largest_activation(config).max(config.image().height().pow(2));
+    (MOST_VALUES / 2 / largest.max(1)).max(1)
 }
 
 /// Rows of `input_len` values, `len` values in all, through a network, which puts out `output_len` for each: so many rows at a

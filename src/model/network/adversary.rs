@@ -39,8 +39,9 @@ impl Adversary {
                 of_layer.push(spec.write_layout(role, &values(&spec, role, &shape)?));
                 parameters.push((name, shape));
             }
-            let [weight, bias] = <[Vec<f32>; 2]>::try_from(of_layer)
-                .map_err(|_| Error::Training(format!("{} is no linear layer", spec.name)))?;
+            let [weight, bias] = <[Vec<f32>; 2]>::try_from(of_layer).map_err(|_| {
+                Error::Training(format!("{} has no weight and bias, expected a linear layer", spec.name))
+            })?;
             layers.push((weight, bias));
         }
         let discriminator = Discriminator::try_new(layers, target.device(), log_p.then_some(config.prior().scale))?;

@@ -1,7 +1,7 @@
 //! Reconstruction costs of images x and reconstructions y, (N, H, W, C): the formulas of `objective/cost.rs` and
 //! `objective/ssim.rs` in tensor operations.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use super::product::product;
 use crate::config::Cost;
@@ -9,17 +9,13 @@ use crate::error::Result;
 use crate::model::Precision;
 use crate::objective::cost::{CostFunction, DISSIMILARITY, ROOT_FLOOR};
 use crate::objective::ssim::{C1, C2, REACH};
-
-/// The widest floating type that a device computes in: Metal has no f64.
-pub(crate) fn widest(device: &Device) -> DType {
-    if device.is_metal() { DType::F32 } else { DType::F64 }
-}
+use crate::objective::widest;
 
 /// The cost of each image: (N, H, W, C) twice → (N,), in the widest type of the device.
 pub(crate) fn costs(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (images, height, width, channels) = x.dims4()?;
     let terms = terms(function, x, y)?.reshape((images, height, width * channels))?;
-    let sums = terms.sum(2)?.to_dtype(widest(x.device()))?.sum(1)?;
+    let sums = widest(&terms.sum(2)?)?.sum(1)?;
     Ok(match function.kind() {
         Cost::L2 => (sums + ROOT_FLOOR)?.sqrt()?,
         Cost::Squared | Cost::L1 | Cost::Structural => sums,

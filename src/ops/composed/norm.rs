@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::Composed;
-use super::product::{column_sums, rows};
+use super::product::{column_sums, relu, rows};
 use crate::error::Result;
 use crate::kernels::EPSILON;
 use crate::ops::{BatchStatistics, Norm, NormGradients};
@@ -17,7 +17,7 @@ impl Norm for Composed {
         let variance = (column_sums(&centred.sqr()?)? / count as f64)?;
         let inverse_deviation = (&variance + EPSILON)?.sqrt()?.recip()?;
         let scale = inverse_deviation.mul(&gamma.unsqueeze(0)?)?;
-        let y = centred.broadcast_mul(&scale)?.broadcast_add(&beta.unsqueeze(0)?)?.relu()?;
+        let y = relu(&centred.broadcast_mul(&scale)?.broadcast_add(&beta.unsqueeze(0)?)?)?;
         let statistics = BatchStatistics {
             mean: mean.squeeze(0)?,
             variance: variance.squeeze(0)?,

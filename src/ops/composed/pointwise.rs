@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::product::{column_sums, rows};
+use super::product::{column_sums, relu, rows};
 use super::{Composed, cost};
 use crate::error::Result;
 use crate::model::Activation;
@@ -14,7 +14,7 @@ impl Pointwise for Composed {
         let x = x.broadcast_add(bias)?;
         Ok(match activation {
             Activation::Identity => x,
-            Activation::Relu => x.relu()?,
+            Activation::Relu => relu(&x)?,
             // 1 / (1 + exp(−x)) = ½ + ½ tanh(x/2), which does not overflow.
             Activation::Sigmoid => x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)?,
         })

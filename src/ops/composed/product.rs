@@ -28,7 +28,18 @@ pub(super) fn product(a: &Tensor, b: &Tensor, precision: Precision) -> Result<Te
     });
     #[cfg(not(feature = "cuda"))]
     let _ = precision;
-    Ok(a.matmul(b)?)
+    let product = a.matmul(b);
+    // Products that candle takes by itself, as those of a discriminator, are in f32.
+    #[cfg(feature = "cuda")]
+    if a.device().is_cuda() {
+        candle_core::cuda_backend::set_gemm_reduced_precision_f32(false);
+    }
+    Ok(product?)
+}
+
+/// max(0, x); NaN stays, which candle's own ReLU turns into 0.
+pub(super) fn relu(x: &Tensor) -> Result<Tensor> {
+    Ok(x.add(&x.abs()?)?.affine(0.5, 0.0)?)
 }
 
 /// Sums over the rows of a matrix, (M, C) → (1, C), as a product with ones: candle's reduction over leading dimensions gives each

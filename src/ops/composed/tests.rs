@@ -104,6 +104,18 @@ proptest! {
     }
 }
 
+/// So that a broken weight shows in the loss.
+#[test]
+fn not_a_number_stays() {
+    let nan = tensor(&[f32::NAN, 1.0, 2.0, 3.0], &[2, 2]);
+    let [zeros, ones] = [0.0, 1.0].map(|value| tensor(&[value; 2], &[2]));
+    let is_nan = |y: &Tensor| to_vec(y).unwrap()[0].is_nan();
+    assert!(is_nan(&Composed.norm_relu(&nan, &ones, &zeros).unwrap().0));
+    for activation in [Activation::Identity, Activation::Relu, Activation::Sigmoid] {
+        assert!(is_nan(&Composed.bias_activation(&nan, &zeros, activation).unwrap()), "{activation:?}");
+    }
+}
+
 #[test]
 fn a_batch_that_a_gpu_cannot_count_is_refused() {
     let target = Target::composed(Precision::F32);

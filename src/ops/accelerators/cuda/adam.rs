@@ -22,8 +22,7 @@ impl AdamKernel {
 
 impl Adam for AdamKernel {
     /// Changes parameters and moments in place, where a view lies within its storage too: a step of the composed Adam leaves
-    /// parameters that are parts of one row. Like the CPU's kernel it takes for granted that no tensor beside the layer's own has
-    /// the same values, so that nothing else changes.
+    /// parameters that are parts of one row. Like the CPU's kernel it assumes that no other tensor shares this memory.
     fn adam(&self, step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
         if trained.is_empty() {
             return Ok(());
