@@ -191,7 +191,9 @@ impl Layer {
             }
             _ => return Err(Error::Training(format!("{} has lost its norm", self.spec.name))),
         };
-        let (g, weight, precision) = (&self.spec.geometry, &self.weight.value, self.precision);
+        let g = &self.spec.geometry;
+        let weight = &self.weight.value;
+        let precision = self.precision;
         let dweight = match self.spec.direction {
             Direction::Down => convolution.weight_gradient(g, &input, &gradient, precision)?,
             Direction::Up => convolution.weight_gradient(g, &gradient, &input, precision)?,

@@ -119,11 +119,13 @@ fn tolerance(precision: Precision) -> f32 {
 
 /// Refuses values that are off by more than the tolerance, or are not finite.
 fn check(what: impl fmt::Display, got: &Tensor, expected: &Tensor, precision: Precision) -> Result<()> {
-    let (got_shape, expected_shape) = (got.dims(), expected.dims());
+    let got_shape = got.dims();
+    let expected_shape = expected.dims();
     if got_shape != expected_shape {
         return Err(Disagreement(format!("{what} has shape {got_shape:?}, expected {expected_shape:?}")));
     }
-    let (got, expected) = (to_vec(got)?, to_vec(expected)?);
+    let got = to_vec(got)?;
+    let expected = to_vec(expected)?;
     let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let difference = |(a, b): (&f32, &f32)| (a - b).abs();
     // NaN is kept: it is not at most the limit.

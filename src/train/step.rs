@@ -99,7 +99,8 @@ impl Step {
 
     /// The random numbers of a step on `rows` images.
     pub(super) fn draw(&self, rows: usize, generators: &mut Generators, target: &Target) -> Result<Draws> {
-        let (dim, image) = (self.config.latent_dim(), self.config.image());
+        let dim = self.config.latent_dim();
+        let image = self.config.image();
         let noise = (self.noise > 0.0).then(|| {
             let mut draw = || (self.noise * truncated_normal(NOISE_LIMIT, &mut generators.noise)) as f32;
             let values = (0..rows * image.len()).map(|_| draw()).collect();
@@ -192,7 +193,8 @@ impl Step {
     ///
     /// An objective on codes is a line here, and a file in `objective/`.
     fn divergence(&self, network: &Network, codes: &Codes, draws: &Draws) -> Result<Option<Tensor>> {
-        let (q, p) = (&codes.codes, &draws.prior);
+        let q = &codes.codes;
+        let p = &draws.prior;
         let prior = self.config.prior();
         let missing = |what: &str| Error::Training(format!("the objective has no {what}"));
         Ok(Some(match self.config.objective() {

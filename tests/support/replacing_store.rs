@@ -20,7 +20,7 @@ pub struct ReplacingStore {
     next: Mutex<Option<Replacement>>,
 }
 
-/// What is to come.
+/// The replacement that is to come.
 #[derive(Debug)]
 struct Replacement {
     /// Requests of the object that see what it is, and one.

@@ -64,7 +64,8 @@ impl Adversary {
         draws: &Tensor,
     ) -> Result<Tensor> {
         let logits = self.discriminator.logits(&Tensor::cat(&[codes, draws], 0)?)?;
-        let (n, m) = (codes.dim(0)?, draws.dim(0)?);
+        let n = codes.dim(0)?;
+        let m = draws.dim(0)?;
         let loss = discriminator_loss(&logits.narrow(0, 0, n)?, &logits.narrow(0, n, m)?)?;
         let gradients = loss.backward()?;
         let vars = self.discriminator.parameters();

@@ -25,9 +25,10 @@ impl Adam for Composed {
         for Trained { parameter, moments, .. } in trained {
             let len = parameter.elem_count();
             let part = |all: &Tensor| all.narrow(0, first, len)?.reshape(parameter.shape());
-            let (parts, new) = ((part(&mean)?, part(&square)?), part(&weights)?);
-            (moments.mean, moments.square) = parts;
-            **parameter = new;
+            moments.mean = part(&mean)?;
+            moments.square = part(&square)?;
+            let weights = part(&weights)?;
+            **parameter = weights;
             first += len;
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! A statement's calls are planned one after the other, and the model's file may be replaced between two of them: a row's
 //! cost and its p-value would then come from two versions. The first call that is planned decides for those after it.
 //!
-//! What it decided holds for as long as a plan of the statement holds the model, however long planning takes. The cache's copy
+//! Its version holds for as long as a plan of the statement holds the model, however long planning takes. The cache's copy
 //! does not count: each statement holds an [`Arc`] of its own, which shares the weights.
 
 use std::sync::{Arc, Mutex, Weak};

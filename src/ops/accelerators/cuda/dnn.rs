@@ -58,7 +58,7 @@ impl Drop for Handle {
     }
 }
 
-/// Which of the large grid, the small grid and the weights cuDNN computes from the two others.
+/// The tensor that cuDNN computes from the two others: the large grid, the small grid or the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     /// The small grid.
