@@ -17,6 +17,7 @@ mod agreement;
 pub(crate) mod composed;
 mod cpu;
 mod linear;
+mod map;
 mod target;
 
 use std::fmt::Debug;
@@ -26,6 +27,7 @@ pub(crate) use candle_core::Tensor;
 
 pub(crate) use self::cpu::to_vec;
 pub(crate) use self::linear::linear;
+pub(crate) use self::map::map;
 pub(crate) use self::target::{MOST_VALUES, Target, resolve};
 use crate::error::Result;
 use crate::kernels::{AdamStep, Geometry};
