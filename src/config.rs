@@ -20,7 +20,7 @@ use crate::image::{ImageShape, Preprocess};
 
 /// Bounds that keep a hostile configuration from asking for memory or time without end.
 pub(crate) mod bounds {
-    pub const SIDE: usize = 4096;
+    pub const SIDE: usize = crate::image::MAX_SIDE;
     pub const CHANNELS: usize = 16;
     pub const LATENT: usize = 4096;
     pub const LAYERS: usize = 12;

@@ -1,6 +1,6 @@
 //! What can go wrong in the engine, and for whom the message is meant.
 
-use crate::image::ImageShape;
+use crate::shape::ImageShape;
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -73,6 +73,7 @@ pub mod kernels;
 pub mod model;
 pub mod objective;
 mod ops;
+mod shape;
 pub mod train;
 
 pub use crate::calibrate::Calibration;

@@ -5,8 +5,10 @@ use ::image::{ImageBuffer, Luma};
 use serde::{Deserialize, Serialize};
 
 use super::{Image, ImageShape, Pixels};
-use crate::config::bounds;
 use crate::error::{Error, Result};
+
+/// The largest height and width of an image in a model.
+pub(crate) const MAX_SIDE: usize = 4096;
 
 /// Centre crop, then antialiased resize; stored in the model file, and done alike in training and in scoring.
 ///
@@ -103,10 +105,10 @@ impl Preprocess {
 
 /// Refuses a side that is not in 1..=4096, the bounds of an image in a model.
 fn check_side(name: &str, side: usize) -> Result<()> {
-    if (1..=bounds::SIDE).contains(&side) {
+    if (1..=MAX_SIDE).contains(&side) {
         Ok(())
     } else {
-        Err(Error::Config(format!("{name} must be between 1 and {}, got {side}", bounds::SIDE)))
+        Err(Error::Config(format!("{name} must be between 1 and {}, got {side}", MAX_SIDE)))
     }
 }
 
