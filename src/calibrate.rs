@@ -13,11 +13,11 @@ mod latent;
 
 use crate::checkpoint::ModelFile;
 use crate::config::Config;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::image::{PixelSlice, Pixels};
 use crate::model::memory::{scoring_memory, weights_memory};
-use crate::model::{Precision, Wae};
+use crate::model::Wae;
 
 pub use self::latent::LatentStatistics;
 

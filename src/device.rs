@@ -1,6 +1,10 @@
-//! Where models are trained and applied.
+//! Where models are trained and applied, and in which precision.
+
+mod precision;
 
 use std::fmt;
+
+pub use self::precision::Precision;
 
 /// Where a model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -50,11 +54,6 @@ impl Device {
             _ => None,
         }
     }
-
-    /// The device that `Auto` means on this machine; another stays what it is.
-    pub fn resolved(self) -> Self {
-        crate::ops::resolve(self)
-    }
 }
 
 impl fmt::Display for Device {
@@ -85,15 +84,6 @@ mod tests {
         }
         for name in ["", "cuda:", "cuda:x", "cuda:-1", "gpu", "cpu:0", "auto:0"] {
             assert_eq!(Device::from_name(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn auto_means_a_device_and_others_stay() {
-        assert_ne!(Device::Auto.resolved(), Device::Auto);
-        assert_eq!(Device::Cpu.resolved(), Device::Cpu);
-        if !cfg!(feature = "cuda") {
-            assert_eq!(Device::Auto.resolved(), Device::Cpu);
         }
     }
 }

@@ -108,7 +108,7 @@ fn check_side(name: &str, side: usize) -> Result<()> {
     if (1..=MAX_SIDE).contains(&side) {
         Ok(())
     } else {
-        Err(Error::Config(format!("{name} must be between 1 and {}, got {side}", MAX_SIDE)))
+        Err(Error::Config(format!("{name} must be between 1 and {MAX_SIDE}, got {side}")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod layout;
 
-use super::Precision;
+use crate::device::Precision;
 use crate::config::{Config, EncoderKind};
 use crate::kernels::Geometry;
 

@@ -8,7 +8,6 @@ mod layer;
 pub(crate) mod memory;
 mod network;
 mod packed;
-mod precision;
 mod scorer;
 
 pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
@@ -16,4 +15,4 @@ pub(crate) use code::{CodeMap, Codes};
 pub use inference::Wae;
 pub use memory::scoring_memory;
 pub(crate) use network::{Network, OptimizerState, truncated_normal};
-pub use precision::Precision;
+pub use crate::device::Precision;

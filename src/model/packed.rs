@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::architecture::{Activation, Direction};
 use super::folded::Folded;
-use super::precision::Precision;
+use crate::device::Precision;
 use crate::kernels::{DownWeights, Epilogue, UpWeights};
 
 /// Values a task where a precision is converted.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::architecture::{Activation, Direction};
 use super::folded::Folded;
-use super::precision::Precision;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, PixelSlice};
 use crate::kernels::Geometry;

@@ -9,11 +9,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Adam, Convolution, Moments, Norm, Operations, Pointwise, Tensor, Trained, to_vec};
+use crate::device::Precision;
 use crate::config::Cost;
 use crate::error::Error;
 use crate::image::ImageShape;
 use crate::kernels::{AdamStep, Geometry};
-use crate::model::{Activation, Precision};
+use crate::model::Activation;
 use crate::objective::cost::CostFunction;
 
 /// Why an implementation is not used: an operation that is off by too much, or failed.

@@ -8,9 +8,10 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 
 use super::{Adam, BatchStatistics, Convolution, Norm, NormGradients, Pointwise, Trained};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::{self, AdamStep, DownWeights, Epilogue, Geometry, UpWeights};
-use crate::model::{Activation, Precision};
+use crate::model::Activation;
 use crate::objective::cost::CostFunction;
 
 /// The CPU's kernels.

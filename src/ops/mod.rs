@@ -28,10 +28,11 @@ pub(crate) use candle_core::Tensor;
 pub(crate) use self::cpu::to_vec;
 pub(crate) use self::linear::linear;
 pub(crate) use self::map::map;
-pub(crate) use self::target::{MOST_VALUES, Target, resolve};
+pub(crate) use self::target::{MOST_VALUES, Target};
+use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::{AdamStep, Geometry};
-use crate::model::{Activation, Precision};
+use crate::model::Activation;
 use crate::objective::cost::CostFunction;
 
 /// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).

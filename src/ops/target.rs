@@ -5,11 +5,10 @@ use candle_core::DType;
 use super::accelerators::{self, Gpu};
 use super::{Operations, Tensor};
 use crate::dataset::Dataset;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::image::{PixelSlice, Pixels};
 use crate::kernels::{backend, is_composed};
-use crate::model::Precision;
 
 /// The largest number of values that one operation on a device other than the CPU may have: candle counts them in 32 bits there.
 pub(crate) const MOST_VALUES: usize = 1 << 30;
@@ -56,7 +55,7 @@ impl Target {
     /// # Errors
     /// [`Error::Device`] if a GPU cannot be opened, computes wrong, or is of a kind that is not built in.
     pub(crate) fn open(device: Device, precision: Precision) -> Result<Self> {
-        let Gpu { device, operations } = match resolve(device) {
+        let Gpu { device, operations } = match device.resolved() {
             Device::Auto | Device::Cpu => return Ok(Self::cpu()),
             gpu => accelerators::open(gpu, precision)?,
         };
@@ -166,23 +165,40 @@ pub(super) fn check_countable(rows: usize, values_a_row: usize) -> Result<()> {
     )))
 }
 
-/// The device that `Auto` means: the first CUDA GPU if it can be opened, else the CPU. The log says once which it is, and why.
-pub(crate) fn resolve(device: Device) -> Device {
-    static FIRST: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
-    match device {
-        Device::Auto if cfg!(feature = "cuda") => {
-            *FIRST.get_or_init(|| match accelerators::open(Device::Cuda(0), Precision::F32) {
-                Ok(_) => {
-                    log::info!("computing on cuda:0");
-                    Device::Cuda(0)
-                }
-                Err(reason) => {
-                    log::warn!("computing on the CPU: {reason}");
-                    Device::Cpu
-                }
-            })
+impl Device {
+    /// The device that `Auto` means: the first CUDA GPU if it can be opened, else the CPU. The log says once which it is, and
+    /// why. Another device stays what it is.
+    pub fn resolved(self) -> Self {
+        static FIRST: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+        match self {
+            Self::Auto if cfg!(feature = "cuda") => {
+                *FIRST.get_or_init(|| match accelerators::open(Self::Cuda(0), Precision::F32) {
+                    Ok(_) => {
+                        log::info!("computing on cuda:0");
+                        Self::Cuda(0)
+                    }
+                    Err(reason) => {
+                        log::warn!("computing on the CPU: {reason}");
+                        Self::Cpu
+                    }
+                })
+            }
+            Self::Auto => Self::Cpu,
+            named => named,
         }
-        Device::Auto => Device::Cpu,
-        named => named,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_means_a_device_and_others_stay() {
+        assert_ne!(Device::Auto.resolved(), Device::Auto);
+        assert_eq!(Device::Cpu.resolved(), Device::Cpu);
+        if !cfg!(feature = "cuda") {
+            assert_eq!(Device::Auto.resolved(), Device::Cpu);
+        }
     }
 }

@@ -7,9 +7,10 @@ use rstest::rstest;
 use safetensors::SafeTensors;
 
 use super::*;
+use crate::device::Precision;
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::Objective;
-use crate::model::{Precision, Wae};
+use crate::model::Wae;
 use crate::ops::{self, Tensor};
 use crate::train::step::{Draws, Losses, number};
 

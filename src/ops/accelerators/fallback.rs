@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
-use crate::model::Precision;
 use crate::ops::Convolution;
 
 /// The convolutions of an accelerator. Those that it refuses are composed: cuDNN has no algorithm for some shapes, and these need

@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::fallback::WithFallback;
 use super::agreement::{self, Disagreement};
 use super::{Adam, Convolution, Norm, Operations};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::model::Precision;
 
 /// A GPU that was opened, with the operations that compute on it.
 #[derive(Debug, Clone)]

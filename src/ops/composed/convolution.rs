@@ -19,9 +19,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::Composed;
 use super::product::{dtype, product};
+use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::Geometry;
-use crate::model::Precision;
 use crate::ops::Convolution;
 use crate::ops::target::MOST_VALUES;
 

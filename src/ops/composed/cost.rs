@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 
 use super::product::product;
+use crate::device::Precision;
 use crate::config::Cost;
 use crate::error::Result;
-use crate::model::Precision;
 use crate::objective::cost::{CostFunction, DISSIMILARITY, ROOT_FLOOR};
 use crate::objective::ssim::{C1, C2, REACH};
 use crate::objective::widest;

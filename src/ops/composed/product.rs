@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::device::Precision;
 use crate::error::Result;
-use crate::model::Precision;
 
 /// The element type that convolutions compute in.
 pub(super) fn dtype(precision: Precision) -> DType {

@@ -15,9 +15,9 @@ use half::bf16;
 
 use super::dnn::{Addresses, Handle, Operation, Plan, Task};
 use super::memory::{address, dense, start, unwritten};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
-use crate::model::Precision;
 use crate::ops::composed::Composed;
 use crate::ops::{Convolution, MOST_VALUES};
 

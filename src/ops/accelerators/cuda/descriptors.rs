@@ -12,8 +12,8 @@ use candle_core::cuda_backend::cudarc::cudnn::sys::{
 };
 
 use super::dnn::{Algorithm, Answer, Handle, Operation, Task};
+use crate::device::Precision;
 use crate::error::Result;
-use crate::model::Precision;
 
 /// More answers than cuDNN gives: an algorithm in two kinds of arithmetic counts twice.
 const ANSWERS: usize = 32;

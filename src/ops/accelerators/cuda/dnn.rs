@@ -19,9 +19,9 @@ use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
 
 use super::descriptors::Descriptors;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
-use crate::model::Precision;
 
 /// The most bytes of scratch memory of an algorithm, if another takes less: the tensors of a step have to fit beside it.
 const WORKSPACE: usize = 1 << 30;

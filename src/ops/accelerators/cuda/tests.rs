@@ -8,9 +8,8 @@ use rstest::rstest;
 
 use super::super::{Gpu, with_accelerators};
 use super::*;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::kernels::{AdamStep, Geometry};
-use crate::model::Precision;
 use crate::ops::composed::Composed;
 use crate::ops::{Adam, Convolution, Moments, Operations, Tensor, Trained, agreement, to_vec};
 

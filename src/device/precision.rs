@@ -1,8 +1,8 @@
-//! What a model computes in.
+//! The numbers that a model computes with.
 
 use serde::{Deserialize, Serialize};
 
-/// What a model computes in.
+/// The numbers that a model computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
