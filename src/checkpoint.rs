@@ -29,7 +29,7 @@ pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::{Architecture, LayerSpec, parameters};
+use crate::architecture::{Architecture, LayerSpec, parameters};
 use crate::train::EpochReport;
 
 /// The format that this crate reads and writes.

@@ -152,21 +152,21 @@ impl Config {
             preprocess.validate(image)?;
         }
         let config = Self(parts);
-        let parameters = crate::model::parameters(&config);
+        let parameters = crate::architecture::parameters(&config);
         if parameters > bounds::PARAMETERS {
             return Err(Error::Config(format!(
                 "this network has {parameters} parameters, expected at most {}",
                 bounds::PARAMETERS
             )));
         }
-        let packed = crate::model::packed_values(&config);
+        let packed = crate::architecture::packed_values(&config);
         if packed > bounds::PACKED {
             return Err(Error::Config(format!(
                 "the weights of this network take {packed} values in memory, expected at most {}",
                 bounds::PACKED
             )));
         }
-        let largest = crate::model::largest_activation(&config);
+        let largest = crate::architecture::largest_activation(&config);
         if largest > bounds::ACTIVATION {
             return Err(Error::Config(format!(
                 "a layer of this network has {largest} values an image, expected at most {}",

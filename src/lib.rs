@@ -62,6 +62,7 @@
 //! # }
 //! ```
 
+mod architecture;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod config;

@@ -17,7 +17,8 @@ use super::{TensorData, Tensors, files, format, read_weights};
 use crate::config::Config;
 use crate::dataset::Fingerprint;
 use crate::error::{Error, Result};
-use crate::model::{Architecture, LayerSpec, OptimizerState};
+use crate::architecture::{Architecture, LayerSpec};
+use crate::model::OptimizerState;
 use crate::train::EpochReport;
 
 /// The format of a checkpoint.

@@ -13,7 +13,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::architecture::head_width;
+use crate::architecture::head_width;
 use crate::config::{Config, EncoderKind, Prior, PriorKind};
 use crate::error::Result;
 use crate::objective::prior;

@@ -2,7 +2,7 @@
 //!
 //! `γ·(w·x − μ)/√(σ² + ε) + β = (w·γ/√(σ² + ε))·x + (β − μ·γ/√(σ² + ε))`
 
-use super::architecture::{Activation, Direction, LayerSpec, Role, Tail};
+use crate::architecture::{Activation, Direction, LayerSpec, Role, Tail};
 use crate::checkpoint::Tensors;
 use crate::error::{Error, Result};
 use crate::kernels::{EPSILON, Geometry};

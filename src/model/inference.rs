@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use self::passes::apply;
 pub(super) use self::passes::images_a_pass;
 use self::passes::images_on_a_gpu;
-use super::architecture::{Architecture, LayerSpec, head_width};
+use crate::architecture::{Architecture, LayerSpec, head_width};
 use super::code::CodeMap;
 use super::folded::Folded;
 use super::packed::{Layer, pass};

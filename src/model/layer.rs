@@ -1,6 +1,6 @@
 //! A layer in training: it keeps what it needs on the way forward and gives gradients on the way back.
 
-use super::architecture::{Direction, LayerSpec, Role, Tail};
+use crate::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::ops::{self, BatchStatistics, Moments, Operations, RunningStatistics, Target, Tensor, Trained};

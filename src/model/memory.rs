@@ -2,7 +2,7 @@
 //!
 //! Values are counted that lie in memory together at the worst moment; what a task of a kernel holds for itself is left out.
 
-use super::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
+use crate::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
 use super::inference::images_a_pass;
 use crate::config::Config;
 

@@ -1,6 +1,5 @@
 //! The auto-encoder: which layers it has, how it is trained, how it is applied.
 
-mod architecture;
 mod code;
 mod folded;
 mod inference;
@@ -10,7 +9,6 @@ mod network;
 mod packed;
 mod scorer;
 
-pub(crate) use architecture::{Activation, Architecture, LayerSpec, largest_activation, packed_values, parameters};
 pub(crate) use code::{CodeMap, Codes};
 pub use inference::Wae;
 pub use memory::scoring_memory;

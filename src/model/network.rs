@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use self::adversary::Adversary;
 pub(crate) use self::optimizer::OptimizerState;
-use super::architecture::{Architecture, Direction, LayerSpec, Role};
+use crate::architecture::{Architecture, Direction, LayerSpec, Role};
 use super::layer::{self, Layer};
 use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};

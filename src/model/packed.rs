@@ -3,7 +3,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use super::architecture::{Activation, Direction};
+use crate::architecture::{Activation, Direction};
 use super::folded::Folded;
 use crate::device::Precision;
 use crate::kernels::{DownWeights, Epilogue, UpWeights};

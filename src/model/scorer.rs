@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::architecture::{Activation, Direction};
+use crate::architecture::{Activation, Direction};
 use super::folded::Folded;
 use crate::device::Precision;
 use crate::error::{Error, Result};

@@ -14,7 +14,7 @@ use crate::config::Cost;
 use crate::error::Error;
 use crate::image::ImageShape;
 use crate::kernels::{AdamStep, Geometry};
-use crate::model::Activation;
+use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
 /// Why an implementation is not used: an operation that is off by too much, or failed.

@@ -11,7 +11,7 @@ use super::{Adam, BatchStatistics, Convolution, Norm, NormGradients, Pointwise, 
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::{self, AdamStep, DownWeights, Epilogue, Geometry, UpWeights};
-use crate::model::Activation;
+use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
 /// The CPU's kernels.

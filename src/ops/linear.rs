@@ -8,7 +8,7 @@ use super::{Convolution, Pointwise};
 use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::{Epilogue, Geometry, UpWeights, is_composed};
-use crate::model::Activation;
+use crate::architecture::Activation;
 
 /// x·wᵀ + b, or max(0, x·wᵀ + b): differentiable by x, w and b, and ReLU's derivative at 0 is 0.
 ///

@@ -32,7 +32,7 @@ pub(crate) use self::target::{MOST_VALUES, Target};
 use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::{AdamStep, Geometry};
-use crate::model::Activation;
+use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
 /// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).

@@ -99,7 +99,7 @@ mod tests {
         let always = [("network", "64,128".into()), ("latent_dim", 2.into())];
         let options = TrainOptions::try_from_options(always.into_iter().chain(given.iter().cloned())).unwrap();
         let (options, shape) = (TrainOptions { device: Some(device), ..options }, ImageShape::new(28, 28, 1));
-        (options.memory(shape).unwrap(), crate::model::parameters(&options.config(shape).unwrap()))
+        (options.memory(shape).unwrap(), crate::architecture::parameters(&options.config(shape).unwrap()))
     }
 
     /// Weights, images and codes by hand.

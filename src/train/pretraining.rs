@@ -11,7 +11,8 @@ use super::step::number;
 use crate::config::Prior;
 use crate::error::{Error, Result};
 use crate::image::ImageShape;
-use crate::model::{CodeMap, largest_activation};
+use crate::architecture::largest_activation;
+use crate::model::CodeMap;
 use crate::objective::{moments, prior};
 use crate::ops::MOST_VALUES;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::architecture::largest_activation;
+use crate::architecture::largest_activation;
 use crate::ops::MOST_VALUES;
 
 /// The most images that pass through the layers together: enough to fill every register tile.

@@ -5,7 +5,7 @@ use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Objective, PriorKind};
 use crate::error::{Error, Result};
 use crate::kernels::AdamStep;
-use crate::model::architecture::{LayerSpec, Role};
+use crate::architecture::{LayerSpec, Role};
 use crate::objective::adversary::{Discriminator, discriminator_loss};
 use crate::ops::{Moments, Operations, Target, Tensor, Trained, to_vec};
 

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::product::{column_sums, relu, rows};
 use super::{Composed, cost};
 use crate::error::Result;
-use crate::model::Activation;
+use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 use crate::ops::Pointwise;
 

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::image::ImageShape;
 use crate::kernels::Geometry;
 use crate::kernels::tests::{definition, geometries, relative_error, values};
-use crate::model::Activation;
+use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 use crate::ops::{Convolution, Norm, Operations, Pointwise, Target, Tensor, to_vec};
 

@@ -91,7 +91,7 @@ fn gather(values: &[f32], place: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
 mod tests {
     use crate::config::TrainOptions;
     use crate::image::ImageShape;
-    use crate::model::architecture::Architecture;
+    use crate::architecture::Architecture;
 
     /// Every tensor of a network with a head and a stem: back where it was, and moved as the shapes say.
     #[test]
