@@ -13,6 +13,7 @@ mod differences;
 mod files;
 mod format;
 mod held_out;
+mod history;
 mod resume;
 
 use std::collections::BTreeMap;
@@ -24,13 +25,13 @@ use serde::{Deserialize, Serialize};
 pub use self::files::{remove_temporary_files, write_atomically};
 use self::format::{check_names_and_shapes, json, values};
 use self::held_out::{LATENT, SCORES, precision_shape, read_calibration, read_latent};
-pub(crate) use self::resume::State;
+pub use self::history::EpochReport;
+pub(crate) use self::resume::{OptimizerState, State};
 pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::architecture::{Architecture, LayerSpec, parameters};
-use crate::train::EpochReport;
 
 /// The format that this crate reads and writes.
 pub const FORMAT: &str = "wae/1";

@@ -78,7 +78,7 @@ mod shape;
 pub mod train;
 
 pub use crate::calibrate::Calibration;
-pub use crate::checkpoint::{Checkpoint, ModelFile, TrainingInfo};
+pub use crate::checkpoint::{Checkpoint, EpochReport, ModelFile, TrainingInfo};
 pub use crate::config::{Config, TrainOptions};
 pub use crate::dataset::{Dataset, DatasetBuilder, Resources, SpillFile};
 pub use crate::device::{Device, Precision};
@@ -86,4 +86,4 @@ pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
 pub use crate::model::Wae;
-pub use crate::train::{EpochReport, Trainer};
+pub use crate::train::Trainer;

@@ -5,7 +5,6 @@ mod memory;
 mod pretraining;
 mod progress;
 mod random;
-mod report;
 mod resume;
 mod step;
 
@@ -14,10 +13,11 @@ use std::time::Instant;
 
 use rand::seq::SliceRandom;
 
-pub use self::report::EpochReport;
+use crate::checkpoint::EpochReport;
 use crate::config::{Config, LambdaSchedule, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::image::{PixelSlice, Pixels};
 use crate::architecture::largest_activation;
 use crate::model::Network;
 use crate::ops::{Target, Tensor};
@@ -172,9 +172,18 @@ impl Trainer {
         Ok(Some(report))
     }
 
-    /// Training rows as a tensor, (N, H, W, C).
+    /// Training rows as a batch where the network lies, (N, H, W, C). Bytes go to a GPU as bytes.
     fn batch(&self, rows: &[usize]) -> Result<Tensor> {
-        self.network.target().batch(&self.dataset, rows)
+        let target = self.network.target();
+        let image = self.dataset.shape();
+        let shape = [rows.len(), image.height(), image.width(), image.channels()];
+        if target.device().is_cpu() {
+            return target.tensor(self.dataset.training(rows)?, &shape);
+        }
+        match self.dataset.training_pixels(rows)? {
+            Pixels::U8(bytes) => target.pixels(PixelSlice::U8(&bytes), &shape),
+            Pixels::F32(values) => target.tensor(values, &shape),
+        }
     }
 }
 

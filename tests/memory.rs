@@ -315,7 +315,7 @@ async fn calibration_takes_the_memory_of_a_mini_batch() {
     host.pool.most.store(0, Ordering::Relaxed);
     host.run("SELECT * FROM wae_calibrate((SELECT image FROM test), model => 'm')").await.unwrap();
     let file = wae_core::ModelFile::read(host.models().join("m.safetensors")).unwrap();
-    let fixed = wae_core::calibrate::calibration_memory(file.config(), 256);
+    let fixed = wae_core::model::calibration_memory(file.config(), 256);
     let most = host.pool.most.load(Ordering::Relaxed);
     assert!((fixed..fixed + 100_000).contains(&most), "{most}, {fixed}");
     assert_eq!(host.pool.reserved(), 0);

@@ -13,13 +13,11 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{TensorData, Tensors, files, format, read_weights};
+use super::{EpochReport, TensorData, Tensors, files, format, read_weights};
 use crate::config::Config;
 use crate::dataset::Fingerprint;
 use crate::error::{Error, Result};
 use crate::architecture::{Architecture, LayerSpec};
-use crate::model::OptimizerState;
-use crate::train::EpochReport;
 
 /// The format of a checkpoint.
 pub const CHECKPOINT_FORMAT: &str = "wae/1-checkpoint";
@@ -50,6 +48,19 @@ pub(crate) struct State {
     /// what each rounds.
     pub(crate) kernels: String,
     pub(crate) version: String,
+}
+
+/// Adam's moments and counts: those of a training that goes on, bit for bit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct OptimizerState {
+    /// Steps on encoder and decoder.
+    pub(crate) steps: u64,
+    /// Steps on the discriminator.
+    pub(crate) adversary_steps: u64,
+    /// The running mean of each trained tensor's gradient, under the tensor's name and in its shape.
+    pub(crate) m: Tensors,
+    /// The running mean of the gradient's square.
+    pub(crate) v: Tensors,
 }
 
 /// All that a checkpoint says but its tensors.

@@ -65,7 +65,7 @@ fn a_long_header_is_not_parsed() {
 /// The longest training that there can be has a history that is read.
 #[test]
 fn the_longest_history_is_within_bounds() {
-    let line = crate::train::EpochReport {
+    let line = EpochReport {
         epoch: 100_000,
         loss: -1.234_567_890_123_456_7e-100,
         reconstruction_cost: -1.234_567_890_123_456_7e-100,

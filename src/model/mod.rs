@@ -1,4 +1,4 @@
-//! The auto-encoder: which layers it has, how it is trained, how it is applied.
+//! The auto-encoder: how its layers are trained and applied, and what that takes in memory.
 
 mod code;
 mod folded;
@@ -7,10 +7,13 @@ mod layer;
 pub(crate) mod memory;
 mod network;
 mod packed;
+mod recalibrate;
 mod scorer;
 
-pub(crate) use code::{CodeMap, Codes};
-pub use inference::Wae;
-pub use memory::scoring_memory;
-pub(crate) use network::{Network, OptimizerState, truncated_normal};
+pub(crate) use self::code::{CodeMap, Codes};
+pub use self::inference::Wae;
+pub use self::memory::scoring_memory;
+pub(crate) use self::network::{Network, truncated_normal};
+pub(crate) use self::recalibrate::recalibrate_with;
+pub use self::recalibrate::{calibration_memory, recalibrate};
 pub use crate::device::Precision;

@@ -1,6 +1,7 @@
 //! The auto-encoder in training, and the discriminator of WAE-GAN: chains of layers with one optimiser each.
 
 mod adversary;
+mod discriminator;
 mod optimizer;
 
 use rand::RngExt;
@@ -8,7 +9,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use self::adversary::Adversary;
-pub(crate) use self::optimizer::OptimizerState;
 use crate::architecture::{Architecture, Direction, LayerSpec, Role};
 use super::layer::{self, Layer};
 use crate::checkpoint::{TensorData, Tensors};

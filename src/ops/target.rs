@@ -4,10 +4,9 @@ use candle_core::DType;
 
 use super::accelerators::{self, Gpu};
 use super::{Operations, Tensor};
-use crate::dataset::Dataset;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::image::{PixelSlice, Pixels};
+use crate::image::PixelSlice;
 use crate::kernels::{backend, is_composed};
 
 /// The largest number of values that one operation on a device other than the CPU may have: candle counts them in 32 bits there.
@@ -102,19 +101,6 @@ impl Target {
             }
             PixelSlice::U8(_) => self.tensor(pixels.to_f32().into_owned(), shape),
             PixelSlice::F32(values) => Ok(Tensor::from_slice(values, shape, &self.device)?),
-        }
-    }
-
-    /// Training rows as a batch, (N, H, W, C).
-    pub(crate) fn batch(&self, dataset: &Dataset, rows: &[usize]) -> Result<Tensor> {
-        let image = dataset.shape();
-        let shape = [rows.len(), image.height(), image.width(), image.channels()];
-        if self.device.is_cpu() {
-            return self.tensor(dataset.training(rows)?, &shape);
-        }
-        match dataset.training_pixels(rows)? {
-            Pixels::U8(bytes) => self.pixels(PixelSlice::U8(&bytes), &shape),
-            Pixels::F32(values) => self.tensor(values, &shape),
         }
     }
 

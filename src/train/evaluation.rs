@@ -6,12 +6,12 @@ use super::Trainer;
 use super::random::{Purpose, generator};
 use super::step::{Draws, Generators};
 use crate::device::Precision;
-use crate::calibrate::{LatentStatistics, recalibrate_with};
+use crate::calibrate::LatentStatistics;
 use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
 use crate::config::Objective;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::model::Wae;
+use crate::model::{Wae, recalibrate_with};
 use crate::objective::prior;
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.

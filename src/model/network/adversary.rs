@@ -1,12 +1,12 @@
 //! The discriminator of WAE-GAN in training: candle's layers on seeded tensors, and Adam's state of each.
 
-use super::OptimizerState;
-use crate::checkpoint::{TensorData, Tensors};
+use super::discriminator::Discriminator;
+use crate::checkpoint::{OptimizerState, TensorData, Tensors};
 use crate::config::{Config, Objective, PriorKind};
 use crate::error::{Error, Result};
 use crate::kernels::AdamStep;
 use crate::architecture::{LayerSpec, Role};
-use crate::objective::adversary::{Discriminator, discriminator_loss};
+use crate::objective::adversary::discriminator_loss;
 use crate::ops::{Moments, Operations, Target, Tensor, Trained, to_vec};
 
 /// The discriminator with its optimiser.

@@ -1,22 +1,9 @@
 //! Adam's state as a checkpoint keeps it.
 
 use super::{Layer, Network};
-use crate::checkpoint::{TensorData, Tensors};
+use crate::checkpoint::{OptimizerState, TensorData, Tensors};
 use crate::error::{Error, Result};
 use crate::ops::Target;
-
-/// Adam's moments and counts: those of a training that goes on, bit for bit.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct OptimizerState {
-    /// Steps on encoder and decoder.
-    pub(crate) steps: u64,
-    /// Steps on the discriminator.
-    pub(crate) adversary_steps: u64,
-    /// The running mean of each trained tensor's gradient, under the tensor's name and in its shape.
-    pub(crate) m: Tensors,
-    /// The running mean of the gradient's square.
-    pub(crate) v: Tensors,
-}
 
 impl Network {
     /// Adam's state now.

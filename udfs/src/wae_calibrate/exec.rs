@@ -13,7 +13,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::calibrate::{calibration_memory, recalibrate};
+use wae_core::model::{calibration_memory, recalibrate};
 use wae_core::image::Pixels;
 use wae_core::{Error, ImageColumn, ModelFile};
 

@@ -1,8 +1,8 @@
-//! What a training says of an epoch.
+//! The history of a training.
 
 use serde::{Deserialize, Serialize};
 
-/// What an epoch came to: a row of `wae_train`.
+/// Losses, rates and times of one trained epoch: a row of `wae_train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// The epoch, from 1.
