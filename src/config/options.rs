@@ -11,10 +11,9 @@ pub use self::interval::CheckpointInterval;
 pub use self::preset::Preset;
 pub use self::schedule::{LambdaSchedule, Schedule};
 use super::{ADVERSARY_WIDTHS, Config, Cost, EncoderKind, IMQ_SCALES, KernelKind, Network, Objective, Parts, Prior};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
-use crate::model::Precision;
 
 /// The seed of every random choice when none is given.
 pub const DEFAULT_SEED: u64 = 0;

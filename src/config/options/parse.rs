@@ -7,7 +7,7 @@ use super::{LambdaSchedule, OPTION_NAMES, ObjectiveChoice, Preset, Schedule, Tra
 use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, bounds};
 use crate::error::{Error, Result};
 use crate::image::Preprocess;
-use crate::model::Precision;
+use crate::device::Precision;
 
 /// Options that say nothing unless the objective is one of these.
 const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [
