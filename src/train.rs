@@ -188,10 +188,4 @@ impl Trainer {
 }
 
 #[cfg(test)]
-pub(crate) mod golden;
-#[cfg(test)]
-mod objectives;
-#[cfg(test)]
-mod resumed;
-#[cfg(test)]
 pub(crate) mod tests;

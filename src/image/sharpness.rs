@@ -74,7 +74,7 @@ mod tests {
     #[case("golden")]
     #[case("digit")]
     fn golden_values(#[case] name: &str) {
-        let bytes = crate::train::golden::stored(&format!("{name}.values.safetensors"));
+        let bytes = crate::train::tests::golden::stored(&format!("{name}.values.safetensors"));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensor = |name: &str| -> (Vec<usize>, Vec<f64>) {
             let view = file.tensor(name).unwrap();

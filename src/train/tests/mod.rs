@@ -1,15 +1,21 @@
-//! What the loop promises beside the mathematics.
+//! The promises of the training loop beside the mathematics.
+
+pub(crate) mod golden;
+mod objectives;
+mod resumed;
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
-
 use rand::RngExt;
 
 use super::*;
 use crate::dataset::DatasetBuilder;
 use crate::image::{ImageColumn, ImageShape, Limits};
+
+/// Options by name.
+type GivenOptions = [(&'static str, serde_json::Value)];
 
 /// A training on 40 images of 4×4 pixels.
 pub(crate) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
@@ -19,14 +25,14 @@ pub(crate) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
 }
 
 /// The same with the operations that compute on a GPU.
-pub(super) fn composed_trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
+fn composed_trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     let options = TrainOptions::try_from_options(options.iter().cloned()).unwrap();
     let images = dataset(&options, 0);
     Trainer::on_target(options, images, Target::composed(crate::Precision::F32)).unwrap()
 }
 
 /// The 40 images, or others where `shift` is not 0.
-pub(super) fn dataset(options: &TrainOptions, shift: usize) -> Dataset {
+fn dataset(options: &TrainOptions, shift: usize) -> Dataset {
     let pixels = UInt8Array::from_iter_values((shift..shift + 40 * 16).map(|i| (i * i % 251) as u8));
     let item = Arc::new(Field::new("item", DataType::UInt8, true));
     let images: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, 16, Arc::new(pixels), None).unwrap());
@@ -37,7 +43,7 @@ pub(super) fn dataset(options: &TrainOptions, shift: usize) -> Dataset {
     builder.finish().unwrap()
 }
 
-pub(super) fn finish(mut trainer: Trainer) -> Trainer {
+fn finish(mut trainer: Trainer) -> Trainer {
     while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
     trainer
 }
@@ -85,7 +91,7 @@ fn each_epoch_and_seed_shuffles_and_draws_anew() {
 #[case::vae(&[("objective", "vae".into()), ("cost", "structural".into())])]
 #[case::sliced(&[("objective", "sliced".into()), ("noise", 0.1.into())])]
 #[case::sinkhorn(&[("objective", "sinkhorn".into()), ("pretrain", true.into())])]
-fn the_number_of_threads_changes_nothing(#[case] more: &[(&'static str, serde_json::Value)]) {
+fn the_number_of_threads_changes_nothing(#[case] more: &GivenOptions) {
     let tensors = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {

@@ -1,19 +1,16 @@
 //! A training that was stopped and goes on is the training that was not: bit for bit, but for clock values.
 
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::tests::{dataset, finish, trainer};
 use super::*;
 use crate::checkpoint::{Checkpoint, ModelFile, TrainingInfo};
 
-type Given = [(&'static str, Value)];
-
-fn options(given: &Given) -> TrainOptions {
+fn options(given: &GivenOptions) -> TrainOptions {
     TrainOptions::try_from_options(given.iter().cloned()).unwrap()
 }
 
-fn after(given: &Given, epochs: usize) -> Trainer {
+fn after(given: &GivenOptions, epochs: usize) -> Trainer {
     let mut trainer = trainer(given);
     for _ in 0..epochs {
         trainer.next_epoch(&AtomicBool::new(false)).unwrap().unwrap();
@@ -26,7 +23,7 @@ fn stored(trainer: &Trainer) -> Checkpoint {
     Checkpoint::from_bytes(&trainer.checkpoint().unwrap().to_bytes().unwrap()).unwrap()
 }
 
-fn resume(given: &Given, checkpoint: &Checkpoint) -> Result<Trainer> {
+fn resume(given: &GivenOptions, checkpoint: &Checkpoint) -> Result<Trainer> {
     let options = options(given);
     let dataset = dataset(&options, 0);
     Trainer::resume(options, dataset, checkpoint)
@@ -52,7 +49,7 @@ fn timeless(model: &ModelFile) -> (Vec<EpochReport>, TrainingInfo, Vec<u8>) {
 #[case::gaussian(&[("encoder", json!("gaussian")), ("prior", json!("uniform")), ("schedule", json!("smooth"))])]
 #[case::pretrain(&[("pretrain", json!(true)), ("seed", json!(3))])]
 #[case::preset(&[("preset", json!("paper-mnist")), ("latent_dim", json!(2))])]
-fn a_resumed_training_is_the_uninterrupted_one(#[case] more: &Given) {
+fn a_resumed_training_is_the_uninterrupted_one(#[case] more: &GivenOptions) {
     let mut given =
         vec![("network", json!("4,8")), ("epochs", json!(4)), ("batch_size", json!(9)), ("holdout", json!(0.2))];
     given.extend(more.iter().cloned());
@@ -87,7 +84,7 @@ fn what_is_left_out_is_missed() {
 #[rstest]
 #[case::adaptive(&[("lambda_schedule", json!("adaptive")), ("batch_size", json!(2))], &[40, 57])]
 #[case::plateau(&[("schedule", json!("plateau")), ("learning_rate", json!(1e-9)), ("batch_size", json!(18))], &[35, 45])]
-fn what_follows_the_history_is_resumed(#[case] more: &Given, #[case] stops: &[usize]) {
+fn what_follows_the_history_is_resumed(#[case] more: &GivenOptions, #[case] stops: &[usize]) {
     let mut given = vec![("network", json!("2")), ("epochs", json!(60)), ("kernel", json!(1))];
     given.extend(more.iter().cloned());
     let first = trainer(&given);
@@ -106,7 +103,7 @@ fn what_follows_the_history_is_resumed(#[case] more: &Given, #[case] stops: &[us
 fn every_difference_is_named() {
     let given = [("network", json!("4")), ("epochs", json!(5)), ("learning_rate", json!(0.01))];
     let checkpoint = stored(&after(&given, 2));
-    let refused = |given: &Given| resume(given, &checkpoint).unwrap_err().to_string();
+    let refused = |given: &GivenOptions| resume(given, &checkpoint).unwrap_err().to_string();
     assert_eq!(
         refused(&[
             ("network", json!("8")),
@@ -232,12 +229,12 @@ fn more_epochs_where_that_is_exact(
 fn training_begins_with_a_models_weights() {
     let given = [("network", json!("4")), ("epochs", json!(2)), ("latent_dim", json!(3))];
     let model = finish(trainer(&given)).model().unwrap();
-    let from = |given: &Given| {
+    let from = |given: &GivenOptions| {
         let options = options(given);
         let images = dataset(&options, 0);
         Trainer::from_model(options, images, &model)
     };
-    let with = |more: &Given| given.iter().chain(more).cloned().collect::<Vec<_>>();
+    let with = |more: &GivenOptions| given.iter().chain(more).cloned().collect::<Vec<_>>();
     let begun = from(&with(&[("init", json!("m")), ("seed", json!(9))])).unwrap();
     assert!(begun.network.tensors().unwrap() == *model.tensors(), "whatever the seed");
     assert_eq!(begun.network.steps(), 0);

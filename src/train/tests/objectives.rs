@@ -1,18 +1,15 @@
-//! What every objective promises: its gradient is that of its loss, its training is finite, λ weighs it, and scores are no
+//! The promises of every objective: its gradient is that of its loss, its training is finite, λ weighs it, and scores are no
 //! random numbers. Each mistake that public code makes has a test here or beside the formula that would turn red.
 
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::tests::{composed_trainer, finish, trainer};
 use super::*;
 use crate::checkpoint::Tensors;
 use crate::config::Prior;
 use crate::model::Wae;
 use crate::objective::{moments, prior};
 use crate::train::step::{Draws, number};
-
-type Given = [(&'static str, Value)];
 
 /// The loss of one batch as a function of the network's tensors.
 struct Objectives {
@@ -24,7 +21,7 @@ struct Objectives {
 }
 
 impl Objectives {
-    fn new(options: &Given) -> (Self, Tensors) {
+    fn new(options: &GivenOptions) -> (Self, Tensors) {
         let mut trainer = trainer(options);
         let images = trainer.batch(&[0, 1, 2, 3, 4, 5]).unwrap();
         let target = trainer.network.target().clone();
@@ -62,7 +59,7 @@ fn draw(trainer: &Trainer, rows: usize) -> Draws {
 #[case::sphere(&[("prior", json!("sphere")), ("prior_scale", json!(1.5))])]
 #[case::uniform(&[("prior", json!("uniform")), ("encoder", json!("gaussian"))])]
 #[case::structural(&[("cost", json!("structural")), ("noise", json!(0.1))])]
-fn the_gradient_is_that_of_the_loss(#[case] options: &Given) {
+fn the_gradient_is_that_of_the_loss(#[case] options: &GivenOptions) {
     let mut all = vec![("network", json!("4")), ("latent_dim", json!(3)), ("lambda", json!(5))];
     if options.iter().any(|(_, v)| *v == json!("ae")) {
         all.pop();
