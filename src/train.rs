@@ -33,7 +33,7 @@ pub struct Trainer {
     options: TrainOptions,
     config: Config,
     dataset: Dataset,
-    network: Network,
+    network: TrainingNetwork,
     step: Step,
     /// λ now.
     lambda: f64,
@@ -80,7 +80,7 @@ impl Trainer {
         let config = options.config_of_preprocessed(dataset.shape())?;
         target.check_rows(options.batch_size.min(dataset.training_rows()), largest_activation(&config))?;
         let mut weights = generator(options.seed, Purpose::Weights, 0);
-        let network = Network::initialise(&config, &target, options.initialisation, &mut weights)?;
+        let network = TrainingNetwork::initialise(&config, &target, options.initialisation, &mut weights)?;
         let step = Step::new(config.clone(), options.noise, options.log_variance_penalty);
         Ok(Self {
             lambda: config.objective().lambda(),

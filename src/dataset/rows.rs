@@ -81,7 +81,7 @@ fn to_bytes(values: &[f32], copies: usize) -> Vec<u8> {
 
 /// Rows after one another that are kept alike.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct RowRun {
     first: usize,
     offset: u64,
     value: Value,
@@ -93,7 +93,7 @@ struct Run {
 pub(super) struct RowsWriter {
     store: StoreWriter,
     shape: Option<ImageShape>,
-    runs: Vec<Run>,
+    runs: Vec<RowRun>,
     keys: Vec<u64>,
     /// The keys of grey rows as RGB; emptied once the first RGB image says which are needed.
     rgb_keys: Vec<u64>,
@@ -153,7 +153,7 @@ impl RowsWriter {
         }
         let (value, channels) = (row.value, row.shape.channels());
         if self.runs.last().is_none_or(|run| (run.value, run.channels) != (value, channels)) {
-            self.runs.push(Run { first: self.keys.len() - 1, offset: self.store.len(), value, channels });
+            self.runs.push(RowRun { first: self.keys.len() - 1, offset: self.store.len(), value, channels });
         }
         self.store.append(&row.bytes)
     }
@@ -169,7 +169,7 @@ impl RowsWriter {
 pub(super) struct Rows {
     shape: ImageShape,
     store: Store,
-    runs: Vec<Run>,
+    runs: Vec<RowRun>,
 }
 
 impl Rows {
@@ -179,7 +179,7 @@ impl Rows {
     }
 
     /// The run that a row is in.
-    fn run(&self, row: usize) -> Result<&Run> {
+    fn run(&self, row: usize) -> Result<&RowRun> {
         let index = self.runs.partition_point(|run| run.first <= row);
         let run = index.checked_sub(1).and_then(|index| self.runs.get(index));
         run.ok_or_else(|| Error::Data(format!("there is no row {row} among the training images")))

@@ -90,7 +90,7 @@ fn sized<T: Copy + TryInto<usize>>(start: Option<&T>, size: Option<&T>) -> Range
 #[derive(Debug)]
 pub(super) struct NestedValues {
     levels: Vec<Lists>,
-    values: Values,
+    values: PixelValues,
 }
 
 impl NestedValues {
@@ -101,7 +101,7 @@ impl NestedValues {
             levels.push(lists);
             array = levels.last()?.values();
         }
-        Some(Self { values: Values::try_new(array)?, levels })
+        Some(Self { values: PixelValues::try_new(array)?, levels })
     }
 
     /// Whether the outermost list `index` is NULL.
@@ -111,7 +111,7 @@ impl NestedValues {
 
     /// Whether the values are bytes.
     pub(super) fn has_bytes(&self) -> bool {
-        matches!(self.values, Values::U8(_))
+        matches!(self.values, PixelValues::U8(_))
     }
 
     /// The values under list `index`, and the length of the lists on each level.
@@ -161,14 +161,14 @@ fn collect(
 
 /// The pixel values at the bottom of the lists.
 #[derive(Debug)]
-enum Values {
+enum PixelValues {
     U8(UInt8Array),
     F16(Float16Array),
     F32(Float32Array),
     F64(Float64Array),
 }
 
-impl Values {
+impl PixelValues {
     fn try_new(array: &dyn Array) -> Option<Self> {
         match array.data_type() {
             DataType::UInt8 => array.as_primitive_opt().cloned().map(Self::U8),

@@ -15,7 +15,7 @@ use self::passes::images_on_a_gpu;
 use crate::architecture::{Architecture, LayerSpec, head_width};
 use super::code::CodeMap;
 use super::folded::Folded;
-use super::packed::{Layer, pass};
+use super::packed::{PackedLayer, pass};
 use super::scorer::Scorer;
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::checkpoint::{ModelFile, Tensors};
@@ -45,7 +45,7 @@ pub struct Wae {
 #[derive(Debug)]
 enum Engine {
     /// Packed for the CPU's kernels, which read and write slices.
-    Packed { encoder: Vec<Layer>, decoder: Vec<Layer> },
+    Packed { encoder: Vec<PackedLayer>, decoder: Vec<PackedLayer> },
     /// As tensors on a device.
     Tensors(Scorer),
 }
@@ -88,9 +88,9 @@ impl Wae {
         let architecture = Architecture::new(&config);
         let engine = if target.has_kernels() {
             let precision = cpu_precision(precision);
-            let layers = |specs: &[LayerSpec]| -> Result<Vec<Layer>> {
+            let layers = |specs: &[LayerSpec]| -> Result<Vec<PackedLayer>> {
                 let folded = folded(specs, tensors, precision, &config)?;
-                Ok(folded.into_iter().map(|(layer, precision)| Layer::new(&layer, precision)).collect())
+                Ok(folded.into_iter().map(|(layer, precision)| PackedLayer::new(&layer, precision)).collect())
             };
             Engine::Packed { encoder: layers(&architecture.encoder)?, decoder: layers(&architecture.decoder)? }
         } else {
@@ -275,7 +275,7 @@ impl Wae {
     /// Bytes of memory that the weights hold, in the machine or on the GPU.
     pub fn memory(&self) -> usize {
         match &self.engine {
-            Engine::Packed { encoder, decoder } => encoder.iter().chain(decoder).map(Layer::memory).sum(),
+            Engine::Packed { encoder, decoder } => encoder.iter().chain(decoder).map(PackedLayer::memory).sum(),
             Engine::Tensors(scorer) => scorer.memory(),
         }
     }

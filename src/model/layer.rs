@@ -3,10 +3,11 @@
 use crate::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::ops::{self, BatchStatistics, Moments, Operations, RunningStatistics, Target, Tensor, Trained};
+use crate::ops::{self, NormStatistics, AdamMoments, Operations, RunningStatistics, Target, Tensor, Trained};
 
+/// A layer with its parameters, their gradients and Adam's moments.
 #[derive(Debug)]
-pub(super) struct Layer {
+pub(super) struct TrainingLayer {
     spec: LayerSpec,
     /// Precision of its convolution.
     precision: Precision,
@@ -22,7 +23,7 @@ struct Parameter {
     role: Role,
     value: Tensor,
     gradient: Option<Tensor>,
-    moments: Moments,
+    moments: AdamMoments,
 }
 
 #[derive(Debug)]
@@ -37,11 +38,11 @@ struct Cache {
     input: Tensor,
     output: Tensor,
     /// Before the norm, and the batch's statistics.
-    normed: Option<(Tensor, BatchStatistics)>,
+    normed: Option<(Tensor, NormStatistics)>,
 }
 
 /// Through all layers, in training mode.
-pub(super) fn forward(layers: &mut [Layer], mut values: Tensor) -> Result<Tensor> {
+pub(super) fn forward(layers: &mut [TrainingLayer], mut values: Tensor) -> Result<Tensor> {
     for layer in layers {
         values = layer.forward(values)?;
     }
@@ -49,7 +50,7 @@ pub(super) fn forward(layers: &mut [Layer], mut values: Tensor) -> Result<Tensor
 }
 
 /// Back through all layers. The gradient of the first layer's input, where it is wanted.
-pub(super) fn backward(layers: &mut [Layer], gradient: Tensor, wanted: bool) -> Result<Option<Tensor>> {
+pub(super) fn backward(layers: &mut [TrainingLayer], gradient: Tensor, wanted: bool) -> Result<Option<Tensor>> {
     let mut gradient = Some(gradient);
     for (i, layer) in layers.iter_mut().enumerate().rev() {
         let Some(g) = gradient.take() else { break };
@@ -60,7 +61,7 @@ pub(super) fn backward(layers: &mut [Layer], gradient: Tensor, wanted: bool) -> 
 
 impl Parameter {
     fn new(role: Role, value: Tensor) -> Result<Self> {
-        let moments = Moments::zeros(&value)?;
+        let moments = AdamMoments::zeros(&value)?;
         Ok(Self { role, value, gradient: None, moments })
     }
 
@@ -71,7 +72,7 @@ impl Parameter {
     }
 }
 
-impl Layer {
+impl TrainingLayer {
     pub(super) fn build(
         spec: LayerSpec,
         target: &Target,
@@ -112,7 +113,7 @@ impl Layer {
     /// Forgets Adam's moments.
     pub(super) fn reset_moments(&mut self) -> Result<()> {
         for parameter in self.parameters_mut() {
-            parameter.moments = Moments::zeros(&parameter.value)?;
+            parameter.moments = AdamMoments::zeros(&parameter.value)?;
         }
         Ok(())
     }
@@ -134,7 +135,7 @@ impl Layer {
         let mean = tensor_of(target, &self.spec, wanted, mean)?;
         let square = tensor_of(target, &self.spec, wanted, square)?;
         if let Some(parameter) = self.parameters_mut().into_iter().find(|p| p.role == wanted) {
-            parameter.moments = Moments { mean, square };
+            parameter.moments = AdamMoments { mean, square };
         }
         Ok(())
     }

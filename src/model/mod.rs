@@ -13,7 +13,7 @@ mod scorer;
 pub(crate) use self::code::{CodeMap, Codes};
 pub use self::inference::Wae;
 pub use self::memory::scoring_memory;
-pub(crate) use self::network::{Network, truncated_normal};
+pub(crate) use self::network::{TrainingNetwork, truncated_normal};
 pub(crate) use self::recalibrate::recalibrate_with;
 pub use self::recalibrate::{calibration_memory, recalibrate};
 pub use crate::device::Precision;

@@ -10,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use self::adversary::Adversary;
 use crate::architecture::{Architecture, Direction, LayerSpec, Role};
-use super::layer::{self, Layer};
+use super::layer::{self, TrainingLayer};
 use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};
 use crate::error::{Error, Result};
@@ -23,9 +23,9 @@ const INITIAL_DEVIATION: f64 = 0.009_999_9;
 
 /// Encoder, decoder and discriminator with their gradients.
 #[derive(Debug)]
-pub(crate) struct Network {
-    encoder: Vec<Layer>,
-    decoder: Vec<Layer>,
+pub(crate) struct TrainingNetwork {
+    encoder: Vec<TrainingLayer>,
+    decoder: Vec<TrainingLayer>,
     /// The discriminator, where the objective has one.
     adversary: Option<Adversary>,
     steps: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Network {
     target: Target,
 }
 
-impl Network {
+impl TrainingNetwork {
     /// Layers with initial weights: norms begin with 1 and 0.
     pub(crate) fn initialise(
         config: &Config,
@@ -78,7 +78,7 @@ impl Network {
         let mut layers = |specs: Vec<LayerSpec>| {
             let layer = |spec: LayerSpec| {
                 let precision = spec.precision(target.precision(), channels);
-                Layer::build(spec, target, precision, &mut values)
+                TrainingLayer::build(spec, target, precision, &mut values)
             };
             specs.into_iter().map(layer).collect::<Result<Vec<_>>>()
         };
@@ -136,7 +136,7 @@ impl Network {
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let step = adam(self.steps, learning_rate);
-        let trained = self.encoder.iter_mut().chain(&mut self.decoder).flat_map(Layer::trained);
+        let trained = self.encoder.iter_mut().chain(&mut self.decoder).flat_map(TrainingLayer::trained);
         self.target.operations().adam.adam(step, &mut trained.collect::<Vec<_>>())
     }
 
@@ -157,7 +157,7 @@ impl Network {
     /// Forgets Adam's moments and count, as after pre-training.
     pub(crate) fn reset_optimizer(&mut self) -> Result<()> {
         self.steps = 0;
-        self.encoder.iter_mut().chain(&mut self.decoder).try_for_each(Layer::reset_moments)
+        self.encoder.iter_mut().chain(&mut self.decoder).try_for_each(TrainingLayer::reset_moments)
     }
 
     /// The tensors of a model file.
@@ -189,13 +189,13 @@ impl Network {
         Ok(tensors)
     }
 
-    fn layers(&self) -> impl Iterator<Item = &Layer> {
+    fn layers(&self) -> impl Iterator<Item = &TrainingLayer> {
         self.encoder.iter().chain(&self.decoder)
     }
 }
 
 /// A GPU's memory goes back to the driver when the training is over.
-impl Drop for Network {
+impl Drop for TrainingNetwork {
     fn drop(&mut self) {
         self.encoder.clear();
         self.decoder.clear();
@@ -227,8 +227,8 @@ mod tests {
     use crate::config::TrainOptions;
     use crate::image::ImageShape;
 
-    fn initial(config: &Config, initialisation: Initialisation) -> Result<Network> {
-        Network::initialise(config, &Target::cpu(), initialisation, &mut ChaCha8Rng::seed_from_u64(0))
+    fn initial(config: &Config, initialisation: Initialisation) -> Result<TrainingNetwork> {
+        TrainingNetwork::initialise(config, &Target::cpu(), initialisation, &mut ChaCha8Rng::seed_from_u64(0))
     }
 
     /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its inputs.

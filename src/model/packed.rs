@@ -11,8 +11,9 @@ use crate::kernels::{DownWeights, Epilogue, UpWeights};
 /// Values a task where a precision is converted.
 const CONVERTED: usize = 1 << 13;
 
+/// A layer with its norm folded in, whose weights are packed for the CPU's kernels.
 #[derive(Debug)]
-pub(super) struct Layer {
+pub(super) struct PackedLayer {
     weights: Weights,
     shift: Vec<f32>,
     activation: Activation,
@@ -27,17 +28,17 @@ enum Weights {
 }
 
 /// Activations between layers, (N, H, W, C).
-enum Values {
+enum LayerValues {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
 }
 
 /// Rows through all layers.
-pub(super) fn pass(layers: &[Layer], rows: Vec<f32>) -> Vec<f32> {
-    layers.iter().fold(Values::F32(rows), |values, layer| layer.apply(values)).into_f32()
+pub(super) fn pass(layers: &[PackedLayer], rows: Vec<f32>) -> Vec<f32> {
+    layers.iter().fold(LayerValues::F32(rows), |values, layer| layer.apply(values)).into_f32()
 }
 
-impl Layer {
+impl PackedLayer {
     pub(super) fn new(layer: &Folded, precision: Precision) -> Self {
         let Folded { geometry: g, weights, shift, activation, .. } = layer;
         let (scale, narrow) = (layer.scale.as_deref(), precision == Precision::Bf16);
@@ -64,24 +65,24 @@ impl Layer {
         }
     }
 
-    fn apply(&self, input: Values) -> Values {
+    fn apply(&self, input: LayerValues) -> LayerValues {
         let epilogue = Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu };
         let mut output = match &self.weights {
-            Weights::Down(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
-            Weights::Up(weights) => Values::F32(weights.apply(&input.into_f32(), epilogue)),
-            Weights::DownBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
-            Weights::UpBf16(weights) => Values::Bf16(weights.apply(&input.into_bf16(), epilogue)),
+            Weights::Down(weights) => LayerValues::F32(weights.apply(&input.into_f32(), epilogue)),
+            Weights::Up(weights) => LayerValues::F32(weights.apply(&input.into_f32(), epilogue)),
+            Weights::DownBf16(weights) => LayerValues::Bf16(weights.apply(&input.into_bf16(), epilogue)),
+            Weights::UpBf16(weights) => LayerValues::Bf16(weights.apply(&input.into_bf16(), epilogue)),
         };
         if self.activation == Activation::Sigmoid {
             let mut values = output.into_f32();
             crate::kernels::sigmoid(&mut values);
-            output = Values::F32(values);
+            output = LayerValues::F32(values);
         }
         output
     }
 }
 
-impl Values {
+impl LayerValues {
     fn into_f32(self) -> Vec<f32> {
         match self {
             Self::F32(values) => values,

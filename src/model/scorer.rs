@@ -15,12 +15,13 @@ use crate::ops::{Target, Tensor, composed, to_vec};
 #[derive(Debug)]
 pub(super) struct Scorer {
     target: Target,
-    encoder: Vec<Layer>,
-    decoder: Vec<Layer>,
+    encoder: Vec<ScoringLayer>,
+    decoder: Vec<ScoringLayer>,
 }
 
+/// A layer with its norm folded in, as tensors on the device.
 #[derive(Debug)]
-struct Layer {
+struct ScoringLayer {
     geometry: Geometry,
     direction: Direction,
     weights: Tensor,
@@ -37,7 +38,7 @@ impl Scorer {
         decoder: &[(Folded, Precision)],
     ) -> Result<Self> {
         let layers = |layers: &[(Folded, Precision)]| {
-            layers.iter().map(|(layer, precision)| Layer::try_new(target, layer, *precision)).collect::<Result<_>>()
+            layers.iter().map(|(layer, precision)| ScoringLayer::try_new(target, layer, *precision)).collect::<Result<_>>()
         };
         Ok(Self { target: target.clone(), encoder: layers(encoder)?, decoder: layers(decoder)? })
     }
@@ -91,13 +92,13 @@ impl Scorer {
 
     /// Rows of `len` values in all, of which `upload` takes a range. Where memory runs out, what is freed goes back to the driver
     /// and the rows are tried in two halves, once.
-    fn apply(&self, layers: &[Layer], len: usize, upload: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Vec<f32>> {
+    fn apply(&self, layers: &[ScoringLayer], len: usize, upload: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Vec<f32>> {
         let pass = |range: Range<usize>| -> Result<Vec<f32>> {
             to_vec(&layers.iter().try_fold(upload(range)?, |values, layer| layer.apply(&self.target, &values))?)
         };
         match pass(0..len) {
             Err(Error::DeviceMemory(reason)) => {
-                let row = layers.first().map_or(1, Layer::input_len);
+                let row = layers.first().map_or(1, ScoringLayer::input_len);
                 let rows = len / row;
                 log::warn!("{rows} rows on {:?}: {reason}; trying half as many", self.target.device().location());
                 self.target.release_memory();
@@ -127,7 +128,7 @@ impl Drop for Scorer {
     }
 }
 
-impl Layer {
+impl ScoringLayer {
     fn try_new(target: &Target, layer: &Folded, precision: Precision) -> Result<Self> {
         let weights = target.tensor(layer.scaled(), &layer.geometry.weights_shape())?;
         let shift = target.tensor(layer.shift.clone(), &[layer.shift.len()])?;

@@ -24,14 +24,14 @@ pub(crate) const C1: f32 = 0.01 * 0.01;
 pub(crate) const C2: f32 = 0.03 * 0.03;
 
 /// Means over the window around each pixel, (H, W, C) each. SSIM takes the variances of both images together only.
-struct Means {
+struct WindowMeans {
     x: Vec<f32>,
     y: Vec<f32>,
     squares: Vec<f32>,
     products: Vec<f32>,
 }
 
-impl Means {
+impl WindowMeans {
     fn new(window: &mut Window, x: &[f32], y: &[f32]) -> Self {
         let pairs = || x.iter().zip(y);
         let squares: Vec<f32> = pairs().map(|(x, y)| x * x + y * y).collect();
@@ -39,14 +39,14 @@ impl Means {
         Self { x: window.mean(x), y: window.mean(y), squares: window.mean(&squares), products: window.mean(&products) }
     }
 
-    fn pixels(&self) -> impl Iterator<Item = Statistics> {
+    fn pixels(&self) -> impl Iterator<Item = SsimFactors> {
         let means = self.x.iter().zip(&self.y).zip(self.squares.iter().zip(&self.products));
-        means.map(|((x, y), (squares, products))| Statistics::new(*x, *y, *squares, *products))
+        means.map(|((x, y), (squares, products))| SsimFactors::new(*x, *y, *squares, *products))
     }
 }
 
 /// SSIM's two factors, with their denominators.
-struct Statistics {
+struct SsimFactors {
     mean_x: f32,
     mean_y: f32,
     /// (2 μ_x μ_y + C₁)/d₁ and d₁ = μ_x² + μ_y² + C₁.
@@ -55,7 +55,7 @@ struct Statistics {
     structure: (f32, f32),
 }
 
-impl Statistics {
+impl SsimFactors {
     fn new(mean_x: f32, mean_y: f32, squares: f32, products: f32) -> Self {
         let of_means = mean_x * mean_x + mean_y * mean_y;
         // Rounding can leave a variance of nothing just below 0.
@@ -72,7 +72,7 @@ impl Statistics {
 
 /// Adds `weight` · DSSIM to each value, (H, W, C).
 pub(crate) fn add_dissimilarity(shape: ImageShape, x: &[f32], y: &[f32], weight: f32, values: &mut [f32]) {
-    let means = Means::new(&mut Window::new(shape), x, y);
+    let means = WindowMeans::new(&mut Window::new(shape), x, y);
     for (value, s) in values.iter_mut().zip(means.pixels()) {
         *value += weight * 0.5 * (1.0 - s.brightness.0 * s.structure.0);
     }
@@ -81,7 +81,7 @@ pub(crate) fn add_dissimilarity(shape: ImageShape, x: &[f32], y: &[f32], weight:
 /// Adds `weight` times the gradient of Σ DSSIM by the reconstruction y, (H, W, C).
 pub(crate) fn add_gradient(shape: ImageShape, x: &[f32], y: &[f32], weight: f32, gradient: &mut [f32]) {
     let mut window = Window::new(shape);
-    let means = Means::new(&mut window, x, y);
+    let means = WindowMeans::new(&mut window, x, y);
     let (mut by_mean, mut by_product, mut by_square) = (Vec::new(), Vec::new(), Vec::new());
     for s in means.pixels() {
         let ((l, d1), (c, d2)) = (s.brightness, s.structure);

@@ -8,10 +8,10 @@ use candle_core::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Adam, Convolution, Moments, Norm, Operations, Pointwise, Tensor, Trained, to_vec};
+use super::{Adam, Convolution, AdamMoments, Norm, Operations, Pointwise, Tensor, Trained, to_vec};
 use crate::device::Precision;
 use crate::config::Cost;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::image::ImageShape;
 use crate::kernels::{AdamStep, Geometry};
 use crate::architecture::Activation;
@@ -51,10 +51,11 @@ impl From<Disagreement> for Error {
     }
 }
 
-type Result<T, E = Disagreement> = std::result::Result<T, E>;
+/// A value, or the reason why two implementations do not agree.
+type Compared<T> = Result<T, Disagreement>;
 
 /// The composed operations on a device with the CPU's kernels, in f32 and in a precision.
-pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Result<()> {
+pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Compared<()> {
     let composed = Operations::composed();
     let kernels = Operations::kernels();
     let places = (device, &Device::Cpu);
@@ -81,19 +82,19 @@ pub(super) fn convolution(
     composed: &Operations,
     device: &Device,
     precision: Precision,
-) -> Result<()> {
+) -> Compared<()> {
     used_with(precision).iter().try_for_each(|&precision| {
         convolutions(candidate, composed.convolution.as_ref(), (device, device), precision, &geometries())
     })
 }
 
 /// Norms on a device with the composed ones there.
-pub(super) fn norm(candidate: &dyn Norm, composed: &Operations, device: &Device) -> Result<()> {
+pub(super) fn norm(candidate: &dyn Norm, composed: &Operations, device: &Device) -> Compared<()> {
     norms(candidate, composed.norm.as_ref(), (device, device), &NORMS)
 }
 
 /// Adam on a device with the composed one there.
-pub(super) fn adam(candidate: &dyn Adam, composed: &Operations, device: &Device) -> Result<()> {
+pub(super) fn adam(candidate: &dyn Adam, composed: &Operations, device: &Device) -> Compared<()> {
     adams(candidate, composed.adam.as_ref(), (device, device))
 }
 
@@ -105,7 +106,7 @@ impl Inputs {
         Self(ChaCha8Rng::seed_from_u64(0))
     }
 
-    fn pair(&mut self, shape: &[usize], (a, b): (&Device, &Device)) -> Result<(Tensor, Tensor)> {
+    fn pair(&mut self, shape: &[usize], (a, b): (&Device, &Device)) -> Compared<(Tensor, Tensor)> {
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.0.random_range(-1.0..1.0)).collect();
         Ok((Tensor::from_slice(&values, shape, a)?, Tensor::from_vec(values, shape, b)?))
     }
@@ -119,7 +120,7 @@ fn tolerance(precision: Precision) -> f32 {
 }
 
 /// Refuses values that are off by more than the tolerance, or are not finite.
-fn check(what: impl fmt::Display, got: &Tensor, expected: &Tensor, precision: Precision) -> Result<()> {
+fn check(what: impl fmt::Display, got: &Tensor, expected: &Tensor, precision: Precision) -> Compared<()> {
     let got_shape = got.dims();
     let expected_shape = expected.dims();
     if got_shape != expected_shape {
@@ -162,7 +163,7 @@ pub(super) fn convolutions(
     places: (&Device, &Device),
     precision: Precision,
     geometries: &[Geometry],
-) -> Result<()> {
+) -> Compared<()> {
     const IMAGES: usize = 3;
     let mut inputs = Inputs::new();
     for g in geometries {
@@ -189,7 +190,7 @@ pub(super) fn norms(
     reference: &dyn Norm,
     places: (&Device, &Device),
     sizes: &[(usize, usize)],
-) -> Result<()> {
+) -> Compared<()> {
     let mut inputs = Inputs::new();
     sizes.iter().try_for_each(|size| norms_of_size(candidate, reference, places, *size, &mut inputs))
 }
@@ -200,7 +201,7 @@ fn norms_of_size(
     places: (&Device, &Device),
     (pixels, channels): (usize, usize),
     inputs: &mut Inputs,
-) -> Result<()> {
+) -> Compared<()> {
     let check = |what: &str, got: &Tensor, expected: &Tensor| {
         check(format_args!("{what} on {pixels} pixels of {channels} channels"), got, expected, Precision::F32)
     };
@@ -232,12 +233,12 @@ fn norms_of_size(
     check("the gradient of a norm's term", &got.beta, &expected.beta)
 }
 
-fn adams(candidate: &dyn Adam, reference: &dyn Adam, places: (&Device, &Device)) -> Result<()> {
+fn adams(candidate: &dyn Adam, reference: &dyn Adam, places: (&Device, &Device)) -> Compared<()> {
     let mut inputs = Inputs::new();
     let mut parameters = Vec::new();
     for shape in [&[3, 3, 4, 8][..], &[8], &[1]] {
         let (a, b) = inputs.pair(shape, places)?;
-        parameters.push([(a.clone(), Moments::zeros(&a)?), (b.clone(), Moments::zeros(&b)?)]);
+        parameters.push([(a.clone(), AdamMoments::zeros(&a)?), (b.clone(), AdamMoments::zeros(&b)?)]);
     }
     for t in 1..=3 {
         let mut gradients = Vec::new();
@@ -261,7 +262,7 @@ fn adams(candidate: &dyn Adam, reference: &dyn Adam, places: (&Device, &Device))
     Ok(())
 }
 
-fn pointwise(candidate: &dyn Pointwise, reference: &dyn Pointwise, places: (&Device, &Device)) -> Result<()> {
+fn pointwise(candidate: &dyn Pointwise, reference: &dyn Pointwise, places: (&Device, &Device)) -> Compared<()> {
     let mut inputs = Inputs::new();
     let shape = [2, 9, 8, 3];
     let (x, reference_x) = inputs.pair(&shape, places)?;

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::{Adam, BatchStatistics, Convolution, Norm, NormGradients, Pointwise, Trained};
+use super::{Adam, NormStatistics, Convolution, Norm, NormGradients, Pointwise, Trained};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::{self, AdamStep, DownWeights, Epilogue, Geometry, UpWeights};
@@ -102,11 +102,11 @@ impl Convolution for Kernels {
 }
 
 impl Norm for Kernels {
-    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, NormStatistics)> {
         let (y, statistics) = with_values(x, |x| {
             with_values(gamma, |gamma| with_values(beta, |beta| kernels::norm_relu(x, gamma, beta)))
         })???;
-        let statistics = BatchStatistics {
+        let statistics = NormStatistics {
             mean: channels(statistics.mean)?,
             variance: channels(statistics.variance)?,
             inverse_deviation: channels(statistics.inverse_deviation)?,
@@ -121,7 +121,7 @@ impl Norm for Kernels {
         y: &Tensor,
         gradient: &Tensor,
         gamma: &Tensor,
-        statistics: &BatchStatistics,
+        statistics: &NormStatistics,
     ) -> Result<NormGradients> {
         let statistics = kernels::BatchStatistics {
             mean: to_vec(&statistics.mean)?,

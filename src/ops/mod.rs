@@ -55,7 +55,7 @@ pub(crate) trait Convolution: Debug + Send + Sync {
 /// Batch norm in training, then ReLU.
 pub(crate) trait Norm: Debug + Send + Sync {
     /// `y = max(0, γ·(x − μ)/√(σ² + ε) + β)` on (…, C), with the batch's statistics.
-    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, BatchStatistics)>;
+    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, NormStatistics)>;
 
     /// The gradients of x, γ and β, from that of y. ReLU's derivative at 0 is 0.
     fn norm_relu_gradient(
@@ -64,7 +64,7 @@ pub(crate) trait Norm: Debug + Send + Sync {
         y: &Tensor,
         gradient: &Tensor,
         gamma: &Tensor,
-        statistics: &BatchStatistics,
+        statistics: &NormStatistics,
     ) -> Result<NormGradients>;
 }
 
@@ -93,7 +93,7 @@ pub(crate) trait Pointwise: Debug + Send + Sync {
 
 /// Means and variances of a batch, one value for each channel.
 #[derive(Debug)]
-pub(crate) struct BatchStatistics {
+pub(crate) struct NormStatistics {
     /// μ.
     pub(crate) mean: Tensor,
     /// σ², biased.
@@ -126,7 +126,7 @@ pub(crate) struct RunningStatistics {
 
 impl RunningStatistics {
     /// running ← (1 − momentum)·running + momentum·batch.
-    pub(crate) fn track(&mut self, batch: &BatchStatistics) -> Result<()> {
+    pub(crate) fn track(&mut self, batch: &NormStatistics) -> Result<()> {
         let n = batch.count as f64;
         // PyTorch keeps the unbiased variance; the batch itself is normed by the biased one.
         let unbiased = n / (n - 1.0).max(1.0);
@@ -147,19 +147,19 @@ pub(crate) struct Trained<'a> {
     /// Of the parameter's shape.
     pub(crate) gradient: Tensor,
     /// The running means, changed by the step.
-    pub(crate) moments: &'a mut Moments,
+    pub(crate) moments: &'a mut AdamMoments,
 }
 
 /// Adam's running means of a gradient and of its square, of the parameter's shape each.
 #[derive(Debug, Clone)]
-pub(crate) struct Moments {
+pub(crate) struct AdamMoments {
     /// m, of the gradient.
     pub(crate) mean: Tensor,
     /// v, of its square.
     pub(crate) square: Tensor,
 }
 
-impl Moments {
+impl AdamMoments {
     /// Zeros, as before the first step.
     pub(crate) fn zeros(parameter: &Tensor) -> Result<Self> {
         Ok(Self { mean: parameter.zeros_like()?, square: parameter.zeros_like()? })

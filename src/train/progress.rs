@@ -10,14 +10,14 @@ pub(super) struct Progress {
     /// From 1.
     pub(super) epoch: usize,
     pub(super) rate: f64,
-    pub(super) means: Means,
+    pub(super) means: EpochMeans,
     /// Losses of steps that are still to be read, with the number of images of each.
     pending: Vec<(PendingLosses, usize)>,
 }
 
 /// The means of an epoch's steps.
 #[derive(Debug, Default)]
-pub(super) struct Means {
+pub(super) struct EpochMeans {
     pub(super) loss: f64,
     pub(super) cost: f64,
     pub(super) divergence: Option<f64>,
@@ -28,7 +28,7 @@ pub(super) struct Means {
 impl Progress {
     /// An epoch, from 1, before its first step.
     pub(super) fn new(epoch: usize, rate: f64) -> Self {
-        Self { epoch, rate, means: Means::default(), pending: Vec::new() }
+        Self { epoch, rate, means: EpochMeans::default(), pending: Vec::new() }
     }
 
     /// Adds a step on so many images.
@@ -72,7 +72,7 @@ impl Trainer {
     }
 }
 
-impl Means {
+impl EpochMeans {
     fn add(&mut self, losses: Losses, images: usize) {
         self.steps += 1;
         self.images += images as u64;

@@ -37,7 +37,7 @@ impl Trainer {
         if let Some(warning) = info.other_kernels(&trainer.network.target().kernels()) {
             log::warn!("{warning}");
         }
-        trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
+        trainer.network = TrainingNetwork::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
         trainer.network.set_optimizer(checkpoint.optimizer())?;
         (trainer.lambda, trainer.seconds_before) = (info.state.lambda, info.state.seconds);
         trainer.history.clone_from(&info.history);
@@ -60,7 +60,7 @@ impl Trainer {
                 tensors.insert(name.clone(), tensor.clone());
             }
         }
-        trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), &tensors)?;
+        trainer.network = TrainingNetwork::from_tensors(&trainer.config, trainer.network.target(), &tensors)?;
         Ok(trainer)
     }
 

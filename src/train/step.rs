@@ -6,7 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::config::{Config, EncoderKind, Objective};
 use crate::error::{Error, Result};
-use crate::model::{CodeMap, Codes, Network, truncated_normal};
+use crate::model::{CodeMap, Codes, TrainingNetwork, truncated_normal};
 use crate::objective::cost::CostFunction;
 use crate::objective::{kl, mmd, prior, sinkhorn, sliced, widest};
 use crate::ops::{Target, Tensor, to_vec};
@@ -127,7 +127,7 @@ impl Step {
     /// codes. On the CPU, weights are left as they were where the loss is not finite.
     pub(super) fn run(
         &self,
-        network: &mut Network,
+        network: &mut TrainingNetwork,
         images: &Tensor,
         draws: &Draws,
         lambda: f64,
@@ -155,7 +155,7 @@ impl Step {
     /// Where: ∂cost/∂codes, which the decoder's way back gives, is held constant.
     pub(super) fn gradients(
         &self,
-        network: &mut Network,
+        network: &mut TrainingNetwork,
         images: &Tensor,
         draws: &Draws,
         lambda: f64,
@@ -192,7 +192,7 @@ impl Step {
     /// D_Z of codes from draws, a scalar of which candle knows the gradient; `None` for `ae`.
     ///
     /// An objective on codes is a line here, and a file in `objective/`.
-    fn divergence(&self, network: &Network, codes: &Codes, draws: &Draws) -> Result<Option<Tensor>> {
+    fn divergence(&self, network: &TrainingNetwork, codes: &Codes, draws: &Draws) -> Result<Option<Tensor>> {
         let q = &codes.codes;
         let p = &draws.prior;
         let prior = self.config.prior();
@@ -225,7 +225,7 @@ impl Step {
     }
 
     /// The divergence from draws of the codes in scoring mode, for a report, from the head's output, (n, Z) or (n, 2Z).
-    pub(super) fn evaluate(&self, network: &Network, head: Vec<f32>, draws: &Draws) -> Result<Option<f64>> {
+    pub(super) fn evaluate(&self, network: &TrainingNetwork, head: Vec<f32>, draws: &Draws) -> Result<Option<f64>> {
         let rows = draws.prior.dim(0)?;
         let width = head.len() / rows.max(1);
         let head = network.target().tensor(head, &[rows, width])?;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::AdamStep;
 use crate::architecture::{LayerSpec, Role};
 use crate::objective::adversary::discriminator_loss;
-use crate::ops::{Moments, Operations, Target, Tensor, Trained, to_vec};
+use crate::ops::{AdamMoments, Operations, Target, Tensor, Trained, to_vec};
 
 /// The discriminator with its optimiser.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Adversary {
     /// A file's name and shape of each parameter, in the discriminator's order.
     parameters: Vec<(String, Vec<usize>)>,
     /// Of each parameter.
-    moments: Vec<Moments>,
+    moments: Vec<AdamMoments>,
 }
 
 impl Adversary {
@@ -45,7 +45,7 @@ impl Adversary {
             layers.push((weight, bias));
         }
         let discriminator = Discriminator::try_new(layers, target.device(), log_p.then_some(config.prior().scale))?;
-        let zeros = |var: &candle_core::Var| Moments::zeros(var);
+        let zeros = |var: &candle_core::Var| AdamMoments::zeros(var);
         let moments = discriminator.parameters().iter().map(zeros).collect::<Result<_>>()?;
         Ok(Some(Self { discriminator, parameters, moments }))
     }
@@ -101,7 +101,7 @@ impl Adversary {
     pub(super) fn set_moments(&mut self, target: &Target, state: &OptimizerState) -> Result<()> {
         for ((name, shape), moments) in self.parameters.iter().zip(&mut self.moments) {
             let of = |tensors: &Tensors| target.tensor(super::optimizer::moment(tensors, name)?.values.clone(), shape);
-            *moments = Moments { mean: of(&state.m)?, square: of(&state.v)? };
+            *moments = AdamMoments { mean: of(&state.m)?, square: of(&state.v)? };
         }
         Ok(())
     }

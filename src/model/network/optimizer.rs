@@ -1,11 +1,11 @@
 //! Adam's state as a checkpoint keeps it.
 
-use super::{Layer, Network};
+use super::{TrainingLayer, TrainingNetwork};
 use crate::checkpoint::{OptimizerState, TensorData, Tensors};
 use crate::error::{Error, Result};
 use crate::ops::Target;
 
-impl Network {
+impl TrainingNetwork {
     /// Adam's state now.
     pub(crate) fn optimizer(&self) -> Result<OptimizerState> {
         let mut state =
@@ -38,7 +38,7 @@ impl Network {
     }
 }
 
-fn set_moments(layer: &mut Layer, target: &Target, state: &OptimizerState) -> Result<()> {
+fn set_moments(layer: &mut TrainingLayer, target: &Target, state: &OptimizerState) -> Result<()> {
     for (role, name, _) in layer.spec().tensors() {
         if !role.is_trained() {
             continue;

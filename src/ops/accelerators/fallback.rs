@@ -17,12 +17,12 @@ pub(super) struct WithFallback {
     accelerator: Arc<dyn Convolution>,
     composed: Arc<dyn Convolution>,
     /// Convolutions that were refused, which are not asked for again.
-    refused: Mutex<HashSet<Call>>,
+    refused: Mutex<HashSet<ConvolutionCall>>,
 }
 
 /// A convolution of a number of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Call {
+struct ConvolutionCall {
     operation: &'static str,
     geometry: Geometry,
     images: usize,
@@ -34,7 +34,7 @@ impl WithFallback {
         Self { accelerator, composed, refused: Mutex::default() }
     }
 
-    fn compute(&self, call: Call, by: impl Fn(&dyn Convolution) -> Result<Tensor>) -> Result<Tensor> {
+    fn compute(&self, call: ConvolutionCall, by: impl Fn(&dyn Convolution) -> Result<Tensor>) -> Result<Tensor> {
         let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if !refused().contains(&call) {
             match by(self.accelerator.as_ref()) {
@@ -51,17 +51,17 @@ impl WithFallback {
 
 impl Convolution for WithFallback {
     fn down(&self, g: &Geometry, large: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
-        let call = Call { operation: "a convolution", geometry: *g, images: large.dim(0)?, precision };
+        let call = ConvolutionCall { operation: "a convolution", geometry: *g, images: large.dim(0)?, precision };
         self.compute(call, |convolution| convolution.down(g, large, weights, precision))
     }
 
     fn up(&self, g: &Geometry, small: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
-        let call = Call { operation: "a transposed convolution", geometry: *g, images: small.dim(0)?, precision };
+        let call = ConvolutionCall { operation: "a transposed convolution", geometry: *g, images: small.dim(0)?, precision };
         self.compute(call, |convolution| convolution.up(g, small, weights, precision))
     }
 
     fn weight_gradient(&self, g: &Geometry, large: &Tensor, small: &Tensor, precision: Precision) -> Result<Tensor> {
-        let call = Call { operation: "a gradient of weights", geometry: *g, images: large.dim(0)?, precision };
+        let call = ConvolutionCall { operation: "a gradient of weights", geometry: *g, images: large.dim(0)?, precision };
         self.compute(call, |convolution| convolution.weight_gradient(g, large, small, precision))
     }
 }

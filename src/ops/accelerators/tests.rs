@@ -8,11 +8,11 @@ use rstest::rstest;
 use super::*;
 use crate::kernels::{AdamStep, Geometry};
 use crate::ops::composed::Composed;
-use crate::ops::{BatchStatistics, Moments, NormGradients, Trained, to_vec};
+use crate::ops::{NormStatistics, AdamMoments, NormGradients, Trained, to_vec};
 
 /// A tensor that an operation gives or changes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Output {
+enum OperationOutput {
     Down,
     Up,
     WeightGradient,
@@ -64,18 +64,18 @@ impl Fault {
 /// The composed operations with a fault in one output, in one precision or in all.
 #[derive(Debug, Default)]
 struct Faulty {
-    fault: Option<(Output, Fault)>,
+    fault: Option<(OperationOutput, Fault)>,
     precision: Option<Precision>,
     /// Outputs so far.
     outputs: AtomicUsize,
 }
 
 impl Faulty {
-    fn new(output: Output, fault: Fault) -> Self {
+    fn new(output: OperationOutput, fault: Fault) -> Self {
         Self { fault: Some((output, fault)), ..Self::default() }
     }
 
-    fn pass(&self, output: Output, precision: Precision, tensor: &Tensor) -> Result<Tensor> {
+    fn pass(&self, output: OperationOutput, precision: Precision, tensor: &Tensor) -> Result<Tensor> {
         self.outputs.fetch_add(1, Ordering::Relaxed);
         match self.fault {
             Some((at, fault)) if at == output && self.precision.is_none_or(|p| p == precision) => fault.spoil(tensor),
@@ -90,29 +90,29 @@ impl Faulty {
 
 impl Convolution for Faulty {
     fn down(&self, g: &Geometry, large: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
-        self.pass(Output::Down, precision, &Composed.down(g, large, weights, precision)?)
+        self.pass(OperationOutput::Down, precision, &Composed.down(g, large, weights, precision)?)
     }
 
     fn up(&self, g: &Geometry, small: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
-        self.pass(Output::Up, precision, &Composed.up(g, small, weights, precision)?)
+        self.pass(OperationOutput::Up, precision, &Composed.up(g, small, weights, precision)?)
     }
 
     fn weight_gradient(&self, g: &Geometry, large: &Tensor, small: &Tensor, precision: Precision) -> Result<Tensor> {
-        self.pass(Output::WeightGradient, precision, &Composed.weight_gradient(g, large, small, precision)?)
+        self.pass(OperationOutput::WeightGradient, precision, &Composed.weight_gradient(g, large, small, precision)?)
     }
 }
 
 impl Norm for Faulty {
-    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, NormStatistics)> {
         let (y, statistics) = Composed.norm_relu(x, gamma, beta)?;
         let pass = |output, tensor: &Tensor| self.pass(output, Precision::F32, tensor);
-        let statistics = BatchStatistics {
-            mean: pass(Output::Mean, &statistics.mean)?,
-            variance: pass(Output::Variance, &statistics.variance)?,
-            inverse_deviation: pass(Output::InverseDeviation, &statistics.inverse_deviation)?,
+        let statistics = NormStatistics {
+            mean: pass(OperationOutput::Mean, &statistics.mean)?,
+            variance: pass(OperationOutput::Variance, &statistics.variance)?,
+            inverse_deviation: pass(OperationOutput::InverseDeviation, &statistics.inverse_deviation)?,
             count: statistics.count,
         };
-        Ok((pass(Output::Normed, &y)?, statistics))
+        Ok((pass(OperationOutput::Normed, &y)?, statistics))
     }
 
     fn norm_relu_gradient(
@@ -121,14 +121,14 @@ impl Norm for Faulty {
         y: &Tensor,
         gradient: &Tensor,
         gamma: &Tensor,
-        statistics: &BatchStatistics,
+        statistics: &NormStatistics,
     ) -> Result<NormGradients> {
         let gradients = Composed.norm_relu_gradient(x, y, gradient, gamma, statistics)?;
         let pass = |output, tensor: &Tensor| self.pass(output, Precision::F32, tensor);
         Ok(NormGradients {
-            x: pass(Output::InputGradient, &gradients.x)?,
-            gamma: pass(Output::GammaGradient, &gradients.gamma)?,
-            beta: pass(Output::BetaGradient, &gradients.beta)?,
+            x: pass(OperationOutput::InputGradient, &gradients.x)?,
+            gamma: pass(OperationOutput::GammaGradient, &gradients.gamma)?,
+            beta: pass(OperationOutput::BetaGradient, &gradients.beta)?,
         })
     }
 }
@@ -137,9 +137,9 @@ impl Adam for Faulty {
     fn adam(&self, step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
         Composed.adam(step, trained)?;
         for Trained { parameter, moments, .. } in trained {
-            **parameter = self.pass(Output::Parameter, Precision::F32, parameter)?;
-            moments.mean = self.pass(Output::MeanMoment, Precision::F32, &moments.mean)?;
-            moments.square = self.pass(Output::SquareMoment, Precision::F32, &moments.square)?;
+            **parameter = self.pass(OperationOutput::Parameter, Precision::F32, parameter)?;
+            moments.mean = self.pass(OperationOutput::MeanMoment, Precision::F32, &moments.mean)?;
+            moments.square = self.pass(OperationOutput::SquareMoment, Precision::F32, &moments.square)?;
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ fn values(operations: &Operations, precision: Precision) -> Vec<Vec<f32>> {
     let (y, statistics) = operations.norm.norm_relu(&small, &channel, &channel).unwrap();
     let gradients = operations.norm.norm_relu_gradient(&small, &y, &small, &channel, &statistics).unwrap();
     let mut parameter = weights.clone();
-    let mut moments = Moments::zeros(&parameter).unwrap();
+    let mut moments = AdamMoments::zeros(&parameter).unwrap();
     let trained = Trained { parameter: &mut parameter, gradient: dw.clone(), moments: &mut moments };
     operations.adam.adam(AdamStep::new(1, 1e-2, 0.5, 0.999, 1e-8), &mut [trained]).unwrap();
     let all = [&down, &up, &dw, &y, &statistics.mean, &gradients.x, &gradients.gamma, &gradients.beta, &parameter];
@@ -186,21 +186,21 @@ fn values(operations: &Operations, precision: Precision) -> Vec<Vec<f32>> {
 #[rstest]
 fn a_wrong_accelerator_is_left_out(
     #[values(
-        (Output::Down, "convolutions: left out", "a convolution"),
-        (Output::Up, "convolutions: left out", "a transposed convolution"),
-        (Output::WeightGradient, "convolutions: left out", "a gradient of weights"),
-        (Output::Normed, "norms: left out", "a norm on"),
-        (Output::Mean, "norms: left out", "a norm's mean"),
-        (Output::Variance, "norms: left out", "a norm's variance"),
-        (Output::InverseDeviation, "norms: left out", "a norm's inverse deviation"),
-        (Output::InputGradient, "norms: left out", "a norm's gradient"),
-        (Output::GammaGradient, "norms: left out", "the gradient of a norm's factor"),
-        (Output::BetaGradient, "norms: left out", "the gradient of a norm's term"),
-        (Output::Parameter, "Adam: left out", "a step of Adam"),
-        (Output::MeanMoment, "Adam: left out", "Adam's mean"),
-        (Output::SquareMoment, "Adam: left out", "Adam's mean square"),
+        (OperationOutput::Down, "convolutions: left out", "a convolution"),
+        (OperationOutput::Up, "convolutions: left out", "a transposed convolution"),
+        (OperationOutput::WeightGradient, "convolutions: left out", "a gradient of weights"),
+        (OperationOutput::Normed, "norms: left out", "a norm on"),
+        (OperationOutput::Mean, "norms: left out", "a norm's mean"),
+        (OperationOutput::Variance, "norms: left out", "a norm's variance"),
+        (OperationOutput::InverseDeviation, "norms: left out", "a norm's inverse deviation"),
+        (OperationOutput::InputGradient, "norms: left out", "a norm's gradient"),
+        (OperationOutput::GammaGradient, "norms: left out", "the gradient of a norm's factor"),
+        (OperationOutput::BetaGradient, "norms: left out", "the gradient of a norm's term"),
+        (OperationOutput::Parameter, "Adam: left out", "a step of Adam"),
+        (OperationOutput::MeanMoment, "Adam: left out", "Adam's mean"),
+        (OperationOutput::SquareMoment, "Adam: left out", "Adam's mean square"),
     )]
-    wrong: (Output, &str, &str),
+    wrong: (OperationOutput, &str, &str),
     #[values(Fault::Sign, Fault::OffByOne, Fault::NotANumber, Fault::Shape, Fault::Refusal)] fault: Fault,
 ) {
     let (output, name, operation) = wrong;
@@ -226,7 +226,7 @@ fn a_wrong_accelerator_is_left_out(
 #[case(Precision::Bf16, [false, false, true])]
 fn a_fault_in_one_precision_is_found(#[case] wrong: Precision, #[case] found: [bool; 3]) {
     for (precision, found) in [Precision::F32, Precision::Tf32, Precision::Bf16].into_iter().zip(found) {
-        for output in [Output::Down, Output::Up, Output::WeightGradient] {
+        for output in [OperationOutput::Down, OperationOutput::Up, OperationOutput::WeightGradient] {
             let faulty = Faulty { precision: Some(wrong), ..Faulty::new(output, Fault::OffByOne) };
             let (_, left_out) = choose(&kinds(&Arc::new(faulty)), precision);
             assert_eq!(left_out.len(), usize::from(found), "{output:?} in {precision:?}: {left_out:?}");

@@ -113,17 +113,17 @@ fn rows_behind(g: &Geometry) -> usize {
 
 /// Runs of taps that lie side by side in one row of a phase, in the order of the weights: the phase, how many rows further down
 /// they lie, the first tap, and how many there are.
-struct Run {
+struct TapRun {
     phase: usize,
     shift: usize,
     tap: usize,
     len: usize,
 }
 
-fn runs(g: &Geometry) -> impl Iterator<Item = Run> {
+fn runs(g: &Geometry) -> impl Iterator<Item = TapRun> {
     let (k, s, side, width) = (g.kernel, g.stride, taps_a_side(g), positions(g).1);
     (0..k).flat_map(move |u| {
-        (0..side).map(move |t| Run {
+        (0..side).map(move |t| TapRun {
             phase: u % s,
             shift: u / s * width + t,
             tap: u * k + s * t,

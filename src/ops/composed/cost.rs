@@ -29,7 +29,7 @@ pub(crate) fn terms(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<T
         Cost::Squared | Cost::L2 => difference.sqr()?,
         Cost::L1 => difference.abs()?,
         Cost::Structural => {
-            let dissimilarity = Statistics::new(x, y)?.dissimilarity()?;
+            let dissimilarity = SsimTensors::new(x, y)?.dissimilarity()?;
             difference.sqr()?.add(&dissimilarity.affine(f64::from(DISSIMILARITY), 0.0)?)?
         }
     })
@@ -48,7 +48,7 @@ pub(super) fn gradient(function: &CostFunction, x: &Tensor, y: &Tensor, costs: &
         // The derivative at 0 is 0.
         Cost::L1 => difference.sign()?.affine(scale, 0.0)?,
         Cost::Structural => {
-            let dissimilarity = Statistics::new(x, y)?.gradient(x, y)?;
+            let dissimilarity = SsimTensors::new(x, y)?.gradient(x, y)?;
             let weight = f64::from(DISSIMILARITY) * scale;
             difference.affine(2.0 * scale, 0.0)?.add(&dissimilarity.affine(weight, 0.0)?)?
         }
@@ -56,8 +56,8 @@ pub(super) fn gradient(function: &CostFunction, x: &Tensor, y: &Tensor, costs: &
 }
 
 /// SSIM's factors around each pixel, (N, H, W, C) each, with l = (2 μ_x μ_y + C₁)/d₁ and c = (2 σ_xy + C₂)/d₂.
-struct Statistics {
-    window: Window,
+struct SsimTensors {
+    window: WindowMatrices,
     mean_x: Tensor,
     mean_y: Tensor,
     /// μ_x² + μ_y² + C₁.
@@ -68,9 +68,9 @@ struct Statistics {
     c: Tensor,
 }
 
-impl Statistics {
+impl SsimTensors {
     fn new(x: &Tensor, y: &Tensor) -> Result<Self> {
-        let window = Window::new(x)?;
+        let window = WindowMatrices::new(x)?;
         let mean_x = window.mean(x)?;
         let mean_y = window.mean(y)?;
         let squares = window.mean(&x.sqr()?.add(&y.sqr()?)?)?;
@@ -104,14 +104,14 @@ impl Statistics {
 }
 
 /// Means over windows, as products with matrices that add up what lies within reach.
-struct Window {
+struct WindowMatrices {
     /// (N, H, H): a row for a pixel's line, divided by the window's pixels.
     vertical: Tensor,
     /// (W·C, W·C): a column for a pixel and channel of a line.
     horizontal: Tensor,
 }
 
-impl Window {
+impl WindowMatrices {
     fn new(x: &Tensor) -> Result<Self> {
         let (images, height, width, channels) = x.dims4()?;
         let side = 2 * REACH + 1;

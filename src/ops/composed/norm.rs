@@ -6,10 +6,10 @@ use super::Composed;
 use super::product::{column_sums, relu, rows};
 use crate::error::Result;
 use crate::kernels::EPSILON;
-use crate::ops::{BatchStatistics, Norm, NormGradients};
+use crate::ops::{NormStatistics, Norm, NormGradients};
 
 impl Norm for Composed {
-    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, NormStatistics)> {
         let values = rows(x)?; // (M, C)
         let count = values.dim(0)?;
         let mean = (column_sums(&values)? / count as f64)?; // (1, C)
@@ -18,7 +18,7 @@ impl Norm for Composed {
         let inverse_deviation = (&variance + EPSILON)?.sqrt()?.recip()?;
         let scale = inverse_deviation.mul(&gamma.unsqueeze(0)?)?;
         let y = relu(&centred.broadcast_mul(&scale)?.broadcast_add(&beta.unsqueeze(0)?)?)?;
-        let statistics = BatchStatistics {
+        let statistics = NormStatistics {
             mean: mean.squeeze(0)?,
             variance: variance.squeeze(0)?,
             inverse_deviation: inverse_deviation.squeeze(0)?,
@@ -33,7 +33,7 @@ impl Norm for Composed {
         y: &Tensor,
         gradient: &Tensor,
         gamma: &Tensor,
-        statistics: &BatchStatistics,
+        statistics: &NormStatistics,
     ) -> Result<NormGradients> {
         let n = statistics.count as f64;
         let inverse = statistics.inverse_deviation.unsqueeze(0)?;

@@ -133,7 +133,7 @@ fn training_mode(name: &str, target: &Target) {
     let rows = images.len() / shape.len();
     let images = target.tensor(images, &[rows, shape.height(), shape.width(), shape.channels()]).unwrap();
 
-    let mut network = Network::from_tensors(&config, target, golden.model.tensors()).unwrap();
+    let mut network = TrainingNetwork::from_tensors(&config, target, golden.model.tensors()).unwrap();
     let codes = network.encode(&images).unwrap();
     let close =
         |name: &str, got: &Tensor, expected: Vec<f64>| assert_close(name, &ops::to_vec(got).unwrap(), &expected);
@@ -141,7 +141,7 @@ fn training_mode(name: &str, target: &Target) {
     let decoded = network.decode(&codes).unwrap();
     close("image", &decoded, channels_last(tensor(&golden.values, "train.image")));
 
-    let mut network = Network::from_tensors(&config, target, golden.model.tensors()).unwrap();
+    let mut network = TrainingNetwork::from_tensors(&config, target, golden.model.tensors()).unwrap();
     let step = Step::new(config.clone(), 0.0, 0.0);
     let rate = golden.scalars["learning_rate"].as_f64().unwrap();
     for i in 0..3 {
@@ -222,7 +222,7 @@ fn discriminator_losses(#[case] name: &str, #[case] form: &str) {
         }
     }
     let target = Target::cpu();
-    let mut network = Network::from_tensors(&config, &target, &tensors).unwrap();
+    let mut network = TrainingNetwork::from_tensors(&config, &target, &tensors).unwrap();
     let [q, p] = ["mmd.q", "mmd.p"].map(|name| {
         let (shape, values) = tensor(&golden.values, name);
         target.tensor(values.iter().map(|v| *v as f32).collect(), &shape).unwrap()

@@ -109,7 +109,7 @@ fn a_diverged_network_stops_training_and_is_no_model() {
     let mut trainer = trainer(&[("network", "4".into()), ("learning_rate", 0.5.into())]);
     let mut tensors = trainer.network.tensors().unwrap();
     tensors.get_mut("decoder.out.conv.bias").unwrap().values[0] = f32::NAN;
-    trainer.network = Network::from_tensors(&trainer.config, trainer.network.target(), &tensors).unwrap();
+    trainer.network = TrainingNetwork::from_tensors(&trainer.config, trainer.network.target(), &tensors).unwrap();
     let error = trainer.next_epoch(&AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.starts_with("the loss is not finite at epoch 1, step 1: reconstruction cost NaN"), "{error}");
     assert!(error.ends_with("Try a learning_rate below 5e-1, or a lambda below 4.081632653061225"), "{error}");

@@ -34,7 +34,7 @@ impl Objectives {
     }
 
     fn run(&self, tensors: &Tensors) -> (f64, Tensors) {
-        let mut network = Network::from_tensors(&self.config, &self.target, tensors).unwrap();
+        let mut network = TrainingNetwork::from_tensors(&self.config, &self.target, tensors).unwrap();
         let lambda = self.config.objective().lambda();
         let (pending, _) = self.step.gradients(&mut network, &self.images, &self.draws, lambda).unwrap();
         (pending.read().unwrap().loss, network.gradients().unwrap())
@@ -147,7 +147,7 @@ fn a_step_of_gan_encodes_once() {
     let rates = Rates { network: 1e-9, adversary: 1e-3 };
     trainer.step.run(&mut trainer.network, &images, &draws, 1.0, rates).unwrap();
     let after = trainer.network.tensors().unwrap();
-    let mut once = Network::from_tensors(trainer.config(), trainer.network.target(), &before).unwrap();
+    let mut once = TrainingNetwork::from_tensors(trainer.config(), trainer.network.target(), &before).unwrap();
     once.encode(&images).unwrap();
     let name = "encoder.0.norm.running_mean";
     assert_eq!(after[name], once.tensors().unwrap()[name]);
@@ -185,7 +185,7 @@ fn noise_is_the_encoders_alone() {
     let draws = draw(&trainer, 4);
     let tensors = trainer.network.tensors().unwrap();
     let (pending, codes) = trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
-    let mut same = Network::from_tensors(trainer.config(), trainer.network.target(), &tensors).unwrap();
+    let mut same = TrainingNetwork::from_tensors(trainer.config(), trainer.network.target(), &tensors).unwrap();
     let decoded = same.decode(&codes).unwrap();
     let cost = crate::objective::cost::CostFunction::of(trainer.config());
     let expected = trainer.network.target().operations().pointwise.cost(&cost, &images, &decoded).unwrap().0;

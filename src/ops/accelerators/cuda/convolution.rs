@@ -13,7 +13,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, DType, Tensor};
 use half::bf16;
 
-use super::dnn::{Addresses, Handle, Operation, Plan, Task};
+use super::dnn::{Addresses, Handle, Operation, Plan, ConvolutionTask};
 use super::memory::{address, dense, start, unwritten};
 use crate::device::Precision;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub(super) struct CudnnConvolutions {
 /// cuDNN's handle, and the plans that were made with it.
 struct Library {
     handle: Handle,
-    plans: HashMap<Task, Plan>,
+    plans: HashMap<ConvolutionTask, Plan>,
 }
 
 // SAFETY: cuDNN's handle and descriptors may be used from any thread, but by one at a time; they are reached through the mutex of
@@ -50,7 +50,7 @@ impl fmt::Debug for CudnnConvolutions {
 
 impl Library {
     /// The plan of a convolution, from those that were made before, beside the handle.
-    fn plan(&mut self, task: Task) -> Result<(&Handle, &Plan)> {
+    fn plan(&mut self, task: ConvolutionTask) -> Result<(&Handle, &Plan)> {
         if !self.plans.contains_key(&task) {
             if self.plans.len() >= PLANS {
                 self.plans.clear();
@@ -86,7 +86,7 @@ impl CudnnConvolutions {
     }
 
     /// Writes one of the tensors from the two others.
-    fn run(&self, task: Task, operands: &Operands<'_>) -> Result<()> {
+    fn run(&self, task: ConvolutionTask, operands: &Operands<'_>) -> Result<()> {
         let Operands { large, small, weights } = *operands;
         let stream = self.device.cuda_stream();
         stream.context().bind_to_thread().w()?;
@@ -114,7 +114,7 @@ impl Convolution for CudnnConvolutions {
         let parts = in_parts(&geometry, images, |first, images| {
             let large = padded(g, &geometry, &operand(&large.narrow(0, first, images)?, precision)?)?;
             let small = self.unwritten(large.dtype(), &[images, g.small.0, g.small.1, g.small_channels])?;
-            let task = Task { operation: Operation::Forward, geometry, images, precision };
+            let task = ConvolutionTask { operation: Operation::Forward, geometry, images, precision };
             self.run(task, &Operands { large: &large, small: &small, weights: &weights })?;
             Ok(small.to_dtype(DType::F32)?)
         })?;
@@ -133,7 +133,7 @@ impl Convolution for CudnnConvolutions {
             let small = operand(&small.narrow(0, first, images)?, precision)?;
             let (height, width) = geometry.large;
             let large = self.unwritten(small.dtype(), &[images, height, width, g.large_channels])?;
-            let task = Task { operation: Operation::DataGradient, geometry, images, precision };
+            let task = ConvolutionTask { operation: Operation::DataGradient, geometry, images, precision };
             self.run(task, &Operands { large: &large, small: &small, weights: &weights })?;
             Ok(cropped(g, &geometry, &large)?.to_dtype(DType::F32)?)
         })?;
@@ -152,7 +152,7 @@ impl Convolution for CudnnConvolutions {
             let large = padded(g, &geometry, &operand(&large.narrow(0, first, images)?, precision)?)?;
             let small = operand(&small.narrow(0, first, images)?, precision)?;
             let weights = self.unwritten(large.dtype(), &[g.small_channels, g.taps() * g.large_channels])?;
-            let task = Task { operation: Operation::FilterGradient, geometry, images, precision };
+            let task = ConvolutionTask { operation: Operation::FilterGradient, geometry, images, precision };
             self.run(task, &Operands { large: &large, small: &small, weights: &weights })?;
             Ok(weights.to_dtype(DType::F32)?)
         })?;

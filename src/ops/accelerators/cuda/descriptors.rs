@@ -11,7 +11,7 @@ use candle_core::cuda_backend::cudarc::cudnn::sys::{
     cudnnTensorDescriptor_t, cudnnTensorFormat_t,
 };
 
-use super::dnn::{Algorithm, Answer, Handle, Operation, Task};
+use super::dnn::{Algorithm, Answer, Handle, Operation, ConvolutionTask};
 use crate::device::Precision;
 use crate::error::Result;
 
@@ -27,8 +27,8 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    pub(super) fn try_new(task: &Task) -> Result<Self> {
-        let Task { geometry: g, images, precision, .. } = *task;
+    pub(super) fn try_new(task: &ConvolutionTask) -> Result<Self> {
+        let ConvolutionTask { geometry: g, images, precision, .. } = *task;
         let format = cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         let mode = cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
         let sums = cudnnDataType_t::CUDNN_DATA_FLOAT;

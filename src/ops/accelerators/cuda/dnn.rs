@@ -71,7 +71,7 @@ pub(super) enum Operation {
 
 /// A convolution of a number of images, with the padding that cuDNN adds on both sides alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Task {
+pub(super) struct ConvolutionTask {
     pub(super) operation: Operation,
     pub(super) geometry: Geometry,
     pub(super) images: usize,
@@ -159,8 +159,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Device`] if none will do.
-    pub(super) fn try_new(handle: &Handle, task: &Task) -> Result<Self> {
-        let Task { operation, precision, geometry, images } = *task;
+    pub(super) fn try_new(handle: &Handle, task: &ConvolutionTask) -> Result<Self> {
+        let ConvolutionTask { operation, precision, geometry, images } = *task;
         let descriptors = Descriptors::try_new(task)?;
         let wanted = math(precision);
         descriptors.set_math(wanted)?;

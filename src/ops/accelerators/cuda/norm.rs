@@ -8,7 +8,7 @@ use super::memory::{counted, dense, unwritten};
 use super::program::{Argument, Program};
 use crate::error::Result;
 use crate::kernels::EPSILON;
-use crate::ops::{BatchStatistics, Norm, NormGradients};
+use crate::ops::{NormStatistics, Norm, NormGradients};
 
 /// Threads that sum over rows: enough that their loads fill a large GPU's memory bus.
 const THREADS: usize = 1 << 17;
@@ -79,7 +79,7 @@ impl NormKernels {
     }
 
     /// Mean and variance of each channel of x, (rows, channels).
-    fn statistics(&self, x: &Tensor, size: &Size) -> Result<BatchStatistics> {
+    fn statistics(&self, x: &Tensor, size: &Size) -> Result<NormStatistics> {
         let Size { rows, channels, cut: Cut { parts, groups }, .. } = *size;
         let mut moments = unwritten::<f64>(self.0.device(), &[2, parts, channels])?;
         let counts = [rows, channels, parts, groups];
@@ -98,7 +98,7 @@ impl NormKernels {
         last.push(Argument::F64(EPSILON));
         // SAFETY: as above.
         unsafe { self.0.launch("norm_statistics", channels, &last)? };
-        Ok(BatchStatistics { mean, variance, inverse_deviation, count: rows })
+        Ok(NormStatistics { mean, variance, inverse_deviation, count: rows })
     }
 
     /// The gradients of γ and β, from x, y, the gradient of y, means and inverse deviations.
@@ -129,14 +129,14 @@ impl NormKernels {
 }
 
 impl Norm for NormKernels {
-    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+    fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, NormStatistics)> {
         let size = Size::of(x)?;
         let Size { rows, channels, spread, .. } = size;
         let x = dense(x, x.dims())?;
         let gamma = dense(gamma, &[channels])?;
         let beta = dense(beta, &[channels])?;
         let statistics = self.statistics(&x, &size)?;
-        let BatchStatistics { mean, inverse_deviation, .. } = &statistics;
+        let NormStatistics { mean, inverse_deviation, .. } = &statistics;
         let y = self.unwritten(x.dims())?;
         let applied = arguments(&[rows, channels, spread], &[&x, mean, inverse_deviation, &gamma, &beta, &y]);
         // SAFETY: the arguments are those of the kernel, with as many values as its comment says.
@@ -151,7 +151,7 @@ impl Norm for NormKernels {
         y: &Tensor,
         gradient: &Tensor,
         gamma: &Tensor,
-        statistics: &BatchStatistics,
+        statistics: &NormStatistics,
     ) -> Result<NormGradients> {
         let size = Size::of(x)?;
         let Size { rows, channels, spread, .. } = size;

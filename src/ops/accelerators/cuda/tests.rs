@@ -11,7 +11,7 @@ use super::*;
 use crate::device::{Device, Precision};
 use crate::kernels::{AdamStep, Geometry};
 use crate::ops::composed::Composed;
-use crate::ops::{Adam, Convolution, Moments, Operations, Tensor, Trained, agreement, to_vec};
+use crate::ops::{Adam, Convolution, AdamMoments, Operations, Tensor, Trained, agreement, to_vec};
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
@@ -122,9 +122,9 @@ fn cuda_adam_agrees() {
     let lens = [1, 3, 70_000, 5, 300, 1, 1_000_003];
     let start: Vec<Tensor> = lens.into_iter().map(&mut random).collect();
     let steps: Vec<Vec<Tensor>> = (0..4).map(|_| lens.into_iter().map(&mut random).collect()).collect();
-    let train = |adam: &dyn Fn(usize) -> Arc<dyn Adam>| -> Vec<(Tensor, Moments)> {
+    let train = |adam: &dyn Fn(usize) -> Arc<dyn Adam>| -> Vec<(Tensor, AdamMoments)> {
         let own = |tensor: &Tensor| tensor.copy().unwrap();
-        let mut all: Vec<_> = start.iter().map(|p| (own(p), Moments::zeros(p).unwrap())).collect();
+        let mut all: Vec<_> = start.iter().map(|p| (own(p), AdamMoments::zeros(p).unwrap())).collect();
         for (t, gradients) in steps.iter().enumerate() {
             let of = |((parameter, moments), gradient)| Trained { parameter, gradient, moments };
             let mut trained: Vec<_> =
