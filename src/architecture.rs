@@ -100,8 +100,10 @@ impl Architecture {
 }
 
 fn encoder(config: &Config) -> Vec<LayerSpec> {
-    let (image, network) = (config.image(), config.network());
-    let (mut grid, mut channels) = ((image.height(), image.width()), image.channels());
+    let image = config.image();
+    let network = config.network();
+    let mut grid = (image.height(), image.width());
+    let mut channels = image.channels();
     let mut layers = Vec::with_capacity(network.encoder_channels.len() + 1);
     for (i, &width) in network.encoder_channels.iter().enumerate() {
         let geometry = Geometry::same(grid, (channels, width), network.kernel, 2);
@@ -154,7 +156,8 @@ fn adversary(config: &Config) -> Vec<LayerSpec> {
 }
 
 fn decoder(config: &Config) -> Vec<LayerSpec> {
-    let (image, widths) = (config.image(), &config.network().decoder_channels);
+    let image = config.image();
+    let widths = &config.network().decoder_channels;
     let mut grids = vec![(image.height(), image.width())];
     for i in 1..widths.len() {
         grids.push((grids[i - 1].0.div_ceil(2), grids[i - 1].1.div_ceil(2)));
@@ -215,7 +218,8 @@ impl LayerSpec {
 
     /// The layer's tensors: what for, name and shape in a file.
     pub(crate) fn tensors(&self) -> Vec<(Role, String, Vec<usize>)> {
-        let (g, name) = (&self.geometry, &self.name);
+        let g = &self.geometry;
+        let name = &self.name;
         let outputs = vec![self.outputs()];
         let (prefix, shape) = if self.is_linear() {
             (name.clone(), vec![g.small_channels, g.large_channels])
@@ -258,7 +262,8 @@ pub(crate) fn packed_values(config: &Config) -> usize {
     const PANEL: usize = 64;
     let product = |sides: &[usize]| sides.iter().fold(1_usize, |product, side| product.saturating_mul(*side));
     let layer = |spec: &LayerSpec| {
-        let (g, outputs) = (&spec.geometry, spec.outputs());
+        let g = &spec.geometry;
+        let outputs = spec.outputs();
         let reduced = if spec.direction == Direction::Down { g.large_channels } else { g.small_channels };
         product(&[g.taps(), reduced, outputs.next_multiple_of(PANEL)])
     };

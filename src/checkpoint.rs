@@ -115,7 +115,8 @@ impl ModelFile {
         check_names_and_shapes(&file, &expected, held_out::is_known)?;
         let tensors = read_weights(&file, expected)?;
         let history = json(&metadata, "history")?.unwrap_or_default();
-        let (latent, calibration) = (read_latent(&file, config.latent_dim())?, read_calibration(&file)?);
+        let latent = read_latent(&file, config.latent_dim())?;
+        let calibration = read_calibration(&file)?;
         Ok(Self { config, tensors, history, latent, calibration, training: json(&metadata, "training")? })
     }
 
@@ -158,7 +159,8 @@ impl ModelFile {
         let scores = self.calibration.iter().flat_map(Calibration::all);
         let scores = scores.map(move |(score, held_out)| (name(score), vec![held_out.len()], held_out.values()));
         let latent = self.latent.iter().flat_map(|latent| {
-            let (mean, precision) = (latent.mean(), latent.precision());
+            let mean = latent.mean();
+            let precision = latent.precision();
             [(LATENT[0], vec![mean.len()], mean), (LATENT[1], precision_shape(mean.len()), precision)]
         });
         network.chain(scores).chain(latent)

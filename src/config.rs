@@ -79,7 +79,8 @@ impl Network {
     /// A network fitted to an image: it halves while the larger side exceeds 8 pixels and the smaller stays at 4 or more,
     /// with widths 32, 64, 128, 256, 256, ...
     pub fn auto(image: ImageShape, kernel: usize) -> Self {
-        let (mut long, mut short) = (image.height().max(image.width()), image.height().min(image.width()));
+        let mut long = image.height().max(image.width());
+        let mut short = image.height().min(image.width());
         let mut widths = Vec::new();
         while widths.is_empty() || (long > 8 && short.div_ceil(2) >= 4 && widths.len() < bounds::LAYERS) {
             widths.push(32 << widths.len().min(3));

@@ -88,7 +88,8 @@ impl DatasetBuilder {
 
     fn push_rows(&mut self, column: &ImageColumn, rows: std::ops::Range<usize>) -> Result<()> {
         let values = self.rows.shape().map_or(0, ImageShape::len) * rows.len();
-        let (reserved, before) = (values * size_of::<f32>() + rows.len() * INDEX_BYTES, self.rows.len());
+        let reserved = values * size_of::<f32>() + rows.len() * INDEX_BYTES;
+        let before = self.rows.len();
         self.rows.store_mut().reserve(reserved)?;
         let decode = Decode {
             column,

@@ -52,7 +52,8 @@ impl LatentStatistics {
         if rows == 0 || !codes.iter().all(|z| z.is_finite()) {
             return Err(Error::Data(format!("statistics of codes need finite codes, got {rows} rows")));
         }
-        let (n, d) = (rows as f64, dim as f64);
+        let n = rows as f64;
+        let d = dim as f64;
         let shrinkage = d / (n + d);
         let precision = if dim <= FULL {
             let values: Vec<f64> = codes.iter().map(|z| f64::from(*z)).collect();
@@ -132,7 +133,8 @@ fn means(codes: &[f32], dim: usize) -> Vec<f64> {
 }
 
 fn variances(codes: &[f32], dim: usize) -> Vec<f64> {
-    let (means, n) = (means(codes, dim), (codes.len() / dim) as f64);
+    let means = means(codes, dim);
+    let n = (codes.len() / dim) as f64;
     let mut variances = vec![0.0; dim];
     for code in codes.chunks_exact(dim) {
         let centred = code.iter().zip(&means).map(|(z, m)| f64::from(*z) - m);
@@ -161,7 +163,8 @@ mod tests {
     fn correlated_codes_by_hand() {
         let codes = [1.0, 1.0, -1.0, -1.0, 0.5, -0.5, -0.5, 0.5];
         let statistics = LatentStatistics::of_codes(&codes, 2).unwrap();
-        let (own, cross) = (5.0 / 6.0 * 36.0 / 21.0, -36.0 / 63.0);
+        let own = 5.0 / 6.0 * 36.0 / 21.0;
+        let cross = -36.0 / 63.0;
         for (got, expected) in statistics.precision().iter().zip([own, cross, cross, own]) {
             assert!((got - expected).abs() < 1e-5, "{got}, expected {expected}");
         }

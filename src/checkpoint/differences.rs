@@ -63,7 +63,8 @@ impl CheckpointInfo {
         if differences.is_empty() {
             return Ok(());
         }
-        let (done, epochs) = (self.history.len(), self.epochs());
+        let done = self.history.len();
+        let epochs = self.epochs();
         let differences: Vec<_> = differences.into_iter().map(|d| d.text).collect();
         let message =
             format!("its checkpoint (epoch {done} of {epochs}) is of another training: {}", differences.join("; "));
@@ -83,7 +84,8 @@ impl CheckpointInfo {
 
     fn differences(&self, options: &TrainOptions, config: &Config) -> Vec<Difference> {
         let json = |config: &Config| serde_json::to_value(config).unwrap_or_default();
-        let (was, is) = (json(&self.config), json(config));
+        let was = json(&self.config);
+        let is = json(config);
         let same_objective = was.pointer(OBJECTIVE) == is.pointer(OBJECTIVE);
         let of_config = OF_CONFIG.iter().chain([&LOG_P]).filter(|(pointer, _)| {
             // What another objective has not is no difference of its own.
@@ -104,7 +106,9 @@ impl CheckpointInfo {
 
     /// Another number of epochs, where it would have changed the epochs that are done.
     fn other_epochs(&self, options: &TrainOptions) -> Option<Difference> {
-        let (was, is, done) = (self.epochs(), options.epochs, self.history.len());
+        let was = self.epochs();
+        let is = options.epochs;
+        let done = self.history.len();
         let text = |why: &str| {
             let text = format!("epochs was {was}, is {is}, {why}");
             Some(Difference { option: "epochs".to_owned(), text })
@@ -141,6 +145,7 @@ fn difference(option: &str, was: Option<&Value>, is: Option<&Value>) -> Option<D
         Some(Value::String(text)) => format!("'{text}'"),
         Some(value) => value.to_string(),
     };
-    let (was, is) = (text(was), text(is));
+    let was = text(was);
+    let is = text(is);
     (was != is).then(|| Difference { option: option.to_owned(), text: format!("{option} was {was}, is {is}") })
 }

@@ -173,11 +173,13 @@ impl Checkpoint {
         }
         let tensors = read_weights(&file, weights)?;
         let [m, v] = MOMENTS.map(|prefix| read_moments(&file, prefix, &trained));
-        let (m, v) = (m?, v?);
+        let m = m?;
+        let v = v?;
         if let Some((name, _)) = v.iter().find(|(_, tensor)| tensor.values.iter().any(|v| *v < 0.0)) {
             return Err(Error::Model(format!("tensor '{}{name}' has a negative mean square", MOMENTS[1])));
         }
-        let (steps, adversary_steps) = (info.state.steps, info.state.adversary_steps);
+        let steps = info.state.steps;
+        let adversary_steps = info.state.adversary_steps;
         Ok(Self { info, tensors, optimizer: OptimizerState { steps, adversary_steps, m, v } })
     }
 

@@ -151,7 +151,8 @@ impl RowsWriter {
         } else {
             self.keys.push(row.rgb_key);
         }
-        let (value, channels) = (row.value, row.shape.channels());
+        let value = row.value;
+        let channels = row.shape.channels();
         if self.runs.last().is_none_or(|run| (run.value, run.channels) != (value, channels)) {
             self.runs.push(RowRun { first: self.keys.len() - 1, offset: self.store.len(), value, channels });
         }

@@ -102,7 +102,8 @@ fn order_and_split_depend_on_pixels_and_seed_only() {
 
 #[test]
 fn bytes_and_floats_of_the_same_pixels_are_the_same_rows() {
-    let (mut bytes, mut floats) = (builder(0.2), builder(0.2));
+    let mut bytes = builder(0.2);
+    let mut floats = builder(0.2);
     for i in 0..20_u8 {
         let values = [i, 2 * i, 255, 0];
         keep(&mut bytes, &grey(values)).unwrap();
@@ -132,7 +133,8 @@ fn grey_becomes_rgb_where_both_come() {
     let mut second = builder(0.0);
     keep(&mut second, &rgb).unwrap();
     keep(&mut second, &grey([1, 2, 3, 4])).unwrap();
-    let (first, second) = (first.finish().unwrap(), second.finish().unwrap());
+    let first = first.finish().unwrap();
+    let second = second.finish().unwrap();
     assert_eq!(first.shape(), ImageShape::new(2, 2, 3));
     assert_eq!(all(&first), all(&second));
 }

@@ -105,7 +105,8 @@ fn check_pixels((width, height): (u32, u32), limits: &Limits) -> Result<()> {
 
 /// Reduces to 8 bits, then to the channels that are wanted.
 fn convert(image: DynamicImage, channels: Option<usize>) -> Result<Image> {
-    let (height, width) = (image.height() as usize, image.width() as usize);
+    let height = image.height() as usize;
+    let width = image.width() as usize;
     let grey = !image.color().has_color();
     let channels = channels.unwrap_or(if grey { 1 } else { 3 });
     let values = match (grey, channels) {

@@ -47,7 +47,8 @@ pub fn encode(image: &Image, format: &str) -> Result<Vec<u8>> {
     let (Ok(width), Ok(height)) = (u32::try_from(shape.width()), u32::try_from(shape.height())) else {
         return Err(refused(image, "PNG", "sides below 2^32"));
     };
-    let (values, mut out) = (image.to_u8(), Vec::new());
+    let values = image.to_u8();
+    let mut out = Vec::new();
     let written = match format {
         Format::Png => PngEncoder::new(&mut out).write_image(&values, width, height, colour),
         Format::Jpeg => {

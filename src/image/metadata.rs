@@ -201,7 +201,9 @@ impl Layout {
             return values;
         }
         let [h, w, c] = self.strides;
-        let (height, width, channels) = (self.shape.height(), self.shape.width(), self.shape.channels());
+        let height = self.shape.height();
+        let width = self.shape.width();
+        let channels = self.shape.channels();
         (0..height)
             .flat_map(|y| (0..width).flat_map(move |x| (0..channels).map(move |k| y * h + x * w + k * c)))
             .filter_map(|at| values.get(at).copied())

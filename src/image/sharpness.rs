@@ -35,7 +35,8 @@ const LUMA: [f64; 3] = [0.2989, 0.5870, 0.1140];
 /// [−1, 1], where the value is four times this one.
 pub fn sharpness(image: &Image) -> Result<f64> {
     let shape = image.shape();
-    let (height, width) = (shape.height(), shape.width());
+    let height = shape.height();
+    let width = shape.width();
     if height < 3 || width < 3 {
         return Err(Error::Data(format!("an image of shape {shape} has no sharpness, expected at least 3 x 3 pixels")));
     }

@@ -96,7 +96,8 @@ pub(super) struct NestedValues {
 impl NestedValues {
     /// Fails with `None` on anything but lists of UInt8, Float16, Float32 or Float64.
     pub(super) fn try_new(array: &ArrayRef) -> Option<Self> {
-        let (mut levels, mut array) = (Vec::new(), array);
+        let mut levels = Vec::new();
+        let mut array = array;
         while let Some(lists) = Lists::try_new(array) {
             levels.push(lists);
             array = levels.last()?.values();
@@ -119,7 +120,8 @@ impl NestedValues {
     /// # Errors
     /// [`Error::Data`] on a null inside, on lists of unequal length on one level, on a float outside [0, 1].
     pub(super) fn read(&self, index: usize) -> Result<(Vec<usize>, Pixels)> {
-        let (mut lengths, mut spans) = (vec![None; self.levels.len()], Vec::new());
+        let mut lengths = vec![None; self.levels.len()];
+        let mut spans = Vec::new();
         collect(&self.levels, index..index + 1, &mut lengths, &mut spans)?;
         Ok((lengths.into_iter().map(Option::unwrap_or_default).collect(), self.values.gather(&spans)?))
     }

@@ -31,8 +31,10 @@ impl Folded {
         let (scale, shift, activation) = match spec.tail {
             Tail::Bias(activation) => (None, tensor(Role::Bias)?, activation),
             Tail::Norm => {
-                let (mean, variance) = (tensor(Role::RunningMean)?, tensor(Role::RunningVariance)?);
-                let (gamma, beta) = (tensor(Role::Gamma)?, tensor(Role::Beta)?);
+                let mean = tensor(Role::RunningMean)?;
+                let variance = tensor(Role::RunningVariance)?;
+                let gamma = tensor(Role::Gamma)?;
+                let beta = tensor(Role::Beta)?;
                 let deviation = |v: f32| (f64::from(v) + EPSILON).sqrt();
                 let scale: Vec<f32> =
                     gamma.iter().zip(&variance).map(|(g, v)| (f64::from(*g) / deviation(*v)) as f32).collect();
@@ -54,7 +56,8 @@ impl Folded {
     /// the one before going up.
     pub(crate) fn scaled(&self) -> Vec<f32> {
         let Some(scale) = &self.scale else { return self.weights.clone() };
-        let (large, small) = (self.geometry.large_channels, self.geometry.small_channels);
+        let large = self.geometry.large_channels;
+        let small = self.geometry.small_channels;
         let channel = |i: usize| match self.direction {
             Direction::Down => i % small,
             Direction::Up => i / small % large,

@@ -143,7 +143,8 @@ impl Wae {
 
     /// The output of the encoder's head: (N, H, W, C) → (N, Z), or (N, 2Z) of a Gaussian encoder.
     pub(crate) fn encode_head<'a>(&self, images: impl Into<PixelSlice<'a>>) -> Result<Vec<f32>> {
-        let (images, lengths) = (images.into(), (self.config.image().len(), head_width(&self.config)));
+        let images = images.into();
+        let lengths = (self.config.image().len(), head_width(&self.config));
         match &self.engine {
             Engine::Packed { encoder, .. } => apply(images.len(), images_a_pass(&self.config), lengths, |range| {
                 Ok(pass(encoder, images.range(range).to_f32().into_owned()))
@@ -206,7 +207,8 @@ impl Wae {
     /// # Errors
     /// Those of [`Self::costs`].
     pub fn anomaly_maps<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        let (images, shape) = (images.into(), self.config.image());
+        let images = images.into();
+        let shape = self.config.image();
         match &self.engine {
             Engine::Packed { .. } => {
                 let map = |x: &[f32], y: &[f32]| -> Vec<f32> {

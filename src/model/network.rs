@@ -74,7 +74,8 @@ impl TrainingNetwork {
         target: &Target,
         mut values: impl FnMut(&LayerSpec, Role, &[usize]) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let (architecture, channels) = (Architecture::new(config), config.image().channels());
+        let architecture = Architecture::new(config);
+        let channels = config.image().channels();
         let mut layers = |specs: Vec<LayerSpec>| {
             let layer = |spec: LayerSpec| {
                 let precision = spec.precision(target.precision(), channels);

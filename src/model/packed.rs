@@ -41,7 +41,8 @@ pub(super) fn pass(layers: &[PackedLayer], rows: Vec<f32>) -> Vec<f32> {
 impl PackedLayer {
     pub(super) fn new(layer: &Folded, precision: Precision) -> Self {
         let Folded { geometry: g, weights, shift, activation, .. } = layer;
-        let (scale, narrow) = (layer.scale.as_deref(), precision == Precision::Bf16);
+        let scale = layer.scale.as_deref();
+        let narrow = precision == Precision::Bf16;
         let weights = match layer.direction {
             Direction::Down => match narrow.then(|| DownWeights::new_bf16(*g, weights, scale)).flatten() {
                 Some(packed) => Weights::DownBf16(packed),

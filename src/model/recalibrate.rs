@@ -38,7 +38,9 @@ pub(crate) fn recalibrate_with(
     file: &ModelFile,
     batches: impl Iterator<Item = Result<impl Into<Pixels>>>,
 ) -> Result<ModelFile> {
-    let (mut costs, mut anomalies, mut distances) = (Vec::new(), Vec::new(), Vec::new());
+    let mut costs = Vec::new();
+    let mut anomalies = Vec::new();
+    let mut distances = Vec::new();
     for images in batches {
         let images = images?.into();
         let images = PixelSlice::from(&images);
@@ -75,12 +77,13 @@ mod tests {
     #[test]
     fn recalibration_keeps_the_scores_and_changes_nothing_else() {
         let file = ModelFile::from_bytes(GOLDEN).unwrap();
-        let (images, len) = (images(&file), file.config().image().len());
+        let images = images(&file);
+        let len = file.config().image().len();
         let new = recalibrate(&file, Device::Cpu, images.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
         let wae = Wae::try_new(&file).unwrap();
         let reconstructions = wae.decode(&wae.encode(&images).unwrap()).unwrap();
-        let (mut costs, mut anomalies) =
-            (wae.costs(&images, &reconstructions).unwrap(), wae.anomalies(&images, &reconstructions).unwrap());
+        let mut costs = wae.costs(&images, &reconstructions).unwrap();
+        let mut anomalies = wae.anomalies(&images, &reconstructions).unwrap();
         costs.sort_by(f32::total_cmp);
         anomalies.sort_by(f32::total_cmp);
         let calibration = new.calibration().unwrap();
@@ -123,8 +126,10 @@ mod tests {
         let len = file.config().image().len();
         let calibrated =
             |device| recalibrate(&file, device, bytes.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
-        let (got, expected) = (calibrated(Device::Cuda(0)), calibrated(Device::Cpu));
-        let (got, expected) = (got.calibration().unwrap(), expected.calibration().unwrap());
+        let got = calibrated(Device::Cuda(0));
+        let expected = calibrated(Device::Cpu);
+        let got = got.calibration().unwrap();
+        let expected = expected.calibration().unwrap();
         assert_eq!(got.all().count(), expected.all().count());
         for (score, expected) in expected.all() {
             let got = got.scores(score).unwrap();

@@ -98,7 +98,8 @@ impl CostFunction {
     /// # Shapes
     /// (n, H, W, C) twice → () and (n, H, W, C).
     pub(crate) fn mean(&self, x: &[f32], y: &[f32], n: usize) -> (f64, Vec<f32>) {
-        let (len, scale) = (self.shape.len(), 1.0 / n as f32);
+        let len = self.shape.len();
+        let scale = 1.0 / n as f32;
         let mut gradient = vec![0.0; y.len()];
         let images = x.par_chunks_exact(len).zip(y.par_chunks_exact(len)).zip(gradient.par_chunks_exact_mut(len));
         let costs: Vec<f64> = images
@@ -134,7 +135,8 @@ mod tests {
     /// The squared cost of 1.25, and half of each pixel's dissimilarity.
     #[test]
     fn structural_adds_half_the_dissimilarity() {
-        let (x, y) = ([1.0, 0.0, 0.5], [0.0; 3]);
+        let x = [1.0, 0.0, 0.5];
+        let y = [0.0; 3];
         let structural = CostFunction::new(Cost::Structural, SHAPE);
         let mut dissimilarity = [0.0; 3];
         ssim::add_dissimilarity(SHAPE, &x, &y, 1.0, &mut dissimilarity);

@@ -149,7 +149,8 @@ impl Moments {
 /// use wae_core::objective::frechet::{Moments, frechet_distance};
 ///
 /// // Means 1 and 4, variances 2 and 8: (4 − 1)² + 2 + 8 − 2·√16.
-/// let (x, y) = (Moments::try_new(&[0.0, 2.0], 1)?, Moments::try_new(&[2.0, 6.0], 1)?);
+/// let x = Moments::try_new(&[0.0, 2.0], 1)?;
+/// let y = Moments::try_new(&[2.0, 6.0], 1)?;
 /// assert_eq!(frechet_distance(&x, &y)?, Some(11.0));
 /// # Ok::<(), wae_core::Error>(())
 /// ```
@@ -158,7 +159,8 @@ pub fn frechet_distance(x: &Moments, y: &Moments) -> Result<Option<f64>> {
     if x.count < 2 || y.count < 2 {
         return Ok(None);
     }
-    let (of_x, of_y) = (x.covariance(), y.covariance());
+    let of_x = x.covariance();
+    let of_y = y.covariance();
     let root = root(&of_x)?;
     let product = &root * &of_y * &root;
     // Rounding makes it unsymmetric, and an eigenvalue of 0 slightly negative.
@@ -226,7 +228,8 @@ mod tests {
     #[test]
     fn diagonal_gaussians_by_hand() {
         let points = |a: f64, b: f64, at: f64| [at + a, b, at + a, -b, at - a, b, at - a, -b];
-        let (x, y) = (points(1.0, 2.0, 0.0), points(3.0, 5.0, 10.0));
+        let x = points(1.0, 2.0, 0.0);
+        let y = points(3.0, 5.0, 10.0);
         let expected = 100.0 + 4.0 / 3.0 * ((3.0_f64 - 1.0).powi(2) + (5.0_f64 - 2.0).powi(2));
         assert!((distance(&x, &y, 2) - expected).abs() < 1e-12);
         assert!(distance(&x, &x, 2) < 1e-12);
@@ -263,7 +266,8 @@ mod tests {
         assert_eq!(message(Moments::try_new(&[], 4097)), "vectors must have 1 to 4096 values, got 4097");
         assert_eq!(message(Moments::try_new(&[0.0; 3], 2)), "3 values are not rows of 2");
         assert_eq!(message(Moments::try_from_parts(1, &[0.0], &[])), "a scatter of 0 values for a mean of 1");
-        let (one, two) = (Moments::try_new(&[0.0; 4], 1).unwrap(), Moments::try_new(&[0.0; 4], 2).unwrap());
+        let one = Moments::try_new(&[0.0; 4], 1).unwrap();
+        let two = Moments::try_new(&[0.0; 4], 2).unwrap();
         let error = "vectors must have one width, got 1 and 2 values";
         assert_eq!(frechet_distance(&one, &two).unwrap_err().to_string(), error);
         assert_eq!(one.clone().merge(&two).unwrap_err().to_string(), error);

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        let (means, log_variances) = (normal(4, 3, 1), normal(4, 3, 2));
+        let means = normal(4, 3, 1);
+        let log_variances = normal(4, 3, 2);
         check_gradient(|means| divergence(means, &log_variances, 1.5), &means);
         check_gradient(|v| divergence(&means, v, 1.5), &log_variances);
         check_gradient(penalty, &log_variances);

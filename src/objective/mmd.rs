@@ -147,11 +147,13 @@ fn block(x: &Tensor, rows: usize, others: usize) -> usize {
 
 /// MMD²: codes (n, dim) and draws (m, dim), summed in f64 in a fixed order. `None` below two rows of either.
 pub(crate) fn value(kernel: &Kernel, q: &[f32], p: &[f32], dim: usize) -> Option<f64> {
-    let (n, m) = (q.len() / dim, p.len() / dim);
+    let n = q.len() / dim;
+    let m = p.len() / dim;
     if n < 2 || m < 2 {
         return None;
     }
-    let (nf, mf) = (n as f64, m as f64);
+    let nf = n as f64;
+    let mf = m as f64;
     // A row's pair with itself is k(a, a), exactly, since its distance is exactly 0.
     let off_diagonal = |x: &[f32], n: f64| (sum_of_pairs(kernel, x, x, dim) - n * kernel.at_zero()) / (n * (n - 1.0));
     Some(off_diagonal(q, nf) + off_diagonal(p, mf) - 2.0 * sum_of_pairs(kernel, q, p, dim) / (nf * mf))
@@ -185,7 +187,8 @@ mod tests {
     fn four_points_by_hand() {
         let kernel = Kernel::new(KernelKind::Imq, &[1.0], 1, Prior::default());
         let expected = 2.0 / 3.0 + 2.0 / 3.0 - 0.5 * (2.0 / 6.0 + 2.0 / 11.0 + 2.0 / 3.0 + 2.0 / 6.0);
-        let (q, p) = ([0.0, 1.0], [2.0, 3.0]);
+        let q = [0.0, 1.0];
+        let p = [2.0, 3.0];
         assert!((value(&kernel, &q, &p, 1).unwrap() - expected).abs() < 1e-12);
         assert!((graph(&kernel, &q, &p, 1).unwrap() - expected).abs() < 1e-12);
         assert_eq!(value(&kernel, &q[..1], &p, 1), None);
@@ -210,7 +213,8 @@ mod tests {
         let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, 8, Prior::default());
         let draws: Vec<f64> = (0..400)
             .map(|i| {
-                let (q, p) = (sample(Prior::default(), 100, 8, 2 * i), sample(Prior::default(), 100, 8, 2 * i + 1));
+                let q = sample(Prior::default(), 100, 8, 2 * i);
+                let p = sample(Prior::default(), 100, 8, 2 * i + 1);
                 value(&kernel, &q, &p, 8).unwrap()
             })
             .collect();
@@ -266,7 +270,8 @@ mod tests {
         ) {
             let kind = if rbf { KernelKind::Rbf } else { KernelKind::Imq };
             let kernel = Kernel::new(kind, &IMQ_SCALES, dim, Prior { kind: PriorKind::Normal, scale });
-            let (q, p) = (sample(Prior::default(), n, dim, seed), sample(Prior::default(), m, dim, seed ^ 1));
+            let q = sample(Prior::default(), n, dim, seed);
+            let p = sample(Prior::default(), m, dim, seed ^ 1);
             let got = value(&kernel, &q, &p, dim).unwrap();
             prop_assert!((got - graph(&kernel, &q, &p, dim).unwrap()).abs() < 1e-12, "the graph's value");
             let reversed: Vec<f32> = q.chunks_exact(dim).rev().flatten().copied().collect();

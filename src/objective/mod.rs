@@ -187,7 +187,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_gradient_of_squared_distances_agrees_with_finite_differences() {
-        let (weights, others) = (widest(&normal(5, 4, 1)).unwrap(), widest(&normal(4, 3, 2)).unwrap());
+        let weights = widest(&normal(5, 4, 1)).unwrap();
+        let others = widest(&normal(4, 3, 2)).unwrap();
         check_gradient(|x| Ok((squared_distances(x, &others)? * &weights)?.sum_all()?), &normal(5, 3, 3));
     }
 }

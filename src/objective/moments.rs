@@ -42,7 +42,8 @@ mod tests {
     fn by_hand() {
         assert_eq!(number(&distance(&tensor(&[0.0, 2.0], 1), &tensor(&[2.0, 6.0], 1)).unwrap()), 45.0);
         // A second value that agrees: half of the squared mean, a quarter of the squared covariance.
-        let (q, p) = (tensor(&[0.0, 0.0, 2.0, 0.0], 2), tensor(&[2.0, 0.0, 6.0, 0.0], 2));
+        let q = tensor(&[0.0, 0.0, 2.0, 0.0], 2);
+        let p = tensor(&[2.0, 0.0, 6.0, 0.0], 2);
         assert_eq!(number(&distance(&q, &p).unwrap()), 9.0 / 2.0 + 36.0 / 4.0);
         let q = normal(20, 3, 1);
         let (value, gradient) = value_and_gradient(|x| distance(x, &q), &q);

@@ -59,8 +59,10 @@ impl SsimFactors {
     fn new(mean_x: f32, mean_y: f32, squares: f32, products: f32) -> Self {
         let of_means = mean_x * mean_x + mean_y * mean_y;
         // Rounding can leave a variance of nothing just below 0.
-        let (d1, d2) = (of_means + C1, (squares - of_means).max(0.0) + C2);
-        let (mean_product, covariance) = (mean_x * mean_y, products - mean_x * mean_y);
+        let d1 = of_means + C1;
+        let d2 = (squares - of_means).max(0.0) + C2;
+        let mean_product = mean_x * mean_y;
+        let covariance = products - mean_x * mean_y;
         Self {
             mean_x,
             mean_y,
@@ -82,18 +84,23 @@ pub(crate) fn add_dissimilarity(shape: ImageShape, x: &[f32], y: &[f32], weight:
 pub(crate) fn add_gradient(shape: ImageShape, x: &[f32], y: &[f32], weight: f32, gradient: &mut [f32]) {
     let mut window = Window::new(shape);
     let means = WindowMeans::new(&mut window, x, y);
-    let (mut by_mean, mut by_product, mut by_square) = (Vec::new(), Vec::new(), Vec::new());
+    let mut by_mean = Vec::new();
+    let mut by_product = Vec::new();
+    let mut by_square = Vec::new();
     for s in means.pixels() {
         let ((l, d1), (c, d2)) = (s.brightness, s.structure);
         // SSIM = l·c, where l depends on y's mean, and c on the means of xy and y² less products of means.
-        let (by_covariance, by_variance) = (2.0 * l / d2, -l * c / d2);
+        let by_covariance = 2.0 * l / d2;
+        let by_variance = -l * c / d2;
         by_mean
             .push(c * 2.0 * (s.mean_x - l * s.mean_y) / d1 - by_covariance * s.mean_x - by_variance * 2.0 * s.mean_y);
         by_product.push(by_covariance);
         by_square.push(by_variance);
     }
     // A mean over a window is its own transpose.
-    let (by_mean, by_product, by_square) = (window.mean(&by_mean), window.mean(&by_product), window.mean(&by_square));
+    let by_mean = window.mean(&by_mean);
+    let by_product = window.mean(&by_product);
+    let by_square = window.mean(&by_square);
     for (i, gradient) in gradient.iter_mut().enumerate() {
         *gradient -= weight * 0.5 * (by_mean[i] + x[i] * by_product[i] + 2.0 * y[i] * by_square[i]);
     }
@@ -118,7 +125,8 @@ impl Window {
 
     /// The mean over the window around each pixel: (H, W, C) → the same.
     fn mean(&mut self, values: &[f32]) -> Vec<f32> {
-        let (row, left) = (self.shape.width() * self.shape.channels(), REACH * self.shape.channels());
+        let row = self.shape.width() * self.shape.channels();
+        let left = REACH * self.shape.channels();
         for (padded, row) in self.image.chunks_exact_mut(self.stride).skip(REACH).zip(values.chunks_exact(row)) {
             padded[left..left + row.len()].copy_from_slice(row);
         }
@@ -178,7 +186,9 @@ mod tests {
         let mut x = [0.0; 7];
         x[3] = 1.0;
         let got = dissimilarity(ImageShape::new(1, 7, 1), &x, &[0.0; 7])[3];
-        let (mean, c1, c2) = (1.0 / 49.0_f64, 1e-4, 9e-4);
+        let mean = 1.0 / 49.0_f64;
+        let c1 = 1e-4;
+        let c2 = 9e-4;
         let ssim = c1 / (mean * mean + c1) * c2 / (mean - mean * mean + c2);
         assert!((f64::from(got) - (1.0 - ssim) / 2.0).abs() < 1e-5, "{got}, expected {}", (1.0 - ssim) / 2.0);
     }
@@ -195,7 +205,9 @@ mod tests {
         window.mean(&vec![7.0; shape.len()]); // leaves nothing behind
         let means = window.mean(&values);
         for (i, mean) in means.iter().enumerate() {
-            let (y, x, c) = (i / channels / width, i / channels % width, i % channels);
+            let y = i / channels / width;
+            let x = i / channels % width;
+            let c = i % channels;
             let near = |a: usize, b: usize| a.abs_diff(b) <= REACH;
             let all = (0..height).flat_map(|v| (0..width).map(move |u| (v, u)));
             let sum: f32 = all

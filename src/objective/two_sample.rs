@@ -138,7 +138,8 @@ fn statistics(kernel: &[f64], blocks: &[Vec<[f64; LANES]>]) -> Vec<f64> {
 /// ```
 /// use wae_core::objective::two_sample::Subsample;
 ///
-/// let (mut forward, mut backward) = (Subsample::new(2, 3), Subsample::new(2, 3));
+/// let mut forward = Subsample::new(2, 3);
+/// let mut backward = Subsample::new(2, 3);
 /// let codes = [[0.0_f32, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]];
 /// codes.iter().for_each(|code| forward.push(code));
 /// codes.iter().rev().for_each(|code| backward.push(code));
@@ -216,7 +217,8 @@ mod tests {
     /// Sums over signs rank deals as MMD² itself does, computed of each half's rows.
     #[test]
     fn the_statistic_ranks_as_mmd() {
-        let (dim, rows) = (2, 6);
+        let dim = 2;
+        let rows = 6;
         let kernel = Kernel::new(KernelKind::Imq, &IMQ_SCALES, dim, Prior::default());
         let pooled = sample(Prior::default(), 2 * rows, dim, 5);
         let blocks = signs(rows);

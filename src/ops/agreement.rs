@@ -207,7 +207,8 @@ fn norms_of_size(
     };
     let (x, reference_x) = inputs.pair(&[1, pixels, 1, channels], places)?;
     // A mean that is larger than the deviation.
-    let (x, reference_x) = ((x + 2.0)?, (reference_x + 2.0)?);
+    let x = (x + 2.0)?;
+    let reference_x = (reference_x + 2.0)?;
     let (gamma, reference_gamma) = inputs.pair(&[channels], places)?;
     let (beta, reference_beta) = inputs.pair(&[channels], places)?;
     let (gradient, reference_gradient) = inputs.pair(&[1, pixels, 1, channels], places)?;
@@ -246,7 +247,8 @@ fn adams(candidate: &dyn Adam, reference: &dyn Adam, places: (&Device, &Device))
             gradients.push(inputs.pair(pair[0].0.dims(), places)?);
         }
         let step = AdamStep::new(t, 1e-2, 0.5, 0.999, 1e-8);
-        let (mut of_candidate, mut of_reference) = (Vec::new(), Vec::new());
+        let mut of_candidate = Vec::new();
+        let mut of_reference = Vec::new();
         for ([(a, of_a), (b, of_b)], (gradient, reference_gradient)) in parameters.iter_mut().zip(gradients) {
             of_candidate.push(Trained { parameter: a, gradient, moments: of_a });
             of_reference.push(Trained { parameter: b, gradient: reference_gradient, moments: of_b });
@@ -283,8 +285,10 @@ fn pointwise(candidate: &dyn Pointwise, reference: &dyn Pointwise, places: (&Dev
     }
     // Pixels in [0, 1].
     let image = |values: &Tensor| values.affine(0.5, 0.5);
-    let (x, y) = (image(&x)?, image(&gradient)?);
-    let (reference_x, reference_y) = (image(&reference_x)?, image(&reference_gradient)?);
+    let x = image(&x)?;
+    let y = image(&gradient)?;
+    let reference_x = image(&reference_x)?;
+    let reference_y = image(&reference_gradient)?;
     for kind in [Cost::Squared, Cost::L2, Cost::L1, Cost::Structural] {
         let function = CostFunction::new(kind, ImageShape::new(shape[1], shape[2], shape[3]));
         let (cost, gradient) = candidate.cost(&function, &x, &y)?;

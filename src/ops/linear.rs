@@ -111,14 +111,17 @@ mod tests {
         let var = |len, shape: &[usize], salt| {
             Var::from_tensor(&Tensor::from_vec(values(len, salt), shape, &Device::Cpu).unwrap()).unwrap()
         };
-        let (x, w, b) = (var(5 * 7, &[5, 7], 1), var(9 * 7, &[9, 7], 2), var(9, &[9], 3));
+        let x = var(5 * 7, &[5, 7], 1);
+        let w = var(9 * 7, &[9, 7], 2);
+        let b = var(9, &[9], 3);
         let by_y = Tensor::from_vec(values(5 * 9, 4), (5, 9), &Device::Cpu).unwrap();
         for relu in [false, true] {
             let y = x.apply_op3(&w, &b, ByKernels { relu }).unwrap();
             let expected = x.matmul(&w.t().unwrap()).unwrap().broadcast_add(&b).unwrap();
             let expected = if relu { expected.relu().unwrap() } else { expected };
             let gradients = |y: &Tensor| y.mul(&by_y).unwrap().sum_all().unwrap().backward().unwrap();
-            let (got, right) = (gradients(&y), gradients(&expected));
+            let got = gradients(&y);
+            let right = gradients(&expected);
             let pairs = [&x, &w, &b].map(|var| (got.get(var).unwrap().clone(), right.get(var).unwrap().clone()));
             for (a, b) in pairs.iter().chain([&(y, expected)]) {
                 assert_eq!(a.dims(), b.dims());
@@ -133,7 +136,8 @@ mod tests {
     fn a_constant_weight_has_no_gradient() {
         let ones = |shape: &[usize]| Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
         let x = Var::from_tensor(&ones(&[2, 3])).unwrap();
-        let (w, y) = (ones(&[4, 3]), ones(&[2, 4]));
+        let w = ones(&[4, 3]);
+        let y = ones(&[2, 4]);
         let [by_x, by_w, _] = ByKernels { relu: false }.gradients([&x, &w], &y, &y).unwrap();
         assert_eq!(to_vec(&by_x.unwrap()).unwrap(), [4.0; 6]);
         assert!(by_w.is_none());

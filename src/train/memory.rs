@@ -98,7 +98,8 @@ mod tests {
     fn memory(device: Device, given: &[(&str, serde_json::Value)]) -> (usize, usize) {
         let always = [("network", "64,128".into()), ("latent_dim", 2.into())];
         let options = TrainOptions::try_from_options(always.into_iter().chain(given.iter().cloned())).unwrap();
-        let (options, shape) = (TrainOptions { device: Some(device), ..options }, ImageShape::new(28, 28, 1));
+        let options = TrainOptions { device: Some(device), ..options };
+        let shape = ImageShape::new(28, 28, 1);
         (options.memory(shape).unwrap(), crate::architecture::parameters(&options.config(shape).unwrap()))
     }
 

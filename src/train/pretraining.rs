@@ -28,7 +28,8 @@ impl Trainer {
     /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
     pub(super) fn pretrain(&mut self, cancelled: &AtomicBool) -> Result<()> {
         let (steps, enough) = PRETRAINING;
-        let (dim, map) = (self.config.latent_dim(), CodeMap::of(&self.config));
+        let dim = self.config.latent_dim();
+        let map = CodeMap::of(&self.config);
         let mut generator = generator(self.options.seed, Purpose::Pretraining, 0);
         let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
         let mut sample = pretraining_images(self.config.image());

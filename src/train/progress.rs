@@ -58,7 +58,9 @@ impl Trainer {
     }
 
     fn diverged(&self, progress: &Progress, losses: Losses) -> Error {
-        let (epoch, step, rate) = (progress.epoch, progress.means.steps + 1, progress.rate);
+        let epoch = progress.epoch;
+        let step = progress.means.steps + 1;
+        let rate = progress.rate;
         let divergence = losses.divergence.map(|d| format!(", divergence {d}")).unwrap_or_default();
         let lambda = match self.config.objective() {
             Objective::Ae {} => String::new(),

@@ -21,9 +21,10 @@ pub(super) enum Purpose {
 /// The stream of a purpose in an epoch.
 pub(super) fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng {
     // Purposes that came later have streams far off, so that a seed means what it meant.
-    let (purpose, far) = (purpose as u64 % 4, purpose as u64 / 4);
+    let purpose = purpose as u64;
+    let far = purpose / 4;
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    generator.set_stream((far << 60) + epoch as u64 * 4 + purpose);
+    generator.set_stream((far << 60) + epoch as u64 * 4 + purpose % 4);
     generator
 }
 

@@ -232,7 +232,8 @@ impl Step {
         let codes = self.codes.codes(&head, None)?;
         if let Objective::Mmd { .. } = self.config.objective() {
             // Of more rows than a step has, on all of the CPU's threads, and in memory for a row each.
-            let (q, p) = (to_vec(&codes.codes)?, to_vec(&draws.prior)?);
+            let q = to_vec(&codes.codes)?;
+            let p = to_vec(&draws.prior)?;
             return Ok(mmd::value(&mmd::Kernel::of(&self.config), &q, &p, self.config.latent_dim()));
         }
         self.divergence(network, &codes, draws)?.as_ref().map(number).transpose()

@@ -336,7 +336,8 @@ fn an_empty_list_is_no_image() {
 fn lists_that_do_not_lie_side_by_side() {
     // Views of the same values, backwards and with a gap: rows [4, 5] and [0, 1].
     let item = Arc::new(Field::new("item", DataType::UInt8, true));
-    let (starts, sizes) = (vec![4, 0].into(), vec![2, 2].into());
+    let starts = vec![4, 0].into();
+    let sizes = vec![2, 2].into();
     let rows: ArrayRef = Arc::new(ListViewArray::new(item, starts, sizes, u8s(&[0, 1, 2, 3, 4, 5]), None));
     let image = column(&wrap(ListKind::Fixed, rows, 2, None)).image(0, None, &Limits::default()).unwrap();
     assert_eq!(image, Image::try_new(ImageShape::new(2, 2, 1), Pixels::U8(vec![4, 5, 0, 1])).unwrap());

@@ -91,7 +91,8 @@ fn in_parts(g: &Geometry, batch: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>)
 /// (N, h, w, C) at `(top, left)` of a grid of zeros: (N, H, W, C). What reaches beyond it on the other sides is cut off.
 fn padded(x: &Tensor, (top, left): (usize, usize), (height, width): (usize, usize)) -> Result<Tensor> {
     let (_, h, w, _) = x.dims4()?;
-    let (h, w) = (h.min(height - top), w.min(width - left));
+    let h = h.min(height - top);
+    let w = w.min(width - left);
     let x = x.narrow(1, 0, h)?.narrow(2, 0, w)?;
     Ok(x.pad_with_zeros(2, left, width - left - w)?.pad_with_zeros(1, top, height - top - h)?.contiguous()?)
 }
@@ -121,7 +122,10 @@ struct TapRun {
 }
 
 fn runs(g: &Geometry) -> impl Iterator<Item = TapRun> {
-    let (k, s, side, width) = (g.kernel, g.stride, taps_a_side(g), positions(g).1);
+    let k = g.kernel;
+    let s = g.stride;
+    let side = taps_a_side(g);
+    let width = positions(g).1;
     (0..k).flat_map(move |u| {
         (0..side).map(move |t| TapRun {
             phase: u % s,

@@ -117,7 +117,8 @@ impl WindowMatrices {
         let side = 2 * REACH + 1;
         let matrix = |size: usize, channels: usize, value: f32| -> Result<Tensor> {
             let near = |i: usize| {
-                let (a, b) = (i / size, i % size);
+                let a = i / size;
+                let b = i % size;
                 let within = a % channels == b % channels && (a / channels).abs_diff(b / channels) <= REACH;
                 if within { value } else { 0.0 }
             };

@@ -73,8 +73,10 @@ proptest! {
         prop_assume!(n * h * w > 2);
         let shape = [n, h, w, c];
         let draw = |salt: u64, shape: &[usize]| tensor(&values(shape.iter().product(), seed ^ salt), shape);
-        let (x, gradient) = (draw(1, &shape), draw(2, &shape));
-        let (gamma, beta) = (draw(3, &[c]), draw(4, &[c]));
+        let x = draw(1, &shape);
+        let gradient = draw(2, &shape);
+        let gamma = draw(3, &[c]);
+        let beta = draw(4, &[c]);
         let kernels = Operations::kernels();
         let (y, statistics) = Composed.norm_relu(&x, &gamma, &beta).unwrap();
         let (expected, expected_statistics) = kernels.norm.norm_relu(&x, &gamma, &beta).unwrap();

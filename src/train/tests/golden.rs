@@ -56,7 +56,10 @@ fn channels_last((shape, values): (Vec<usize>, Vec<f64>)) -> Vec<f64> {
     let [n, c, h, w] = shape[..] else { panic!("{shape:?} is not an image batch") };
     let mut out = vec![0.0; values.len()];
     for (i, value) in values.into_iter().enumerate() {
-        let (x, y, channel, image) = (i % w, i / w % h, i / (w * h) % c, i / (w * h * c));
+        let x = i % w;
+        let y = i / w % h;
+        let channel = i / (w * h) % c;
+        let image = i / (w * h * c);
         out[((image * h + y) * w + x) * c + channel] = value;
     }
     assert!(n > 0);

@@ -99,7 +99,8 @@ fn three_epochs_are_finite_and_scores_no_random_numbers(#[case] objective: &str)
     assert!(trainer.history().iter().all(|report| report.divergence.is_some() == has_divergence));
     assert!(trainer.history().iter().all(|report| report.holdout_divergence.is_some() == has_divergence));
     let file = crate::ModelFile::from_bytes(&trainer.model().unwrap().to_bytes().unwrap()).unwrap();
-    let (wae, images) = (Wae::try_new(&file).unwrap(), trainer.dataset.training(&[0, 1, 2]).unwrap());
+    let wae = Wae::try_new(&file).unwrap();
+    let images = trainer.dataset.training(&[0, 1, 2]).unwrap();
     let codes = wae.encode(&images).unwrap();
     assert_eq!(codes.len(), 3 * trainer.config().latent_dim());
     assert_eq!(codes, wae.encode(&images).unwrap(), "scoring neither samples nor adds noise");
@@ -168,7 +169,8 @@ fn each_side_of_gan_leaves_the_others_weights() {
     assert!(changed("adversary.0.weight") && changed("adversary.out.bias"));
     assert!(!before.keys().any(|name| !name.starts_with("adversary") && changed(name)));
 
-    let (before, images) = (after, trainer.batch(&[0, 1, 2, 3]).unwrap());
+    let before = after;
+    let images = trainer.batch(&[0, 1, 2, 3]).unwrap();
     trainer.step.gradients(&mut trainer.network, &images, &draws, 1.0).unwrap();
     trainer.network.step(0.1).unwrap();
     let after = trainer.network.tensors().unwrap();
@@ -222,7 +224,8 @@ fn pretraining_brings_codes_near_the_prior() {
         let draws = trainer.network.target().tensor(draws, &[5000, 2]).unwrap();
         number(&moments::distance(&codes, &draws).unwrap()).unwrap()
     };
-    let (without, with) = (moments_of(false), moments_of(true));
+    let without = moments_of(false);
+    let with = moments_of(true);
     assert!(with < 0.5 && with < 0.3 * without, "{with} with, {without} without");
 }
 

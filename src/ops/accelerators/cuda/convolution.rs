@@ -108,7 +108,8 @@ impl Convolution for CudnnConvolutions {
         if is_product(g, images) {
             return Composed.down(g, large, weights, precision);
         }
-        let (precision, geometry) = (computed_in(g, precision), with_own_padding(g));
+        let precision = computed_in(g, precision);
+        let geometry = with_own_padding(g);
         let large = dense(large, &[images, g.large.0, g.large.1, g.large_channels])?;
         let weights = operand(&transposed(g, weights)?, precision)?;
         let parts = in_parts(&geometry, images, |first, images| {
@@ -126,7 +127,8 @@ impl Convolution for CudnnConvolutions {
         if is_product(g, images) {
             return Composed.up(g, small, weights, precision);
         }
-        let (precision, geometry) = (computed_in(g, precision), with_own_padding(g));
+        let precision = computed_in(g, precision);
+        let geometry = with_own_padding(g);
         let small = dense(small, &[images, g.small.0, g.small.1, g.small_channels])?;
         let weights = operand(&transposed(g, weights)?, precision)?;
         let parts = in_parts(&geometry, images, |first, images| {
@@ -145,7 +147,8 @@ impl Convolution for CudnnConvolutions {
         if is_product(g, images) {
             return Composed.weight_gradient(g, large, small, precision);
         }
-        let (precision, geometry) = (computed_in(g, precision), with_own_padding(g));
+        let precision = computed_in(g, precision);
+        let geometry = with_own_padding(g);
         let large = dense(large, &[images, g.large.0, g.large.1, g.large_channels])?;
         let small = dense(small, &[images, g.small.0, g.small.1, g.small_channels])?;
         let parts = in_parts(&geometry, images, |first, images| {
@@ -176,7 +179,8 @@ fn computed_in(g: &Geometry, precision: Precision) -> Precision {
 /// The convolution that cuDNN computes: where the two sides of a grid are not padded alike, that of the padded grid.
 fn with_own_padding(g: &Geometry) -> Geometry {
     let total = |large: usize, small: usize| ((small.max(1) - 1) * g.stride + g.kernel).saturating_sub(large);
-    let (height, width) = (total(g.large.0, g.small.0), total(g.large.1, g.small.1));
+    let height = total(g.large.0, g.small.0);
+    let width = total(g.large.1, g.small.1);
     if (height, width) == (2 * g.padding.0, 2 * g.padding.1) {
         return *g;
     }

@@ -156,7 +156,8 @@ fn asked<P>(
     ask: impl FnOnce(c_int, *mut c_int, *mut P) -> Result<(), CudnnError>,
     answer: impl Fn(&P) -> Option<Answer>,
 ) -> Result<Vec<Answer>> {
-    let (mut count, mut answers) = (0, [const { MaybeUninit::<P>::uninit() }; ANSWERS]);
+    let mut count = 0;
+    let mut answers = [const { MaybeUninit::<P>::uninit() }; ANSWERS];
     ask(ANSWERS as c_int, &raw mut count, answers.as_mut_ptr().cast())?;
     let answers = &answers[..usize::try_from(count).unwrap_or(0).min(ANSWERS)];
     // SAFETY: cuDNN has written the first `count` of them.

@@ -197,9 +197,13 @@ impl Plan {
     pub(super) unsafe fn run(&self, handle: &Handle, at: &Addresses) -> Result<()> {
         let (h, (c, wd, xd, yd)) = (handle.raw, self.descriptors.raw());
         // The factors of what is computed and of what was there before: f32 for bf16, too.
-        let (one, zero) = ((&raw const ONE).cast(), (&raw const ZERO).cast());
-        let (x, y, w) = (at.large as *mut _, at.small as *mut _, at.weights as *mut _);
-        let (to, n) = (at.workspace.0 as *mut _, at.workspace.1);
+        let one = (&raw const ONE).cast();
+        let zero = (&raw const ZERO).cast();
+        let x = at.large as *mut _;
+        let y = at.small as *mut _;
+        let w = at.weights as *mut _;
+        let to = at.workspace.0 as *mut _;
+        let n = at.workspace.1;
         // SAFETY: the descriptors live in the plan; of the tensors, the caller says so.
         unsafe {
             match self.algorithm {

@@ -28,7 +28,8 @@ pub(super) fn counted(values: usize) -> Result<u32> {
 /// [`Error::Device`] if it has another shape or type.
 pub(super) fn dense(tensor: &Tensor, shape: &[usize]) -> Result<Tensor> {
     if tensor.dims() != shape || tensor.dtype() != DType::F32 {
-        let (got, dtype) = (tensor.dims(), tensor.dtype());
+        let got = tensor.dims();
+        let dtype = tensor.dtype();
         return Err(Error::Device(format!("an operation on {got:?} of {dtype:?}, expected {shape:?} of F32")));
     }
     Ok(tensor.contiguous()?)

@@ -147,7 +147,8 @@ fn cuda_adam_agrees() {
 
 #[track_caller]
 fn assert_near(got: &Tensor, expected: &Tensor) {
-    let (got, expected) = (to_vec(got).unwrap(), to_vec(expected).unwrap());
+    let got = to_vec(got).unwrap();
+    let expected = to_vec(expected).unwrap();
     let off = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(got.len() == expected.len() && off <= 1e-5, "{off}");
 }
