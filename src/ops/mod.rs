@@ -18,6 +18,7 @@ pub(crate) mod composed;
 mod cpu;
 mod linear;
 mod map;
+mod parts;
 mod target;
 
 use std::fmt::Debug;

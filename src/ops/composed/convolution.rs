@@ -15,7 +15,7 @@
 //! Where: w is the weights as a matrix, (k²·C_large, C_small). Rows that lie beyond an image's small grid are computed and cut off:
 //! the price of copies that are contiguous.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::Composed;
 use super::product::{dtype, product};
@@ -23,42 +23,33 @@ use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::Geometry;
 use crate::ops::Convolution;
-use crate::ops::target::MOST_VALUES;
+use crate::ops::parts::{joined, summed};
 
 impl Convolution for Composed {
     fn down(&self, g: &Geometry, large: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
         let matrix = weights_matrix(g, weights)?.to_dtype(dtype(precision))?;
-        let parts = in_parts(g, large, |large| {
-            let windows = windows(g, &large.to_dtype(dtype(precision))?)?;
+        joined(large.dim(0)?, window_values(g), |first, images| {
+            let windows = windows(g, &large.narrow(0, first, images)?.to_dtype(dtype(precision))?)?;
             small_of_positions(g, &product(&windows, &matrix, precision)?)
-        })?;
-        Ok(Tensor::cat(&parts, 0)?)
+        })
     }
 
     fn up(&self, g: &Geometry, small: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
         let matrix = weights_matrix(g, weights)?.to_dtype(dtype(precision))?.t()?;
-        let parts = in_parts(g, small, |small| {
-            let small = positions_of_small(g, &small.to_dtype(dtype(precision))?)?;
+        joined(small.dim(0)?, window_values(g), |first, images| {
+            let small = positions_of_small(g, &small.narrow(0, first, images)?.to_dtype(dtype(precision))?)?;
             large_of_windows(g, &product(&small, &matrix, precision)?)
-        })?;
-        Ok(Tensor::cat(&parts, 0)?)
+        })
     }
 
     fn weight_gradient(&self, g: &Geometry, large: &Tensor, small: &Tensor, precision: Precision) -> Result<Tensor> {
-        let both = Tensor::cat(&[large.flatten_from(1)?, small.flatten_from(1)?], 1)?;
-        let parts = in_parts(g, &both, |both| {
-            let part = |first: usize, len: usize, grid: (usize, usize), channels: usize| {
-                let values = both.narrow(1, first, len)?.to_dtype(dtype(precision))?.contiguous()?;
-                values.reshape(((), grid.0, grid.1, channels))
-            };
-            let large = part(0, g.large_len(), g.large, g.large_channels)?;
-            let small = part(g.large_len(), g.small_len(), g.small, g.small_channels)?;
+        let sum = summed(large.dim(0)?, window_values(g), |first, images| {
+            let large = large.narrow(0, first, images)?.to_dtype(dtype(precision))?;
+            let small = small.narrow(0, first, images)?.to_dtype(dtype(precision))?;
             let small = padded(&small, (0, 0), positions(g))?.flatten_to(2)?; // (N·Q_y·Q_x, C_small)
             product(&windows(g, &large)?.t()?, &small, precision)
         })?;
-        let sum = parts.into_iter().map(Ok).reduce(|a, b| a? + b?);
-        let sum = sum.unwrap_or_else(|| Tensor::zeros((g.weights_len(),), DType::F32, large.device()));
-        Ok(sum?.reshape(&g.weights_shape())?)
+        Ok(sum.reshape(&g.weights_shape())?)
     }
 }
 
@@ -77,15 +68,10 @@ fn weights_matrix(g: &Geometry, weights: &Tensor) -> Result<Tensor> {
     Ok(weights.reshape((g.taps() * g.large_channels, g.small_channels))?)
 }
 
-/// `f` of as many images at a time as keep an operation's values countable, as f32.
-fn in_parts(g: &Geometry, batch: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Tensor>> {
+/// Values of the windows of an image at all positions.
+fn window_values(g: &Geometry) -> usize {
     let (height, width) = positions(g);
-    let image = height * width * g.taps() * g.large_channels.max(1);
-    let together = (MOST_VALUES / image).max(1);
-    let images = batch.dim(0)?;
-    let starts = (0..images.max(1)).step_by(together);
-    let part = |first| Ok(f(&batch.narrow(0, first, together.min(images - first))?)?.to_dtype(DType::F32)?);
-    starts.map(part).collect()
+    height * width * g.taps() * g.large_channels
 }
 
 /// (N, h, w, C) at `(top, left)` of a grid of zeros: (N, H, W, C). What reaches beyond it on the other sides is cut off.

@@ -19,7 +19,8 @@ use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
 use crate::ops::composed::Composed;
-use crate::ops::{Convolution, MOST_VALUES};
+use crate::ops::parts::{joined, summed};
+use crate::ops::Convolution;
 
 /// Plans that are kept. A training has three a layer; scoring has another for each number of rows.
 const PLANS: usize = 512;
@@ -112,14 +113,13 @@ impl Convolution for CudnnConvolutions {
         let geometry = with_own_padding(g);
         let large = dense(large, &[images, g.large.0, g.large.1, g.large_channels])?;
         let weights = operand(&transposed(g, weights)?, precision)?;
-        let parts = in_parts(&geometry, images, |first, images| {
+        joined(images, values_an_image(&geometry), |first, images| {
             let large = padded(g, &geometry, &operand(&large.narrow(0, first, images)?, precision)?)?;
             let small = self.unwritten(large.dtype(), &[images, g.small.0, g.small.1, g.small_channels])?;
             let task = ConvolutionTask { operation: Operation::Forward, geometry, images, precision };
             self.run(task, &Operands { large: &large, small: &small, weights: &weights })?;
-            Ok(small.to_dtype(DType::F32)?)
-        })?;
-        Ok(Tensor::cat(&parts, 0)?)
+            Ok(small)
+        })
     }
 
     fn up(&self, g: &Geometry, small: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
@@ -131,15 +131,14 @@ impl Convolution for CudnnConvolutions {
         let geometry = with_own_padding(g);
         let small = dense(small, &[images, g.small.0, g.small.1, g.small_channels])?;
         let weights = operand(&transposed(g, weights)?, precision)?;
-        let parts = in_parts(&geometry, images, |first, images| {
+        joined(images, values_an_image(&geometry), |first, images| {
             let small = operand(&small.narrow(0, first, images)?, precision)?;
             let (height, width) = geometry.large;
             let large = self.unwritten(small.dtype(), &[images, height, width, g.large_channels])?;
             let task = ConvolutionTask { operation: Operation::DataGradient, geometry, images, precision };
             self.run(task, &Operands { large: &large, small: &small, weights: &weights })?;
-            Ok(cropped(g, &geometry, &large)?.to_dtype(DType::F32)?)
-        })?;
-        Ok(Tensor::cat(&parts, 0)?)
+            cropped(g, &geometry, &large)
+        })
     }
 
     fn weight_gradient(&self, g: &Geometry, large: &Tensor, small: &Tensor, precision: Precision) -> Result<Tensor> {
@@ -151,16 +150,14 @@ impl Convolution for CudnnConvolutions {
         let geometry = with_own_padding(g);
         let large = dense(large, &[images, g.large.0, g.large.1, g.large_channels])?;
         let small = dense(small, &[images, g.small.0, g.small.1, g.small_channels])?;
-        let parts = in_parts(&geometry, images, |first, images| {
+        let sum = summed(images, values_an_image(&geometry), |first, images| {
             let large = padded(g, &geometry, &operand(&large.narrow(0, first, images)?, precision)?)?;
             let small = operand(&small.narrow(0, first, images)?, precision)?;
             let weights = self.unwritten(large.dtype(), &[g.small_channels, g.taps() * g.large_channels])?;
             let task = ConvolutionTask { operation: Operation::FilterGradient, geometry, images, precision };
             self.run(task, &Operands { large: &large, small: &small, weights: &weights })?;
-            Ok(weights.to_dtype(DType::F32)?)
+            Ok(weights)
         })?;
-        let sum = parts.into_iter().map(Ok).reduce(|a, b| a? + b?);
-        let sum = sum.unwrap_or_else(|| large.zeros_like())?;
         Ok(sum.t()?.contiguous()?.reshape(&g.weights_shape())?)
     }
 }
@@ -219,11 +216,9 @@ fn operand(tensor: &Tensor, precision: Precision) -> Result<Tensor> {
     if address(&tensor)?.is_multiple_of(ALIGNMENT) { Ok(tensor) } else { Ok(tensor.force_contiguous()?) }
 }
 
-/// The results of `f` on as many images at a time as have a number of values that cuDNN and candle can count, given the first
-/// image and how many there are.
-fn in_parts(g: &Geometry, images: usize, f: impl Fn(usize, usize) -> Result<Tensor>) -> Result<Vec<Tensor>> {
-    let together = (MOST_VALUES / g.large_len().max(g.small_len()).max(1)).max(1);
-    (0..images).step_by(together).map(|first| f(first, together.min(images - first))).collect()
+/// The most values that an image has on one of the grids, which cuDNN and candle have to count.
+fn values_an_image(g: &Geometry) -> usize {
+    g.large_len().max(g.small_len())
 }
 
 #[cfg(test)]
@@ -246,13 +241,5 @@ mod tests {
         let corner = grid.narrow(1, 1, 7).unwrap().narrow(2, 1, 7).unwrap();
         assert_eq!(corner.sum_all().unwrap().to_vec0::<f32>().unwrap(), 98.0);
         assert_eq!(cropped(&unlike, &geometry, &grid).unwrap().dims(), large.dims());
-    }
-
-    #[test]
-    fn batches_are_split_below_the_most_values() {
-        let g = Geometry::same((1 << 13, 1 << 13), (4, 1), 3, 1);
-        let parts = in_parts(&g, 10, |first, images| Ok(Tensor::new(&[first as u32, images as u32], &Device::Cpu)?));
-        let parts: Vec<_> = parts.unwrap().iter().map(|part| part.to_vec1::<u32>().unwrap()).collect();
-        assert_eq!(parts, [[0, 4], [4, 4], [8, 2]]);
     }
 }
