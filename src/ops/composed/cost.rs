@@ -13,46 +13,69 @@ use crate::objective::widest;
 
 /// The cost of each image: (N, H, W, C) twice → (N,), in the widest type of the device.
 pub(crate) fn costs(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let (images, height, width, channels) = x.dims4()?;
-    let terms = terms(function, x, y)?.reshape((images, height, width * channels))?;
-    let sums = widest(&terms.sum(2)?)?.sum(1)?;
+    sums(function, &terms(function, x, y)?)
+}
+
+/// The term of each pixel and channel in the cost, (N, H, W, C); of l2, in its square.
+pub(crate) fn terms(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    terms_with(function, x, y, SsimTensors::of(function, x, y)?.as_ref())
+}
+
+/// The cost of each image, (N,), and the gradient of their mean by y, (N, H, W, C).
+pub(super) fn costs_and_gradient(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
+    let ssim = SsimTensors::of(function, x, y)?;
+    let costs = sums(function, &terms_with(function, x, y, ssim.as_ref())?)?;
+    let gradient = gradient(function, x, y, &costs, ssim.as_ref())?;
+    Ok((costs, gradient))
+}
+
+/// The cost of each image, (N,), from its terms, (N, H, W, C).
+fn sums(function: &CostFunction, terms: &Tensor) -> Result<Tensor> {
+    let (images, height, width, channels) = terms.dims4()?;
+    let lines = terms.reshape((images, height, width * channels))?.sum(2)?;
+    let sums = widest(&lines)?.sum(1)?;
     Ok(match function.kind() {
         Cost::L2 => (sums + ROOT_FLOOR)?.sqrt()?,
         Cost::Squared | Cost::L1 | Cost::Structural => sums,
     })
 }
 
-/// The term of each pixel and channel in the cost, (N, H, W, C); of l2, in its square.
-pub(crate) fn terms(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+/// As [`terms`], with SSIM's factors where the cost has them.
+fn terms_with(function: &CostFunction, x: &Tensor, y: &Tensor, ssim: Option<&SsimTensors>) -> Result<Tensor> {
     let difference = x.sub(y)?;
-    Ok(match function.kind() {
-        Cost::Squared | Cost::L2 => difference.sqr()?,
+    let terms = match function.kind() {
+        Cost::Squared | Cost::L2 | Cost::Structural => difference.sqr()?,
         Cost::L1 => difference.abs()?,
-        Cost::Structural => {
-            let dissimilarity = SsimTensors::new(x, y)?.dissimilarity()?;
-            difference.sqr()?.add(&dissimilarity.affine(f64::from(DISSIMILARITY), 0.0)?)?
-        }
-    })
+    };
+    match ssim {
+        Some(ssim) => Ok(terms.add(&ssim.dissimilarity()?.affine(f64::from(DISSIMILARITY), 0.0)?)?),
+        None => Ok(terms),
+    }
 }
 
 /// The gradient of the mean cost by y, (N, H, W, C), from the cost of each image, (N,).
-pub(super) fn gradient(function: &CostFunction, x: &Tensor, y: &Tensor, costs: &Tensor) -> Result<Tensor> {
+fn gradient(
+    function: &CostFunction,
+    x: &Tensor,
+    y: &Tensor,
+    costs: &Tensor,
+    ssim: Option<&SsimTensors>,
+) -> Result<Tensor> {
     let scale = 1.0 / x.dim(0)?.max(1) as f64;
     let difference = y.sub(x)?;
-    Ok(match function.kind() {
-        Cost::Squared => difference.affine(2.0 * scale, 0.0)?,
+    let gradient = match function.kind() {
+        Cost::Squared | Cost::Structural => difference.affine(2.0 * scale, 0.0)?,
         Cost::L2 => {
             let slope = costs.recip()?.affine(scale, 0.0)?.to_dtype(y.dtype())?;
             difference.broadcast_mul(&slope.reshape(((), 1, 1, 1))?)?
         }
         // The derivative at 0 is 0.
         Cost::L1 => difference.sign()?.affine(scale, 0.0)?,
-        Cost::Structural => {
-            let dissimilarity = SsimTensors::new(x, y)?.gradient(x, y)?;
-            let weight = f64::from(DISSIMILARITY) * scale;
-            difference.affine(2.0 * scale, 0.0)?.add(&dissimilarity.affine(weight, 0.0)?)?
-        }
-    })
+    };
+    match ssim {
+        Some(ssim) => Ok(gradient.add(&ssim.gradient(x, y)?.affine(f64::from(DISSIMILARITY) * scale, 0.0)?)?),
+        None => Ok(gradient),
+    }
 }
 
 /// SSIM's factors around each pixel, (N, H, W, C) each, with l = (2 μ_x μ_y + C₁)/d₁ and c = (2 σ_xy + C₂)/d₂.
@@ -69,6 +92,11 @@ struct SsimTensors {
 }
 
 impl SsimTensors {
+    /// The factors of a cost that has them.
+    fn of(function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<Option<Self>> {
+        (function.kind() == Cost::Structural).then(|| Self::new(x, y)).transpose()
+    }
+
     fn new(x: &Tensor, y: &Tensor) -> Result<Self> {
         let window = WindowMatrices::new(x)?;
         let mean_x = window.mean(x)?;

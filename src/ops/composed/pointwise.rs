@@ -37,8 +37,7 @@ impl Pointwise for Composed {
     }
 
     fn cost(&self, function: &CostFunction, x: &Tensor, y: &Tensor) -> Result<(Tensor, Tensor)> {
-        let costs = cost::costs(function, x, y)?;
-        let gradient = cost::gradient(function, x, y, &costs)?;
+        let (costs, gradient) = cost::costs_and_gradient(function, x, y)?;
         Ok((costs.mean_all()?, gradient))
     }
 }
