@@ -160,3 +160,6 @@ pub(super) fn release_memory(device: &candle_core::Device) {
         log::warn!("{e}");
     }
 }
+
+#[cfg(test)]
+mod tests;
