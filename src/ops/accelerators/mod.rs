@@ -10,7 +10,9 @@ mod fallback;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use self::fallback::WithFallback;
 use super::agreement::{self, Disagreement};
@@ -76,9 +78,10 @@ impl Opened {
         if let Some(operations) = self.operations.get(&precision) {
             return Ok(operations.clone());
         }
-        agreement::composed_with_kernels(&self.device, precision)?;
-        let composed = Operations::composed();
-        let (operations, left_out) = with_accelerators(composed, &self.candidates, &self.device, precision);
+        let (operations, left_out) = apart(|| {
+            agreement::composed_with_kernels(&self.device, precision)?;
+            Ok(with_accelerators(Operations::composed(), &self.candidates, &self.device, precision))
+        })?;
         for line in left_out {
             if self.logged.insert(line.clone()) {
                 log::warn!("{name}: {line}");
@@ -87,6 +90,19 @@ impl Opened {
         self.operations.insert(precision, operations.clone());
         Ok(operations)
     }
+}
+
+/// Runs work that computes on rayon in a thread and a pool of its own.
+///
+/// Devices are opened under a lock. A thread of the host's pool that waited there for work in its own pool would meanwhile take
+/// other tasks of that pool, and one of them may open a device too: it would wait for the lock that its own thread holds.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failed = |e: &dyn fmt::Display| Error::Device(format!("cannot start the comparison of operations: {e}"));
+    let pool = rayon::ThreadPoolBuilder::new().build().map_err(|e| failed(&e))?;
+    thread::scope(|scope| {
+        let work = thread::Builder::new().spawn_scoped(scope, || pool.install(work)).map_err(|e| failed(&e))?;
+        work.join().unwrap_or_else(|_| Err(Error::Device("the comparison of operations panicked".to_owned())))
+    })
 }
 
 /// Operations with each candidate in its place that agrees with them, and a line for each that is left out.

@@ -297,3 +297,12 @@ fn a_convolution_that_an_accelerator_refuses_is_composed() {
     }
     assert_eq!(partial.0.outputs() - before, 1);
 }
+
+/// As a host may do it: many tasks of one pool, each of which opens the device.
+#[test]
+fn a_device_can_be_opened_within_a_pool() {
+    use rayon::prelude::*;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let open = |_| open(crate::device::Device::Cpu, Precision::Tf32).map(drop);
+    pool.install(|| (0..32).into_par_iter().map(open).collect::<Result<Vec<_>>>()).unwrap();
+}
