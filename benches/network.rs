@@ -15,7 +15,6 @@
 use std::error::Error;
 use std::io::BufRead;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
@@ -155,8 +154,7 @@ impl Cell {
         let gflop = self.gflop(what, trainer.config());
         if what == "train" {
             // As many batches as steps: an epoch.
-            let never = AtomicBool::new(false);
-            return Ok((Box::new(move || Ok(trainer.next_epoch(&never).map(drop)?)), gflop));
+            return Ok((Box::new(move || Ok(trainer.epochs().next().transpose().map(drop)?)), gflop));
         }
         let wae = Wae::on_device(&trainer.model()?, self.precision, self.device)?;
         drop(trainer);

@@ -29,7 +29,6 @@
 //! # Example
 //! ```
 //! use std::sync::Arc;
-//! use std::sync::atomic::AtomicBool;
 //!
 //! use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
 //! use arrow::datatypes::{DataType, Field};
@@ -49,8 +48,8 @@
 //! let mut dataset = DatasetBuilder::new(&options, Limits::default(), false);
 //! dataset.push(&column)?;
 //! let mut trainer = Trainer::try_new(options, dataset.finish()?)?;
-//! while let Some(epoch) = trainer.next_epoch(&AtomicBool::new(false))? {
-//!     assert!(epoch.loss.is_finite());
+//! for epoch in trainer.epochs() {
+//!     assert!(epoch?.loss.is_finite());
 //! }
 //!
 //! let wae = Wae::try_new(&trainer.model()?)?;
@@ -86,4 +85,4 @@ pub use crate::error::{Error, Result};
 pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
 pub use crate::model::Wae;
-pub use crate::train::Trainer;
+pub use crate::train::{Epochs, Trainer};

@@ -1,5 +1,6 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and writes no file.
 
+mod epochs;
 mod evaluation;
 mod memory;
 mod pretraining;
@@ -8,22 +9,20 @@ mod random;
 mod resume;
 mod step;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use rand::seq::SliceRandom;
-
+pub use self::epochs::Epochs;
 use crate::checkpoint::EpochReport;
-use crate::config::{Config, LambdaSchedule, TrainOptions};
+use crate::config::{Config, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::image::{PixelSlice, Pixels};
 use crate::architecture::largest_activation;
-use crate::model::Network;
-use crate::ops::{Target, Tensor};
-use crate::train::progress::Progress;
+use crate::model::TrainingNetwork;
+use crate::ops::Target;
 use crate::train::random::{Purpose, generator};
-use crate::train::step::{Generators, Rates, Step};
+use crate::train::step::Step;
 
 /// A training, an epoch at a time.
 ///
@@ -43,6 +42,8 @@ pub struct Trainer {
     seconds_before: f64,
     /// Whether an epoch was begun and not ended, as after an error: there is no going on from there.
     within_epoch: bool,
+    /// Set from outside where the training is to stop.
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Trainer {
@@ -93,6 +94,7 @@ impl Trainer {
             started: Instant::now(),
             seconds_before: 0.0,
             within_epoch: false,
+            cancelled: Arc::default(),
         })
     }
 
@@ -106,84 +108,53 @@ impl Trainer {
         &self.history
     }
 
-    /// Trains an epoch; `None` when all are done.
+    /// The epochs that are left, each trained when it is asked for. After an error there are none.
     ///
     /// An epoch has ⌊rows / batch⌋ steps, as in the authors' code, on rows shuffled anew: those that fill no whole batch are left
     /// out of it.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] within a batch once `cancelled` is set; [`Error::Training`] if the loss is not finite.
-    pub fn next_epoch(&mut self, cancelled: &AtomicBool) -> Result<Option<EpochReport>> {
-        let epoch = self.history.len() + 1;
-        if epoch > self.options.epochs {
-            return Ok(None);
-        }
-        self.within_epoch = true;
-        if epoch == 1 && self.options.pretrain {
-            self.pretrain(cancelled)?;
-        }
-        let losses: Vec<f64> = self.history.iter().map(|report| report.loss).collect();
-        let factor = self.options.schedule.factor(&losses, self.options.epochs);
-        let rate = self.options.learning_rate * factor;
-        let rates = Rates { network: rate, adversary: self.options.adversary_rate() * factor };
-        let mut generators = Generators::new(self.options.seed, epoch);
-        let mut rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
-        rows.shuffle(&mut generator(self.options.seed, Purpose::Shuffle, epoch));
-        let begun = Instant::now();
-        let mut progress = Progress::new(epoch, rate);
-        let batch = self.options.batch_size.min(rows.len());
-        // An adaptive λ needs a step's losses before the next step.
-        let read_together = match self.options.lambda_schedule {
-            LambdaSchedule::Constant => self.network.target().steps_read_together(),
-            LambdaSchedule::Adaptive => 1,
-        };
-        for rows in rows.chunks_exact(batch) {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            let images = self.batch(rows)?;
-            let draws = self.step.draw(rows.len(), &mut generators, self.network.target())?;
-            let losses = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
-            progress.push(losses, rows.len());
-            if progress.pending() >= read_together {
-                self.read(&mut progress)?;
-            }
-        }
-        self.read(&mut progress)?;
-        self.network.target().synchronize()?;
-        let means = progress.means;
-        let seconds = begun.elapsed().as_secs_f64();
-        let (holdout_cost, holdout_divergence) = self.evaluate(cancelled)?;
-        let report = EpochReport {
-            epoch,
-            loss: means.loss,
-            reconstruction_cost: means.cost,
-            divergence: means.divergence,
-            holdout_reconstruction_cost: holdout_cost,
-            holdout_divergence,
-            learning_rate: rate,
-            images: means.images,
-            skipped: self.dataset.skipped(),
-            images_per_second: means.images as f64 / seconds.max(1e-9),
-            seconds: self.seconds(),
-        };
-        self.history.push(report.clone());
-        self.within_epoch = false;
-        Ok(Some(report))
+    /// An epoch is [`Error::Cancelled`] within a batch once the flag of [`Self::cancelled_by`] is set, and [`Error::Training`] if
+    /// the loss is not finite.
+    pub fn epochs(&mut self) -> Epochs<'_> {
+        Epochs(self)
     }
 
-    /// Training rows as a batch where the network lies, (N, H, W, C). Bytes go to a GPU as bytes.
-    fn batch(&self, rows: &[usize]) -> Result<Tensor> {
-        let target = self.network.target();
-        let image = self.dataset.shape();
-        let shape = [rows.len(), image.height(), image.width(), image.channels()];
-        if target.device().is_cpu() {
-            return target.tensor(self.dataset.training(rows)?, &shape);
-        }
-        match self.dataset.training_pixels(rows)? {
-            Pixels::U8(bytes) => target.pixels(PixelSlice::U8(&bytes), &shape),
-            Pixels::F32(values) => target.tensor(values, &shape),
-        }
+    /// The same training, which stops within a batch once the flag is set: an epoch, or [`Self::model`], is then
+    /// [`Error::Cancelled`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// use wae_core::{Error, Result, Trainer};
+    ///
+    /// /// Trains until Enter is pressed.
+    /// fn train(trainer: Trainer) -> Result<Trainer> {
+    ///     let flag = Arc::new(AtomicBool::new(false));
+    ///     let mut trainer = trainer.cancelled_by(Arc::clone(&flag));
+    ///     std::thread::spawn(move || {
+    ///         let _ = std::io::stdin().read_line(&mut String::new());
+    ///         flag.store(true, Ordering::Relaxed);
+    ///     });
+    ///     for epoch in trainer.epochs() {
+    ///         match epoch {
+    ///             Ok(report) => println!("epoch {}: loss {}", report.epoch, report.loss),
+    ///             Err(Error::Cancelled) => break,
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    ///     Ok(trainer)
+    /// }
+    /// ```
+    pub fn cancelled_by(self, flag: Arc<AtomicBool>) -> Self {
+        Self { cancelled: flag, ..self }
+    }
+
+    /// [`Error::Cancelled`] once the flag is set.
+    fn check_cancelled(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 

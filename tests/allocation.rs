@@ -3,7 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
@@ -85,7 +85,7 @@ fn estimates_are_near_what_is_allocated() {
         let estimate = options.memory(shape).unwrap();
         let (model, training) = peak(|| {
             let mut trainer = Trainer::try_new(options.clone(), dataset).unwrap();
-            while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
+            trainer.epochs().for_each(|epoch| drop(epoch.unwrap()));
             let model = trainer.model().unwrap();
             model.to_bytes().unwrap();
             model

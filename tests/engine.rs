@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ fn dataset(options: &TrainOptions, images: &Images) -> Dataset {
 fn train(options: TrainOptions, images: &Images) -> (Vec<EpochReport>, ModelFile) {
     let dataset = dataset(&options, images);
     let mut trainer = Trainer::try_new(options, dataset).unwrap();
-    while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
+    trainer.epochs().for_each(|epoch| drop(epoch.unwrap()));
     (trainer.history().to_vec(), trainer.model().unwrap())
 }
 
@@ -153,7 +154,8 @@ fn the_papers_networks_take_steps() {
 fn cancelling_stops_within_a_step() {
     let options = options(&[("network", json!("8"))]);
     let dataset = dataset(&options, &images("fashion/test.parquet", None));
-    let mut trainer = Trainer::try_new(options, dataset).unwrap();
-    assert!(matches!(trainer.next_epoch(&AtomicBool::new(true)), Err(Error::Cancelled)));
+    let flag = Arc::new(AtomicBool::new(true));
+    let mut trainer = Trainer::try_new(options, dataset).unwrap().cancelled_by(flag);
+    assert!(matches!(trainer.epochs().next(), Some(Err(Error::Cancelled))));
     assert!(trainer.history().is_empty());
 }

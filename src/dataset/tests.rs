@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tempfile::{NamedTempFile, TempDir};
 
@@ -179,7 +178,7 @@ fn a_training_from_a_file_gives_the_same_tensors() {
     let train = |mut builder: DatasetBuilder| {
         (0..200).for_each(|row| keep(&mut builder, &mixed(row)).unwrap());
         let mut trainer = Trainer::try_new(options.clone(), builder.finish().unwrap()).unwrap();
-        while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
+        trainer.epochs().for_each(|epoch| assert!(epoch.is_ok(), "{epoch:?}"));
         let model = trainer.model().unwrap();
         (model.tensors().clone(), model.calibration().cloned())
     };
@@ -266,7 +265,7 @@ fn a_file_that_was_cut_is_an_error() {
         assert!(matches!(error, Error::Io { .. }) && error.to_string().starts_with(&message), "{error}");
     }
     let mut trainer = Trainer::try_new(options, dataset).unwrap();
-    let error = trainer.next_epoch(&AtomicBool::new(false)).unwrap_err();
+    let error = trainer.epochs().next().unwrap().unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert!(matches!(trainer.model().unwrap_err(), Error::Io { .. }));
 }

@@ -1,6 +1,4 @@
-//! What a training is measured by after each epoch, and the model that it leaves.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! The held-out rows after each epoch, and the model that a training leaves.
 
 use super::Trainer;
 use super::random::{Purpose, generator};
@@ -27,16 +25,9 @@ impl Trainer {
     /// The model as it stands, calibrated on the held-out rows.
     ///
     /// # Errors
-    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not.
+    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not, and [`Error::Cancelled`]
+    /// within a batch once the flag of [`Self::cancelled_by`] is set.
     pub fn model(&self) -> Result<ModelFile> {
-        self.model_unless(&AtomicBool::new(false))
-    }
-
-    /// The model as it stands, unless `cancelled` is set before it is calibrated.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] within a batch, and those of [`Self::model`].
-    pub fn model_unless(&self, cancelled: &AtomicBool) -> Result<ModelFile> {
         let tensors = self.network.tensors()?;
         // Adam can break the weights after a last loss that was finite; such a model must not replace a good one.
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
@@ -58,14 +49,12 @@ impl Trainer {
         let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
         let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
         for rows in rows.chunks(EVALUATED) {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
+            self.check_cancelled()?;
             codes.extend(wae.encode(&self.dataset.training_pixels(rows)?)?);
         }
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
         let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        recalibrate_with(&wae, &file.with_latent(latent), self.held_out(cancelled))
+        recalibrate_with(&wae, &file.with_latent(latent), self.held_out())
     }
 
     /// The model as it stands, in f32, where it is trained.
@@ -74,13 +63,13 @@ impl Trainer {
     }
 
     /// Mean cost and divergence of the held-out rows, in eval mode.
-    pub(super) fn evaluate(&mut self, cancelled: &AtomicBool) -> Result<(Option<f64>, Option<f64>)> {
+    pub(super) fn evaluate(&self) -> Result<(Option<f64>, Option<f64>)> {
         if self.dataset.held_out_rows() == 0 {
             return Ok((None, None));
         }
         let wae = self.scorer(&self.network.tensors()?)?;
         let mut costs = Vec::new();
-        for images in self.held_out(cancelled) {
+        for images in self.held_out() {
             let images = images?;
             costs.extend(wae.costs(&images, &wae.decode(&wae.encode(&images)?)?)?);
         }
@@ -104,12 +93,12 @@ impl Trainer {
     }
 
     /// The held-out images, some at a time, (N, H, W, C); [`Error::Cancelled`] in the place of those that come after.
-    fn held_out(&self, cancelled: &AtomicBool) -> impl Iterator<Item = Result<Pixels>> {
+    fn held_out(&self) -> impl Iterator<Item = Result<Pixels>> {
         let rows = self.dataset.held_out_rows();
         let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));
-        batches.map(|rows| match cancelled.load(Ordering::Relaxed) {
-            true => Err(Error::Cancelled),
-            false => self.dataset.held_out_pixels(rows),
+        batches.map(|rows| {
+            self.check_cancelled()?;
+            self.dataset.held_out_pixels(rows)
         })
     }
 }

@@ -1,7 +1,5 @@
 //! Pre-training of the encoder: the authors' way to begin with codes where the prior lives.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use candle_core::Var;
 use rand::seq::SliceRandom;
 
@@ -26,7 +24,7 @@ pub(super) fn pretraining_images(image: ImageShape) -> usize {
 
 impl Trainer {
     /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
-    pub(super) fn pretrain(&mut self, cancelled: &AtomicBool) -> Result<()> {
+    pub(super) fn pretrain(&mut self) -> Result<()> {
         let (steps, enough) = PRETRAINING;
         let dim = self.config.latent_dim();
         let map = CodeMap::of(&self.config);
@@ -38,9 +36,7 @@ impl Trainer {
         }
         let sample = sample.clamp(2, rows.len().max(2));
         for _ in 0..steps {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
+            self.check_cancelled()?;
             let (chosen, _) = rows.partial_shuffle(&mut generator, sample);
             let images = self.batch(chosen)?;
             let head = Var::from_tensor(&self.network.encode(&images)?)?;

@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, CheckpointInfo, ModelFile, State};
 use crate::config::TrainOptions;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::model::Network;
+use crate::model::TrainingNetwork;
 
 impl Trainer {
     /// Goes on from a checkpoint: from here on, every tensor, every epoch and the calibration are those of the training that it
@@ -18,13 +18,12 @@ impl Trainer {
     ///
     /// # Example
     /// ```no_run
-    /// use std::sync::atomic::AtomicBool;
-    ///
     /// use wae_core::{Checkpoint, Dataset, Result, TrainOptions, Trainer};
     ///
     /// fn go_on(options: TrainOptions, images: Dataset) -> Result<()> {
     ///     let mut trainer = Trainer::resume(options, images, &Checkpoint::read(".m.checkpoint")?)?;
-    ///     while trainer.next_epoch(&AtomicBool::new(false))?.is_some() {
+    ///     while let Some(epoch) = trainer.epochs().next() {
+    ///         epoch?;
     ///         trainer.checkpoint()?.write(".m.checkpoint")?;
     ///     }
     ///     trainer.model()?.write("m.safetensors")

@@ -1,7 +1,5 @@
 //! A checkpoint, spoiled in one way at a time.
 
-use std::sync::atomic::AtomicBool;
-
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -13,7 +11,7 @@ use crate::train::tests::trainer;
 fn bytes() -> Vec<u8> {
     let gan = [("network", "4".into()), ("objective", "gan".into()), ("adversary_widths", "8".into())];
     let mut trainer = trainer(&gan);
-    trainer.next_epoch(&AtomicBool::new(false)).unwrap();
+    trainer.epochs().next().unwrap().unwrap();
     trainer.checkpoint().unwrap().to_bytes().unwrap()
 }
 

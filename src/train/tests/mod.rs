@@ -9,7 +9,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
+use super::step::Generators;
 use super::*;
 use crate::dataset::DatasetBuilder;
 use crate::image::{ImageColumn, ImageShape, Limits};
@@ -44,7 +46,7 @@ fn dataset(options: &TrainOptions, shift: usize) -> Dataset {
 }
 
 fn finish(mut trainer: Trainer) -> Trainer {
-    while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {}
+    trainer.epochs().for_each(|epoch| assert!(epoch.is_ok(), "{epoch:?}"));
     trainer
 }
 
@@ -55,7 +57,7 @@ fn the_learning_rate_follows_its_schedule() {
         [("network", "4".into()), ("epochs", 5.into()), ("learning_rate", 0.01.into()), ("batch_size", 9.into())];
     let mut first = trainer(&options);
     let before = first.network.tensors().unwrap();
-    first.next_epoch(&AtomicBool::new(false)).unwrap();
+    first.epochs().next().unwrap().unwrap();
     let after = first.network.tensors().unwrap();
     let name = "decoder.out.conv.bias";
     let moved = f64::from((after[name].values[0] - before[name].values[0]).abs());
@@ -110,7 +112,7 @@ fn a_diverged_network_stops_training_and_is_no_model() {
     let mut tensors = trainer.network.tensors().unwrap();
     tensors.get_mut("decoder.out.conv.bias").unwrap().values[0] = f32::NAN;
     trainer.network = TrainingNetwork::from_tensors(&trainer.config, trainer.network.target(), &tensors).unwrap();
-    let error = trainer.next_epoch(&AtomicBool::new(false)).unwrap_err().to_string();
+    let error = trainer.epochs().next().unwrap().unwrap_err().to_string();
     assert!(error.starts_with("the loss is not finite at epoch 1, step 1: reconstruction cost NaN"), "{error}");
     assert!(error.ends_with("Try a learning_rate below 5e-1, or a lambda below 4.081632653061225"), "{error}");
     let error = trainer.model().unwrap_err().to_string();
@@ -122,7 +124,7 @@ fn a_diverged_network_stops_training_and_is_no_model() {
 fn the_step_that_diverged_is_named() {
     let mut trainer = trainer(&[("network", "4".into()), ("batch_size", 4.into())]);
     trainer.options.learning_rate = 1e30;
-    let error = trainer.next_epoch(&AtomicBool::new(false)).unwrap_err().to_string();
+    let error = trainer.epochs().next().unwrap().unwrap_err().to_string();
     assert!(error.starts_with("the loss is not finite at epoch 1, step 2: "), "{error}");
     trainer.model().unwrap_err();
 }

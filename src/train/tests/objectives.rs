@@ -9,7 +9,8 @@ use crate::checkpoint::Tensors;
 use crate::config::Prior;
 use crate::model::Wae;
 use crate::objective::{moments, prior};
-use crate::train::step::{Draws, number};
+use crate::ops::Tensor;
+use crate::train::step::{Draws, Rates, number};
 
 /// The loss of one batch as a function of the network's tensors.
 struct Objectives {
@@ -214,7 +215,7 @@ fn pretraining_brings_codes_near_the_prior() {
     let moments_of = |pretrain: bool| {
         let mut trainer = trainer(&[("network", json!("8")), ("latent_dim", json!(2)), ("pretrain", json!(pretrain))]);
         if pretrain {
-            trainer.pretrain(&AtomicBool::new(false)).unwrap();
+            trainer.pretrain().unwrap();
             assert_eq!(trainer.network.steps(), 0, "Adam begins anew");
         }
         let rows: Vec<usize> = (0..trainer.dataset.training_rows()).collect();

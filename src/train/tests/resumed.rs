@@ -13,7 +13,7 @@ fn options(given: &GivenOptions) -> TrainOptions {
 fn after(given: &GivenOptions, epochs: usize) -> Trainer {
     let mut trainer = trainer(given);
     for _ in 0..epochs {
-        trainer.next_epoch(&AtomicBool::new(false)).unwrap().unwrap();
+        trainer.epochs().next().unwrap().unwrap();
     }
     trainer
 }
@@ -62,7 +62,8 @@ fn a_resumed_training_is_the_uninterrupted_one(#[case] more: &GivenOptions) {
     }
     // Stopped again and again.
     let mut trainer = trainer(&given);
-    while trainer.next_epoch(&AtomicBool::new(false)).unwrap().is_some() {
+    while let Some(epoch) = trainer.epochs().next() {
+        epoch.unwrap();
         trainer = resume(&given, &stored(&trainer)).unwrap();
     }
     assert!(timeless(&trainer.model().unwrap()) == whole, "stopped after each epoch");
@@ -187,7 +188,7 @@ fn a_training_goes_on_on_another_cuda_device() {
         let checkpoint = stored(&trainer);
         assert_eq!(checkpoint.info().state.kernels, kernels);
         trainer = resume(&on(device, precision), &checkpoint).unwrap();
-        trainer.next_epoch(&AtomicBool::new(false)).unwrap().unwrap();
+        trainer.epochs().next().unwrap().unwrap();
     }
     for (got, expected) in trainer.history().iter().zip(whole.history()) {
         assert!((got.loss / expected.loss - 1.0).abs() < 1e-3, "{} {}", got.loss, expected.loss);
@@ -263,9 +264,10 @@ fn training_begins_with_a_models_weights() {
 
 #[test]
 fn an_epoch_that_was_not_ended_is_no_checkpoint() {
-    let mut trainer = after(&[("network", json!("4"))], 1);
-    let cancelled = trainer.next_epoch(&AtomicBool::new(true));
-    assert!(matches!(cancelled, Err(Error::Cancelled)));
+    let mut trainer = after(&[("network", json!("4"))], 1).cancelled_by(Arc::new(AtomicBool::new(true)));
+    let epochs: Vec<_> = trainer.epochs().collect();
+    assert!(matches!(epochs[..], [Err(Error::Cancelled)]), "{epochs:?}");
+    assert!(trainer.epochs().next().is_none(), "there is no going on from there");
     let error = trainer.checkpoint().unwrap_err().to_string();
     assert_eq!(error, "a checkpoint is taken between two epochs, and one was not ended");
 }
@@ -273,9 +275,11 @@ fn an_epoch_that_was_not_ended_is_no_checkpoint() {
 /// Cancelled while it is evaluated or calibrated, a training stops as it does within a step.
 #[test]
 fn evaluation_and_calibration_can_be_cancelled() {
-    let mut trainer = after(&[("network", json!("4")), ("epochs", json!(1))], 1);
-    let cancelled = AtomicBool::new(true);
-    assert!(matches!(trainer.evaluate(&cancelled), Err(Error::Cancelled)));
-    assert!(matches!(trainer.model_unless(&cancelled), Err(Error::Cancelled)));
+    let flag = Arc::new(AtomicBool::new(true));
+    let given = [("network", json!("4")), ("epochs", json!(1))];
+    let trainer = after(&given, 1).cancelled_by(Arc::clone(&flag));
+    assert!(matches!(trainer.evaluate(), Err(Error::Cancelled)));
+    assert!(matches!(trainer.model(), Err(Error::Cancelled)));
+    flag.store(false, Ordering::Relaxed);
     trainer.model().unwrap();
 }

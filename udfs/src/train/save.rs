@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -25,14 +26,15 @@ impl Training {
         running: RunningGuard,
     ) -> Result<(), Stopped> {
         let anew = !matches!(start, Start::Checkpoint(_));
-        let mut trainer = start.trainer(&self.call, dataset)?;
+        let mut trainer = start.trainer(&self.call, dataset)?.cancelled_by(Arc::clone(worker.cancelled()));
         if anew {
             // The call said so: this training is not that one, and must not be taken for it when it is stopped in turn.
             self.remove_checkpoint()?;
         }
         trainer.history().iter().for_each(|report| running.push(report.clone()));
         let (mut running, mut saved) = (Some(running), Instant::now());
-        while let Some(report) = trainer.next_epoch(worker.cancelled()).map_err(|e| worker.stopped(e))? {
+        while let Some(report) = trainer.epochs().next() {
+            let report = report.map_err(|e| worker.stopped(e))?;
             let epoch = report.epoch;
             self.state.done.store(epoch, Ordering::Relaxed);
             let row = report::batch(std::slice::from_ref(&report))?;
@@ -78,7 +80,7 @@ impl Training {
     /// Writes the model, and removes the checkpoint, which nobody needs any more.
     fn save_model(&self, trainer: &Trainer, worker: &Worker) -> Result<(), Stopped> {
         self.call.check_overwrite()?;
-        let model = trainer.model_unless(worker.cancelled()).map_err(|e| worker.stopped(e))?;
+        let model = trainer.model().map_err(|e| worker.stopped(e))?;
         models::write_file(NAME, &self.call.file, &model)?;
         self.state.saved.store(true, Ordering::Release);
         Ok(self.remove_checkpoint()?)
