@@ -156,7 +156,7 @@ impl Cell {
             // As many batches as steps: an epoch.
             return Ok((Box::new(move || Ok(trainer.epochs().next().transpose().map(drop)?)), gflop));
         }
-        let wae = Wae::on_device(&trainer.model()?, self.precision, self.device)?;
+        let wae = Wae::try_new(&trainer.model()?, self.device, self.precision)?;
         drop(trainer);
         let rows = |batch: usize| (batch * self.batch..(batch + 1) * self.batch).collect::<Vec<_>>();
         // As scoring does: bytes stay bytes until they are on the GPU.

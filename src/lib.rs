@@ -32,8 +32,9 @@
 //!
 //! use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
 //! use arrow::datatypes::{DataType, Field};
+//! use wae_core::config::NetworkChoice;
 //! use wae_core::image::Limits;
-//! use wae_core::{DatasetBuilder, ImageColumn, ImageShape, TrainOptions, Trainer, Wae};
+//! use wae_core::{DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // 32 grey images of 8×8 pixels, as bytes.
@@ -44,7 +45,7 @@
 //! let shape = ImageShape::new(8, 8, 1);
 //! let column = ImageColumn::try_new(&field, &images, Some(shape))?;
 //!
-//! let options = TrainOptions::try_from_options([("epochs", 2.into()), ("network", "4,8".into())])?;
+//! let options = TrainOptions { epochs: 2, network: NetworkChoice::Widths(vec![4, 8]), ..TrainOptions::default() };
 //! let mut dataset = DatasetBuilder::new(&options, Limits::default(), false);
 //! dataset.push(&column)?;
 //! let mut trainer = Trainer::try_new(options, dataset.finish()?)?;
@@ -52,7 +53,7 @@
 //!     assert!(epoch?.loss.is_finite());
 //! }
 //!
-//! let wae = Wae::try_new(&trainer.model()?)?;
+//! let wae = Wae::try_new(&trainer.model()?, Device::Cpu, Precision::F32)?;
 //! let images = column.read_pixels(&[0, 1, 2], shape, None, &Limits::default())?; // (3, 8, 8, 1), bytes as they were
 //! let codes = wae.encode(&images)?; // (3, 8)
 //! let costs = wae.costs(&images, &wae.decode(&codes)?)?; // (3,)

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
 use wae_core::image::{Limits, PixelSlice};
 use wae_core::model::scoring_memory;
-use wae_core::{DatasetBuilder, ImageColumn, ImageShape, TrainOptions, Trainer, Wae};
+use wae_core::{DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae};
 
 /// The system's allocator, with the bytes that are in use and the most that were.
 struct Counting;
@@ -90,7 +90,7 @@ fn estimates_are_near_what_is_allocated() {
             model.to_bytes().unwrap();
             model
         });
-        let wae = Wae::try_new(&model).unwrap();
+        let wae = Wae::try_new(&model, Device::Cpu, Precision::F32).unwrap();
         let column = images(256, shape);
         let rows: Vec<usize> = (0..column.len()).collect();
         let score = |images: PixelSlice<'_>| {

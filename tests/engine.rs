@@ -11,7 +11,9 @@ use support::baseline::{Pca, auroc};
 use support::fixture::{CLOTHES, Images, images};
 use wae_core::calibrate::Score;
 use wae_core::image::Limits;
-use wae_core::{Dataset, DatasetBuilder, EpochReport, Error, ImageShape, ModelFile, TrainOptions, Trainer, Wae};
+use wae_core::{
+    Dataset, DatasetBuilder, Device, EpochReport, Error, ImageShape, ModelFile, Precision, TrainOptions, Trainer, Wae,
+};
 
 const FASHION: ImageShape = ImageShape::new(28, 28, 1);
 
@@ -30,6 +32,10 @@ fn train(options: TrainOptions, images: &Images) -> (Vec<EpochReport>, ModelFile
     let mut trainer = Trainer::try_new(options, dataset).unwrap();
     trainer.epochs().for_each(|epoch| drop(epoch.unwrap()));
     (trainer.history().to_vec(), trainer.model().unwrap())
+}
+
+fn scorer(model: &ModelFile) -> Wae {
+    Wae::try_new(model, Device::Cpu, Precision::F32).unwrap()
 }
 
 /// The quickstart's task in miniature: clothes are normal, shoes and bags are not.
@@ -52,7 +58,7 @@ fn learns_clothes_better_than_principal_components() {
     // A collapsed encoder would stay near 1.8 (objective::mmd).
     assert!(last.holdout_divergence.unwrap() < 0.1, "{:?}", last.holdout_divergence);
 
-    let wae = Wae::try_new(&model).unwrap();
+    let wae = scorer(&model);
     let score = |images: &[f32]| wae.costs(images, &wae.decode(&wae.encode(images).unwrap()).unwrap()).unwrap();
     let normal = score(&images("fashion/test.parquet", Some(&CLOTHES)).pixels(usize::MAX, FASHION));
     let strange = score(&others.pixels(usize::MAX, FASHION));
@@ -80,7 +86,7 @@ fn trains_on_colour_emoji_and_round_trips_through_a_file() {
     let (history, model) = train(options, &emoji);
     assert!(history[5].reconstruction_cost < 0.6 * history[0].reconstruction_cost, "{history:?}");
     let pixels = images("emoji/test.parquet", None).pixels(8, shape);
-    let codes = Wae::try_new(&model).unwrap().encode(&pixels).unwrap();
+    let codes = scorer(&model).encode(&pixels).unwrap();
     assert_eq!(codes.len(), 8 * 16);
 
     let folder = std::env::temp_dir().join(format!("wae-engine-{}", std::process::id()));
@@ -90,7 +96,7 @@ fn trains_on_colour_emoji_and_round_trips_through_a_file() {
     let again = ModelFile::read(&path).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(again == model, "the model changed on its way through a file");
-    assert_eq!(Wae::try_new(&again).unwrap().encode(&pixels).unwrap(), codes);
+    assert_eq!(scorer(&again).encode(&pixels).unwrap(), codes);
 }
 
 /// Five seeds, three epochs: every loss is finite, and the last cost below the first.
@@ -126,7 +132,7 @@ fn the_same_seed_trains_the_same_model() {
         );
     }
     assert_eq!(first.calibration(), second.calibration());
-    let codes = |model: &ModelFile| Wae::try_new(model).unwrap().encode(&clothes.pixels(50, FASHION)).unwrap();
+    let codes = |model: &ModelFile| scorer(model).encode(&clothes.pixels(50, FASHION)).unwrap();
     assert_eq!(codes(&first), codes(&second));
     let other = TrainOptions { seed: 4, ..options() };
     assert_ne!(codes(&train(other, &clothes).1), codes(&first));

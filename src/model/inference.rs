@@ -51,29 +51,16 @@ enum Engine {
 }
 
 impl Wae {
-    /// Folds and packs the weights of a model file.
+    /// Folds the norms of a model file into its weights, and packs these for the processor or uploads them to a GPU.
+    ///
+    /// A processor without instructions for bf16 computes in f32, and the log says so once a process. Threads that score with the
+    /// model on a GPU share its weights and its stream; the GPU's memory is freed with the model, and given back to the driver
+    /// then.
     ///
     /// # Errors
-    /// [`Error::Model`] if the file lacks a tensor; a [`ModelFile`] that was read from bytes has all of them.
-    pub fn try_new(file: &ModelFile) -> Result<Self> {
-        Self::with_precision(file, Precision::F32)
-    }
-
-    /// As [`Self::try_new`], computing in the precision given. A processor without instructions for bf16 computes in f32, and
-    /// the log says so once a process.
-    ///
-    /// # Errors
-    /// Those of [`Self::try_new`].
-    pub fn with_precision(file: &ModelFile, precision: Precision) -> Result<Self> {
-        Self::on_device(file, precision, Device::Cpu)
-    }
-
-    /// As [`Self::with_precision`], on a device. Threads that score with the model on a GPU share its weights and its stream;
-    /// the GPU's memory is freed with the model, and given back to the driver then.
-    ///
-    /// # Errors
-    /// Those of [`Self::try_new`], and [`Error::Device`] if the device cannot be opened.
-    pub fn on_device(file: &ModelFile, precision: Precision, device: Device) -> Result<Self> {
+    /// [`Error::Device`] if the device cannot be opened; [`Error::Model`] if the weights do not fit into 32 bits once the norms
+    /// are folded in, or if the file lacks a tensor, which none does that was read from bytes.
+    pub fn try_new(file: &ModelFile, device: Device, precision: Precision) -> Result<Self> {
         let target = Target::open(device, precision)?;
         let wae = Self::from_tensors_in(file.config().clone(), file.tensors(), &target, precision)?;
         Ok(Self { latent: file.latent().cloned(), calibration: file.calibration().cloned(), ..wae })

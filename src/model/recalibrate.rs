@@ -29,7 +29,7 @@ pub fn recalibrate(
     device: Device,
     batches: impl Iterator<Item = Result<impl Into<Pixels>>>,
 ) -> Result<ModelFile> {
-    recalibrate_with(&Wae::on_device(file, Precision::F32, device)?, file, batches)
+    recalibrate_with(&Wae::try_new(file, device, Precision::F32)?, file, batches)
 }
 
 /// As [`recalibrate`], with the file's model wherever it computes.
@@ -80,7 +80,7 @@ mod tests {
         let images = images(&file);
         let len = file.config().image().len();
         let new = recalibrate(&file, Device::Cpu, images.chunks(3 * len).map(|batch| Ok(batch.to_vec()))).unwrap();
-        let wae = Wae::try_new(&file).unwrap();
+        let wae = Wae::try_new(&file, Device::Cpu, Precision::F32).unwrap();
         let reconstructions = wae.decode(&wae.encode(&images).unwrap()).unwrap();
         let mut costs = wae.costs(&images, &reconstructions).unwrap();
         let mut anomalies = wae.anomalies(&images, &reconstructions).unwrap();

@@ -146,7 +146,7 @@ pub fn read_model(name: &str, options: &WaeOptions) -> Result<(ModelFile, String
 fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<(LoadedModel, store::Stamp)> {
     let (bytes, stamp) = file.read(options.max_model_bytes()).map_err(|e| unreadable(function, name, file, e))?;
     let model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
-    let wae = Wae::on_device(&model, options.precision(), options.device()).map_err(|e| match e {
+    let wae = Wae::try_new(&model, options.device(), options.precision()).map_err(|e| match e {
         // The device's fault, and not the file's.
         Error::Device(_) | Error::DeviceMemory(_) => {
             exec_datafusion_err!("{function}: model '{name}': {e}")

@@ -7,7 +7,7 @@ use rstest::rstest;
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::device::Precision;
+use crate::device::{Device, Precision};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::Objective;
 use crate::model::Wae;
@@ -100,7 +100,7 @@ fn eval(name: &str, target: &Target) {
 #[test]
 fn eval_mode_in_bf16() {
     let golden = golden("digit");
-    let wae = Wae::with_precision(&golden.model, Precision::Bf16).unwrap();
+    let wae = Wae::try_new(&golden.model, Device::Cpu, Precision::Bf16).unwrap();
     let images: Vec<f32> = channels_last(tensor(&golden.values, "images")).iter().map(|v| *v as f32).collect();
     let (codes, (_, expected)) = (wae.encode(&images).unwrap(), tensor(&golden.values, "eval.latent"));
     let largest = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));

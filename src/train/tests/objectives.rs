@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::checkpoint::Tensors;
 use crate::config::Prior;
+use crate::device::{Device, Precision};
 use crate::model::Wae;
 use crate::objective::{moments, prior};
 use crate::ops::Tensor;
@@ -100,7 +101,7 @@ fn three_epochs_are_finite_and_scores_no_random_numbers(#[case] objective: &str)
     assert!(trainer.history().iter().all(|report| report.divergence.is_some() == has_divergence));
     assert!(trainer.history().iter().all(|report| report.holdout_divergence.is_some() == has_divergence));
     let file = crate::ModelFile::from_bytes(&trainer.model().unwrap().to_bytes().unwrap()).unwrap();
-    let wae = Wae::try_new(&file).unwrap();
+    let wae = Wae::try_new(&file, Device::Cpu, Precision::F32).unwrap();
     let images = trainer.dataset.training(&[0, 1, 2]).unwrap();
     let codes = wae.encode(&images).unwrap();
     assert_eq!(codes.len(), 3 * trainer.config().latent_dim());
