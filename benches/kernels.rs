@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
-use wae_core::kernels::{
+use wae_core::bench::{
     AdamStep, DownWeights, Epilogue, Geometry, UpWeights, adam, norm_relu, norm_relu_gradient, weight_gradient,
 };
 

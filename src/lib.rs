@@ -24,7 +24,6 @@
 //! | [`model`] | the network, in training and applied |
 //! | [`calibrate`] | conformal p-values |
 //! | [`checkpoint`] | the model file, `wae/1` |
-//! | [`kernels`] | the arithmetic on the CPU |
 //!
 //! # Example
 //! ```
@@ -70,7 +69,7 @@ pub mod dataset;
 pub mod device;
 pub mod error;
 pub mod image;
-pub mod kernels;
+mod kernels;
 pub mod model;
 pub mod objective;
 mod ops;
@@ -87,3 +86,11 @@ pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
 pub use crate::model::Wae;
 pub use crate::train::{Epochs, Trainer};
+
+/// The kernels on the processor, for the benchmarks of this repository alone: it may change at any time.
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::kernels::{
+        AdamStep, DownWeights, Epilogue, Geometry, UpWeights, adam, norm_relu, norm_relu_gradient, weight_gradient,
+    };
+}
