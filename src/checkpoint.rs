@@ -207,7 +207,7 @@ fn read_weights(file: &SafeTensors<'_>, expected: BTreeMap<String, Vec<usize>>) 
     for (name, shape) in expected {
         let values = values(&name, &file.tensor(&name).map_err(format::broken)?)?;
         if name.ends_with("running_var") && values.iter().any(|v| *v < 0.0) {
-            return Err(Error::Model(format!("tensor '{name}' has a negative variance")));
+            return Err(Error::model_tensor(name, "has a negative variance"));
         }
         tensors.insert(name, TensorData { shape, values });
     }

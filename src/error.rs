@@ -1,4 +1,4 @@
-//! What can go wrong in the engine, and for whom the message is meant.
+//! Errors of the engine, each with the fields that a program can act on.
 
 use crate::shape::ImageShape;
 
@@ -12,6 +12,15 @@ pub enum Error {
     /// An option or a configuration value outside what is allowed.
     #[error("{0}")]
     Config(String),
+
+    /// A training option with a value out of range, or one that does not go with the rest.
+    #[error("option '{option}' {problem}")]
+    TrainOption {
+        /// The option's name.
+        option: String,
+        /// The expected and the given value.
+        problem: String,
+    },
 
     /// An Arrow type that holds no images, or no latent codes.
     #[error("{0}")]
@@ -35,13 +44,44 @@ pub enum Error {
     Row {
         /// Offset of the row in the column.
         row: usize,
-        /// What is wrong with it.
+        /// The error of that row.
         source: Box<Error>,
     },
 
     /// A file that is not a readable model of format `wae/1`.
     #[error("{0}")]
     Model(String),
+
+    /// A model with another architecture than the options ask for.
+    #[error("it has {part} {got}, expected {expected} as the options say")]
+    ModelArchitecture {
+        /// The first part that differs, such as `latent_dim`.
+        part: String,
+        /// Its value in the options.
+        expected: String,
+        /// Its value in the model.
+        got: String,
+    },
+
+    /// A tensor of a model file or a checkpoint that is missing, or whose type or values are not allowed.
+    #[error("tensor '{tensor}' {problem}")]
+    ModelTensor {
+        /// The tensor's name.
+        tensor: String,
+        /// The reason why it is refused.
+        problem: String,
+    },
+
+    /// A tensor of a model file or a checkpoint with another shape than its configuration says.
+    #[error("tensor '{tensor}' has shape {got:?}, expected {expected:?}")]
+    ModelTensorShape {
+        /// The tensor's name.
+        tensor: String,
+        /// Its shape by the configuration.
+        expected: Vec<usize>,
+        /// Its shape in the file.
+        got: Vec<usize>,
+    },
 
     /// A GPU that cannot be opened, or that failed.
     #[error("{0}")]
@@ -68,28 +108,31 @@ pub enum Error {
     Io {
         /// The file.
         path: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
     /// An error of the tensor library.
-    #[error(transparent)]
-    Tensor(candle_core::Error),
+    #[error("{source}")]
+    Tensor {
+        /// The library's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
+#[doc(hidden)]
 impl From<candle_core::Error> for Error {
     /// A GPU's memory that ran out is told apart by the driver's name of it: candle has no kind of error for it.
-    fn from(e: candle_core::Error) -> Self {
+    fn from(mut e: candle_core::Error) -> Self {
         // A backtrace of the library's own frames says nothing to a user.
-        let e = match e {
-            candle_core::Error::WithBacktrace { inner, .. } => *inner,
-            e => e,
-        };
+        while let candle_core::Error::WithBacktrace { inner, .. } = e {
+            e = *inner;
+        }
         let text = e.to_string();
         if text.contains("OUT_OF_MEMORY") || text.contains("out of memory") {
             return Self::DeviceMemory(text);
         }
-        Self::Tensor(e)
+        Self::Tensor { source: Box::new(e) }
     }
 }
 
@@ -99,8 +142,35 @@ impl Error {
         Self::Row { row, source: Box::new(self) }
     }
 
+    /// Names the training option that is wrong.
+    pub(crate) fn train_option(option: &str, problem: impl Into<String>) -> Self {
+        Self::TrainOption { option: option.to_owned(), problem: problem.into() }
+    }
+
+    /// Names the tensor of a model file that is wrong.
+    pub(crate) fn model_tensor(tensor: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::ModelTensor { tensor: tensor.into(), problem: problem.into() }
+    }
+
     /// Names the file that an operation failed on.
     pub fn io(path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
         Self::Io { path: path.as_ref().display().to_string(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tensor_librarys_error_is_a_source_without_its_backtrace() {
+        let with_backtrace = |inner| candle_core::Error::WithBacktrace {
+            inner: Box::new(inner),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        };
+        let error = Error::from(with_backtrace(with_backtrace(candle_core::Error::Msg("no".to_owned()))));
+        assert_eq!(error.to_string(), "no");
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<candle_core::Error>());
+        assert!(matches!(source, Some(candle_core::Error::Msg(text)) if text == "no"), "{source:?}");
     }
 }

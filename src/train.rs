@@ -50,13 +50,13 @@ impl Trainer {
     /// Fits the options to the images and initialises the network.
     ///
     /// # Errors
-    /// [`Error::Config`] if the options are out of range, do not fit the images, or are others than those that the images were
-    /// collected under; or if they name a model to begin from, which [`Self::from_model`] takes; [`Error::Device`] if the device
-    /// cannot be opened.
+    /// [`Error::TrainOption`] or [`Error::Config`] if the options are out of range, do not fit the images, or are others than
+    /// those that the images were collected under; or if they name a model to begin from, which [`Self::from_model`] takes;
+    /// [`Error::Device`] if the device cannot be opened.
     pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
         match &options.init {
             Some(name) => {
-                Err(Error::Config(format!("option 'init' is '{name}', expected that model beside the options")))
+                Err(Error::train_option("init", format!("is '{name}', expected that model beside the options")))
             }
             None => Self::unstarted(options, dataset),
         }

@@ -68,21 +68,23 @@ pub(super) fn check_names_and_shapes(
     tensors.sort_by_key(|(name, _)| *name); // so that of several faults the same one is named each time
     for (name, view) in tensors {
         if !matches!(view.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-            return Err(Error::Model(format!("tensor '{name}' is {:?}, expected F32, BF16 or F16", view.dtype())));
+            return Err(Error::model_tensor(name, format!("is {:?}, expected F32, BF16 or F16", view.dtype())));
         }
         match expected.get(name) {
             Some(shape) if shape == view.shape() => {}
-            Some(shape) => {
-                return Err(Error::Model(format!("tensor '{name}' has shape {:?}, expected {shape:?}", view.shape())));
-            }
+            Some(shape) => return Err(wrong_shape(name, shape.clone(), &view)),
             None if others(name, view.shape()) => {}
             None => return Err(Error::Model(format!("unknown tensor '{name}' of shape {:?}", view.shape()))),
         }
     }
     match expected.keys().find(|name| file.tensor(name).is_err()) {
-        Some(name) => Err(Error::Model(format!("tensor '{name}' is missing"))),
+        Some(name) => Err(Error::model_tensor(name, "is missing")),
         None => Ok(()),
     }
+}
+
+pub(super) fn wrong_shape(tensor: &str, expected: Vec<usize>, got: &TensorView<'_>) -> Error {
+    Error::ModelTensorShape { tensor: tensor.to_owned(), expected, got: got.shape().to_vec() }
 }
 
 /// The values of a tensor whose type has been checked.
@@ -95,7 +97,7 @@ pub(super) fn values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
         _ => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
     };
     match values.iter().find(|v| !v.is_finite()) {
-        Some(v) => Err(Error::Model(format!("tensor '{name}' has the value {v}, expected finite numbers"))),
+        Some(v) => Err(Error::model_tensor(name, format!("has the value {v}, expected finite numbers"))),
         None => Ok(values),
     }
 }

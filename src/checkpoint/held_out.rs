@@ -2,7 +2,7 @@
 
 use safetensors::tensor::SafeTensors;
 
-use super::format::values;
+use super::format::{values, wrong_shape};
 use crate::calibrate::{Calibration, LatentStatistics, Score};
 use crate::error::{Error, Result};
 
@@ -29,7 +29,7 @@ pub(super) fn read_latent(file: &SafeTensors<'_>, dim: usize) -> Result<Option<L
     };
     for ((name, view), expected) in [(&mean, vec![dim]), (&precision, precision_shape(dim))] {
         if view.shape() != expected {
-            return Err(Error::Model(format!("tensor '{name}' has shape {:?}, expected {expected:?}", view.shape())));
+            return Err(wrong_shape(name, expected, view));
         }
     }
     LatentStatistics::try_new(values(mean.0, &mean.1)?, values(precision.0, &precision.1)?).map(Some)
@@ -43,7 +43,7 @@ pub(super) fn read_calibration(file: &SafeTensors<'_>) -> Result<Option<Calibrat
         let scores = values(name, &view)?;
         calibration = Some(match (calibration, score) {
             (None, Score::Cost) => Calibration::try_new(scores).map_err(unfit)?,
-            (None, _) => return Err(Error::Model(format!("tensor '{name}' without '{}'", SCORES[0].1))),
+            (None, _) => return Err(Error::model_tensor(name, format!("without '{}'", SCORES[0].1))),
             (Some(calibration), _) => calibration.with_scores(score, scores).map_err(unfit)?,
         });
     }

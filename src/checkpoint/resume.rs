@@ -169,14 +169,14 @@ impl Checkpoint {
         let all = weights.clone().into_iter().chain(moments.into_iter().flatten()).collect();
         format::check_names_and_shapes(&file, &all, |_, _| false)?;
         if let Some((name, view)) = file.iter().find(|(_, view)| view.dtype() != Dtype::F32) {
-            return Err(Error::Model(format!("tensor '{name}' is {:?}, expected F32 in a checkpoint", view.dtype())));
+            return Err(Error::model_tensor(name, format!("is {:?}, expected F32 in a checkpoint", view.dtype())));
         }
         let tensors = read_weights(&file, weights)?;
         let [m, v] = MOMENTS.map(|prefix| read_moments(&file, prefix, &trained));
         let m = m?;
         let v = v?;
         if let Some((name, _)) = v.iter().find(|(_, tensor)| tensor.values.iter().any(|v| *v < 0.0)) {
-            return Err(Error::Model(format!("tensor '{}{name}' has a negative mean square", MOMENTS[1])));
+            return Err(Error::model_tensor(format!("{}{name}", MOMENTS[1]), "has a negative mean square"));
         }
         let steps = info.state.steps;
         let adversary_steps = info.state.adversary_steps;

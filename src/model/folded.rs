@@ -25,7 +25,7 @@ impl Folded {
         let tensor = |wanted: Role| -> Result<Vec<f32>> {
             let found = spec.tensors().into_iter().find(|(role, ..)| *role == wanted);
             let (_, name, _) = found.ok_or_else(|| Error::Model(format!("{} has no {wanted:?}", spec.name)))?;
-            let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
+            let tensor = tensors.get(&name).ok_or_else(|| Error::model_tensor(&name, "is missing"))?;
             Ok(spec.read_layout(wanted, &tensor.values))
         };
         let (scale, shift, activation) = match spec.tail {

@@ -64,7 +64,7 @@ impl TrainingNetwork {
         Self::build(config, target, |spec, role, _| {
             let name =
                 spec.tensors().into_iter().find(|(r, ..)| *r == role).map(|(_, name, _)| name).unwrap_or_default();
-            let tensor = tensors.get(&name).ok_or_else(|| Error::Model(format!("tensor '{name}' is missing")))?;
+            let tensor = tensors.get(&name).ok_or_else(|| Error::model_tensor(&name, "is missing"))?;
             Ok(spec.read_layout(role, &tensor.values))
         })
     }

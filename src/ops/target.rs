@@ -134,7 +134,7 @@ impl Target {
     /// Refuses a batch of which an operation would have more values than a GPU counts.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the largest number of rows.
+    /// [`Error::TrainOption`] that names the largest number of rows.
     pub(crate) fn check_rows(&self, rows: usize, values_a_row: usize) -> Result<()> {
         if self.device.is_cpu() { Ok(()) } else { check_countable(rows, values_a_row) }
     }
@@ -146,9 +146,9 @@ pub(super) fn check_countable(rows: usize, values_a_row: usize) -> Result<()> {
     if rows <= most {
         return Ok(());
     }
-    Err(Error::Config(format!(
-        "option 'batch_size' must be at most {most} for this network on a GPU, where a layer may have 2^30 values, got {rows}"
-    )))
+    let problem =
+        format!("must be at most {most} for this network on a GPU, where a layer may have 2^30 values, got {rows}");
+    Err(Error::train_option("batch_size", problem))
 }
 
 impl Device {

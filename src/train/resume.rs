@@ -47,7 +47,7 @@ impl Trainer {
     /// the model has none of the same layers.
     ///
     /// # Errors
-    /// [`Error::Config`] if the model has another architecture, naming the first difference, and those of [`Self::try_new`].
+    /// [`Error::ModelArchitecture`] with the first difference, and those of [`Self::try_new`].
     pub fn from_model(options: TrainOptions, dataset: Dataset, model: &ModelFile) -> Result<Self> {
         let mut trainer = Self::unstarted(options, dataset)?;
         trainer.config.check_same_architecture(model.config())?;

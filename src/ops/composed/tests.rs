@@ -123,7 +123,7 @@ fn not_a_number_stays() {
 fn a_batch_that_a_gpu_cannot_count_is_refused() {
     let target = Target::composed(Precision::F32);
     assert!(target.check_rows(1 << 20, 1 << 20).is_ok(), "the CPU counts in 64 bits");
-    assert!(matches!(crate::ops::target::check_countable(1025, 1 << 20), Err(Error::Config(message))
-        if message.contains("at most 1024") && message.contains("got 1025")));
+    assert!(matches!(crate::ops::target::check_countable(1025, 1 << 20), Err(Error::TrainOption { option, problem })
+        if option == "batch_size" && problem.contains("at most 1024") && problem.contains("got 1025")));
     assert!(crate::ops::target::check_countable(1024, 1 << 20).is_ok());
 }

@@ -38,11 +38,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Device`] with the driver's reason.
 pub(super) fn open(number: usize) -> Result<candle_core::Device> {
-    open_device(number).map_err(|e| match e {
-        // The reason alone: no backtrace of candle's behind it, as under `RUST_BACKTRACE`.
-        Error::Tensor(candle_core::Error::WithBacktrace { inner, .. }) => Error::Device(inner.to_string()),
-        e => Error::Device(e.to_string()),
-    })
+    open_device(number).map_err(|e| Error::Device(e.to_string()))
 }
 
 fn open_device(number: usize) -> Result<candle_core::Device> {
