@@ -9,7 +9,7 @@ impl Config {
     /// The prior, the cost, the objective and its discriminator may differ: they say what is trained for, not what is trained.
     ///
     /// # Errors
-    /// [`Error::Config`], naming the first part that differs with both values.
+    /// [`Error::ModelArchitecture`] with the first part that differs.
     pub fn check_same_architecture(&self, model: &Config) -> Result<()> {
         let widths = |widths: &[usize]| widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let parts = |config: &Config| {
@@ -25,7 +25,7 @@ impl Config {
         };
         match parts(model).into_iter().zip(parts(self)).find(|(model, this)| model != this) {
             Some(((part, got), (_, expected))) => {
-                Err(Error::Config(format!("it has {part} {got}, expected {expected} as the options say")))
+                Err(Error::ModelArchitecture { part: part.to_owned(), expected, got })
             }
             None => Ok(()),
         }

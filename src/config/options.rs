@@ -230,10 +230,10 @@ impl TrainOptions {
     /// Checks the ranges that the parser checks, for options that were put together in code.
     ///
     /// # Errors
-    /// [`Error::Config`], naming the first option out of range.
+    /// [`Error::TrainOption`], naming the first option out of range.
     pub fn validate(&self) -> Result<()> {
         let refuse = |name: &str, expected: &str, got: f64| {
-            Err(Error::Config(format!("option '{name}' must be {expected}, got {got}")))
+            Err(Error::train_option(name, format!("must be {expected}, got {got}")))
         };
         if !(1..=100_000).contains(&self.epochs) {
             return refuse("epochs", "an integer between 1 and 100000", self.epochs as f64);

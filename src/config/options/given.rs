@@ -15,7 +15,7 @@ pub(super) struct Given<'a> {
 
 impl Given<'_> {
     fn refuse<T>(&self, expected: impl std::fmt::Display) -> Result<T> {
-        Err(Error::Config(format!("option '{}' must be {expected}, got {}", self.name, self.value)))
+        Err(Error::train_option(self.name, format!("must be {expected}, got {}", self.value)))
     }
 
     pub(super) fn integer(&self, min: u64, max: u64) -> Result<u64> {

@@ -27,8 +27,8 @@ impl TrainOptions {
     /// Reads options by name, as SQL or JSON gives them: numbers, strings, booleans, lists of numbers.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown name, with the list of valid ones, for a name given twice, and for a value of
-    /// the wrong type or range, with what was expected.
+    /// [`Error::Config`] for an unknown name, with the list of valid ones; [`Error::TrainOption`] for a name given twice, and for
+    /// a value of the wrong type or range, with what was expected.
     ///
     /// # Example
     /// ```
@@ -45,7 +45,7 @@ impl TrainOptions {
         let mut seen: Vec<&str> = Vec::new();
         for (name, _) in &options {
             if seen.contains(&name.as_ref()) {
-                return Err(Error::Config(format!("option '{}' is given twice", name.as_ref())));
+                return Err(Error::train_option(name.as_ref(), "is given twice"));
             }
             seen.push(name.as_ref());
         }
@@ -79,7 +79,7 @@ impl TrainOptions {
     fn check_objective(&self, given: &[Given<'_>]) -> Result<()> {
         let objective = used::name(&ObjectiveChoice::ALL, self.objective);
         let refuse =
-            |option: &str| Err(Error::Config(format!("option '{option}' does not go with objective '{objective}'")));
+            |option: &str| Err(Error::train_option(option, format!("does not go with objective '{objective}'")));
         for given in given {
             let useless = OF_OBJECTIVES.iter().any(|(o, of)| *o == given.name && !of.contains(&self.objective));
             let word = given.name == "kernel" && !given.value.is_number();
