@@ -1,4 +1,4 @@
-//! Which layers a configuration means, what their tensors are called in a file, and in which order a file holds them.
+//! The layers of a configuration, and the names, shapes and layouts of their tensors in a file.
 
 mod layout;
 
@@ -6,7 +6,7 @@ use crate::device::Precision;
 use crate::config::{Config, EncoderKind};
 use crate::kernels::Geometry;
 
-/// From which grid to which a layer's convolution goes.
+/// The direction of a layer's convolution between its two grids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// Convolution: large grid to small.
@@ -15,7 +15,7 @@ pub(crate) enum Direction {
     Up,
 }
 
-/// What follows a layer's convolution.
+/// The operations behind a layer's convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tail {
     /// Batch norm and ReLU.
@@ -24,10 +24,10 @@ pub(crate) enum Tail {
     Bias(Activation),
 }
 
-/// What follows a bias.
+/// The function behind a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activation {
-    /// Nothing.
+    /// x.
     Identity,
     /// max(0, x), with derivative 0 at 0.
     Relu,
@@ -35,16 +35,16 @@ pub(crate) enum Activation {
     Sigmoid,
 }
 
-/// Which side of a linear layer is an image that a file flattens as (C, H, W) and this crate as (H, W, C).
+/// The side of a linear layer that is a flattened image: a file has it as (C, H, W), this crate as (H, W, C).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flattened {
-    /// A convolution, which is no linear layer.
+    /// None: the layer is a convolution.
     Neither,
-    /// A linear layer between vectors.
+    /// None: the layer joins vectors.
     Vectors,
-    /// The encoder's head reads the last feature map.
+    /// The inputs: the encoder's head reads the last feature map.
     Inputs { pixels: usize, channels: usize },
-    /// The decoder's stem writes the first.
+    /// The outputs: the decoder's stem writes the first feature map.
     Outputs { pixels: usize, channels: usize },
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct LayerSpec {
     flattened: Flattened,
 }
 
-/// What a tensor of a layer is for.
+/// The part that a tensor plays in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Weight,
@@ -71,7 +71,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Whether the optimiser changes it; running statistics follow the batches.
+    /// Whether the optimiser changes the tensor. Running statistics follow the batches instead.
     pub(crate) fn is_trained(self) -> bool {
         !matches!(self, Self::RunningMean | Self::RunningVariance)
     }
@@ -127,7 +127,7 @@ fn encoder(config: &Config) -> Vec<LayerSpec> {
     layers
 }
 
-/// Values that the encoder's head puts out: a Gaussian encoder's means, then its log-variances.
+/// Values of the encoder's output: of a Gaussian encoder, the means and then the log-variances.
 pub(crate) fn head_width(config: &Config) -> usize {
     match config.encoder() {
         EncoderKind::Deterministic => config.latent_dim(),
@@ -192,14 +192,14 @@ impl LayerSpec {
         self.flattened != Flattened::Neither
     }
 
-    /// What the layer computes in where `wanted` is asked for. Latent codes, pixels and the logits of pixels are worth 32 bits:
-    /// linear layers, the first and the last stay out of bf16.
+    /// The precision of the layer in a model of the precision `wanted`. In bf16, linear layers, the first layer and the last one
+    /// stay wide: latent codes, pixels and the logits of pixels need 32 bits.
     pub(crate) fn precision(&self, wanted: Precision, image_channels: usize) -> Precision {
         let narrow = self.tail == Tail::Norm && self.geometry.large_channels != image_channels;
         if wanted == Precision::Bf16 && !narrow { Precision::Tf32 } else { wanted }
     }
 
-    /// The shape of what goes in: the grid that its convolution reads, (N, H, W, C).
+    /// The shape of the layer's input, the grid that its convolution reads: (N, H, W, C).
     pub(crate) fn input_shape(&self, rows: usize) -> (usize, usize, usize, usize) {
         let g = &self.geometry;
         match self.direction {
@@ -208,7 +208,7 @@ impl LayerSpec {
         }
     }
 
-    /// Channels that the layer puts out.
+    /// Channels of the layer's output.
     pub(crate) fn outputs(&self) -> usize {
         match self.direction {
             Direction::Down => self.geometry.small_channels,
@@ -216,7 +216,7 @@ impl LayerSpec {
         }
     }
 
-    /// The layer's tensors: what for, name and shape in a file.
+    /// Role, name and shape of each of the layer's tensors in a file.
     pub(crate) fn tensors(&self) -> Vec<(Role, String, Vec<usize>)> {
         let g = &self.geometry;
         let name = &self.name;
@@ -239,8 +239,8 @@ impl LayerSpec {
         tensors
     }
 
-    /// The number of values a weight is summed over, as PyTorch's initialisation counts them: of a transposed convolution,
-    /// it takes the output channels.
+    /// The number of products in a sum, as PyTorch's initialisation counts them: for a transposed convolution it takes the
+    /// output channels.
     pub(crate) fn fan_in(&self) -> usize {
         self.geometry.taps() * self.geometry.large_channels
     }

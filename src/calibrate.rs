@@ -1,4 +1,4 @@
-//! Conformal p-values: how strange a score is among rows that the model was not trained on.
+//! Conformal p-values: the share of held-out rows that score at least as high as a row.
 //!
 //! `p(s) = (1 + #{i : s_i ≥ s}) / (1 + n)`
 //!
@@ -14,7 +14,7 @@ mod latent;
 pub use self::latent::LatentStatistics;
 use crate::error::{Error, Result};
 
-/// What a row is scored by: higher is stranger.
+/// The score of a row: higher is stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Score {
     /// The reconstruction cost, whichever the model was trained with.
@@ -65,7 +65,7 @@ impl Calibration {
         Ok(Self { costs: HeldOut::try_new(costs)?, latent_distances: None, anomalies: None })
     }
 
-    /// The same with the scores of another kind, of the same rows.
+    /// Adds the scores of another kind, of the same rows.
     ///
     /// # Errors
     /// [`Error::Data`] if they are not as many as the costs, or one is not finite.
@@ -102,7 +102,7 @@ impl Calibration {
         }
     }
 
-    /// Every kind there is.
+    /// Every kind of scores that there is.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Score, &HeldOut)> {
         Score::ALL.into_iter().filter_map(|(_, score)| Some((score, self.scores(score)?)))
     }
@@ -112,7 +112,7 @@ impl Calibration {
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeldOut(Vec<f32>);
 
-/// What [`HeldOut::scale`] divides by.
+/// The score t that a scaled score of ½ stands for ([`HeldOut::scale`]).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale(f32);
 
@@ -150,7 +150,7 @@ impl HeldOut {
         &self.0
     }
 
-    /// The p-value of a score, in [1/(n + 1), 1]. One that is not a number is as strange as can be.
+    /// The p-value of a score, in [1/(n + 1), 1]. NaN has the smallest one.
     pub fn p_value(&self, score: f32) -> f64 {
         let below = if score.is_nan() { self.len() } else { self.0.partition_point(|s| *s < score) };
         (1 + self.len() - below) as f64 / (1 + self.len()) as f64

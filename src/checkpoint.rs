@@ -49,7 +49,7 @@ pub(crate) struct TensorData {
 /// The tensors of a model file by name.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
 
-/// How a model came to be.
+/// The training that made a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingInfo {
     /// Rows trained on, without the held-out ones.
@@ -62,7 +62,7 @@ pub struct TrainingInfo {
     pub seed: u64,
     /// Seconds of training.
     pub seconds: f64,
-    /// When it ended: RFC 3339, UTC.
+    /// The time when it ended: RFC 3339, UTC.
     pub created: String,
     /// The version of `wae-core` that trained it.
     pub version: String,
@@ -82,7 +82,7 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// A model that nothing is known of but its weights.
+    /// A model with its weights alone.
     pub(crate) fn new(config: Config, tensors: Tensors) -> Self {
         Self { config, tensors, history: Vec::new(), latent: None, calibration: None, training: None }
     }
@@ -105,8 +105,9 @@ impl ModelFile {
     /// Reads a model from untrusted bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] if they are no safetensors file of format `wae/1`, or if a tensor is missing, unknown, of another
-    /// shape than the configuration says, or not finite.
+    /// [`Error::Model`] if they are no safetensors file of format `wae/1`, or hold an unknown tensor; [`Error::ModelTensor`]
+    /// for a tensor that is missing or not finite; [`Error::ModelTensorShape`] for one of another shape than the
+    /// configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (file, metadata) = format::open(bytes, FORMAT)?;
         let config: Config = format::required(&metadata, "config")?;
@@ -171,7 +172,7 @@ impl ModelFile {
         &self.config
     }
 
-    /// A report an epoch.
+    /// A report for each epoch.
     pub fn history(&self) -> &[EpochReport] {
         &self.history
     }
@@ -181,12 +182,12 @@ impl ModelFile {
         self.calibration.as_ref()
     }
 
-    /// Where the training codes lie; a file of an older version does not say.
+    /// The statistics of the training codes, which a file of an older version lacks.
     pub fn latent(&self) -> Option<&LatentStatistics> {
         self.latent.as_ref()
     }
 
-    /// How the model came to be, if this crate trained it.
+    /// The training that made the model, if this crate did it.
     pub fn training(&self) -> Option<&TrainingInfo> {
         self.training.as_ref()
     }

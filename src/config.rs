@@ -1,8 +1,7 @@
-//! What a model is: the image shape, the network, the prior, the cost and the objective.
+//! The configuration of a model: image shape, network, prior, cost and objective.
 //!
-//! A [`Config`] is stored as JSON in every model file and is the only thing a reader needs in order to know each tensor's
-//! shape. It is checked once, in [`Config::try_new`]; whoever holds one may rely on it. How a model is trained is in
-//! [`TrainOptions`].
+//! A [`Config`] is stored as JSON in every model file, and each tensor's shape follows from it. It is checked once, in
+//! [`Config::try_new`]: a value of the type is valid. The options of a training are [`TrainOptions`].
 
 mod architecture;
 mod objective;
@@ -107,7 +106,7 @@ impl Network {
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Config(Parts);
 
-/// The parts of a [`Config`], not checked yet. Its JSON is the `config` of a model file.
+/// The parts of a [`Config`] before they are checked. Their JSON is the `config` of a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
@@ -117,7 +116,7 @@ pub struct Parts {
     pub latent_dim: usize,
     /// The encoder's and the decoder's layers.
     pub network: Network,
-    /// Whether a code is a point or a distribution.
+    /// The kind of encoder: its codes are points or distributions.
     pub encoder: EncoderKind,
     /// The prior over codes.
     pub prior: Prior,
@@ -125,7 +124,7 @@ pub struct Parts {
     pub cost: Cost,
     /// The divergence and its weight.
     pub objective: Objective,
-    /// What is done to an image before the network sees it, in training and in scoring alike.
+    /// Cropping and resizing before the network sees an image, in training and in scoring alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Preprocess>,
 }
@@ -192,7 +191,7 @@ impl Config {
         &self.0.network
     }
 
-    /// Whether a code is a point or a distribution.
+    /// The kind of encoder: its codes are points or distributions.
     pub fn encoder(&self) -> EncoderKind {
         self.0.encoder
     }
@@ -212,7 +211,7 @@ impl Config {
         &self.0.objective
     }
 
-    /// What is done to an image before the network sees it.
+    /// Cropping and resizing before the network sees an image.
     pub fn preprocess(&self) -> Option<&Preprocess> {
         self.0.preprocess.as_ref()
     }
@@ -232,7 +231,7 @@ impl From<Config> for Parts {
     }
 }
 
-/// Refuses what is not in 1..=max.
+/// Refuses a value that is not in 1..=max.
 fn within(name: &str, value: usize, max: usize) -> Result<()> {
     if (1..=max).contains(&value) {
         Ok(())

@@ -21,9 +21,9 @@ use crate::config::TrainOptions;
 use crate::error::{Error, Result};
 use crate::image::{ImageColumn, ImageShape, Limits, Pixels, Preprocess};
 
-/// Rows decoded at a time, so that memory is counted before more is taken.
+/// The most rows that are decoded at a time: memory is asked for before each of these chunks.
 const CHUNK: usize = 256;
-/// Bytes that they may have as floats; one image may have more.
+/// The most bytes of a chunk as floats, unless one image has more.
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// Collects the images of a source, in any order and from any number of columns.
@@ -80,7 +80,7 @@ impl DatasetBuilder {
         Ok(())
     }
 
-    /// Rows to decode next. The first image says how large they are, as those of another size are not kept.
+    /// The number of rows to decode next, from the size of the first image: images of another size are not kept.
     fn chunk(&self) -> usize {
         let size = |shape: ImageShape| CHUNK_BYTES / (size_of::<f32>() * shape.len());
         self.rows.shape().map_or(1, size).clamp(1, CHUNK)
@@ -156,7 +156,7 @@ impl DatasetBuilder {
         let key = |i: usize| keys[order[i] as usize];
         let mut held_out = (rows as f64 * self.holdout).round() as usize;
         while (1..rows).contains(&held_out) && key(held_out - 1) == key(held_out) {
-            held_out += 1; // a twin goes where its twin is
+            held_out += 1; // duplicates stay together
         }
         if rows < held_out + 2 {
             return Err(Error::Data(format!(
@@ -169,7 +169,7 @@ impl DatasetBuilder {
     }
 }
 
-/// How a column's rows are decoded.
+/// The decoder of a column's rows.
 struct Decode<'a> {
     column: &'a ImageColumn,
     preprocess: Option<&'a Preprocess>,
@@ -215,7 +215,7 @@ impl Dataset {
         self.made_with == (options.preprocess.clone(), options.holdout, options.seed)
     }
 
-    /// What tells these images from others.
+    /// The fingerprint of the images and their order.
     pub(crate) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }

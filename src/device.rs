@@ -1,4 +1,4 @@
-//! Where models are trained and applied, and in which precision.
+//! Devices that models are trained and applied on, and precisions.
 
 mod precision;
 
@@ -6,18 +6,18 @@ use std::fmt;
 
 pub use self::precision::Precision;
 
-/// Where a model is computed.
+/// The device that a model is computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// The first NVIDIA GPU, where the crate is built with the feature `cuda` and one can be opened; else the processor. The log
+    /// The first NVIDIA GPU if the crate is built with the feature `cuda` and the GPU can be opened; else the processor. The log
     /// says once why it is the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
-    /// The NVIDIA GPU of this number, from 0. It is an error where it cannot be opened.
+    /// The NVIDIA GPU of this number, from 0. It is an error if it cannot be opened.
     Cuda(usize),
-    /// Apple's GPU of this number, from 0. It is an error where it cannot be opened.
+    /// Apple's GPU of this number, from 0. It is an error if it cannot be opened.
     Metal(usize),
 }
 

@@ -5,11 +5,11 @@ use crate::shape::ImageShape;
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the engine. Each message says what was expected and what came; the SQL layer adds the function's name.
+/// An error of the engine. Each message says what was expected and what was given; the SQL layer adds the function's name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option or a configuration value outside what is allowed.
+    /// A value of a configuration, or of options together, that is not allowed.
     #[error("{0}")]
     Config(String),
 
@@ -30,12 +30,12 @@ pub enum Error {
     #[error("{0}")]
     Data(String),
 
-    /// An image of another shape than the one that is needed.
+    /// An image of another shape than expected.
     #[error("image has shape {got}, expected {expected}")]
     Shape {
-        /// The shape that was needed, (H, W, C).
+        /// The expected shape, (H, W, C).
         expected: ImageShape,
-        /// The shape that came, (H, W, C).
+        /// The image's shape, (H, W, C).
         got: ImageShape,
     },
 
@@ -137,7 +137,7 @@ impl From<candle_core::Error> for Error {
 }
 
 impl Error {
-    /// Says in which row of a column the error lies.
+    /// Names the row of a column that the error is in.
     pub fn in_row(self, row: usize) -> Self {
         Self::Row { row, source: Box::new(self) }
     }

@@ -24,7 +24,7 @@ use crate::ops::Target;
 use crate::train::random::{Purpose, generator};
 use crate::train::step::Step;
 
-/// A training, an epoch at a time.
+/// A training, which [`Trainer::epochs`] runs an epoch at a time.
 ///
 /// The same options, data, thread count and kernels give the same tensors on the processor, bit for bit.
 #[derive(Debug)]
@@ -38,9 +38,9 @@ pub struct Trainer {
     lambda: f64,
     history: Vec<EpochReport>,
     started: Instant,
-    /// Seconds of training before the checkpoint that it goes on from.
+    /// Seconds of training before the checkpoint from which it was resumed.
     seconds_before: f64,
-    /// Whether an epoch was begun and not ended, as after an error: there is no going on from there.
+    /// Whether an epoch was begun and not ended. After an error the training cannot go on.
     within_epoch: bool,
     /// Set from outside where the training is to stop.
     cancelled: Arc<AtomicBool>,
@@ -120,8 +120,7 @@ impl Trainer {
         Epochs(self)
     }
 
-    /// The same training, which stops within a batch once the flag is set: an epoch, or [`Self::model`], is then
-    /// [`Error::Cancelled`].
+    /// Lets a flag stop the training: once it is set, an epoch or [`Self::model`] ends within a batch with [`Error::Cancelled`].
     ///
     /// # Example
     /// ```no_run

@@ -1,10 +1,10 @@
-//! The order of a tensor's values in a file, and in the kernels.
+//! The order of a tensor's values in a file and in the kernels.
 
 use rayon::prelude::*;
 
 use super::{Flattened, LayerSpec, Role};
 
-/// Values that a thread moves at least.
+/// The fewest values that a thread moves.
 const MOVED: usize = 1 << 14;
 
 impl LayerSpec {
@@ -18,7 +18,7 @@ impl LayerSpec {
         gather(values, |file| self.place_here(role, file))
     }
 
-    /// Where a value is here, by where it is in a file.
+    /// The place of a value here, from its place in a file.
     fn place_here(&self, role: Role, file: usize) -> usize {
         let g = &self.geometry;
         match role {
@@ -31,7 +31,7 @@ impl LayerSpec {
         }
     }
 
-    /// Where a value is in a file, by where it is here.
+    /// The place of a value in a file, from its place here.
     fn place_in_file(&self, role: Role, here: usize) -> usize {
         let g = &self.geometry;
         match role {
@@ -73,12 +73,12 @@ impl LayerSpec {
     }
 }
 
-/// The indices along three dimensions, the fastest first, of which the two fastest have these lengths.
+/// The indices along three dimensions, the fastest first. `first` and `second` are the lengths of the two fastest.
 fn thirds(i: usize, first: usize, second: usize) -> (usize, usize, usize) {
     (i % first, i / first % second, i / first / second)
 }
 
-/// The place of a value of rows of `columns` in the transpose, whose rows are as many.
+/// The place in the transpose of value `i` of a matrix of `rows` rows and `columns` columns.
 fn flipped(i: usize, columns: usize, rows: usize) -> usize {
     i % columns * rows + i / columns
 }

@@ -1,4 +1,4 @@
-//! Where training codes lie, and how far another is from there.
+//! The Mahalanobis distance of a code from the training codes.
 //!
 //! ```text
 //! d(z) = √((z − μ)ᵀ P (z − μ)),  P = ((1 − s)·C + s·(tr C/d)·I)⁻¹,  s = d/(n + d)
@@ -73,7 +73,7 @@ impl LatentStatistics {
         Self::try_new(mean, precision)
     }
 
-    /// Checks the parts that a file holds.
+    /// The statistics in a file, checked.
     pub(crate) fn try_new(mean: Vec<f32>, precision: Vec<f32>) -> Result<Self> {
         let dim = mean.len();
         if precision.len() != Self::precision_len(dim) || !mean.iter().chain(&precision).all(|v| v.is_finite()) {
@@ -86,7 +86,7 @@ impl LatentStatistics {
         Ok(Self { mean, precision })
     }
 
-    /// How many values the precision of codes of a width has.
+    /// The number of values of the precision of codes of `dim` values.
     pub(crate) fn precision_len(dim: usize) -> usize {
         if dim <= FULL { dim * dim } else { dim }
     }

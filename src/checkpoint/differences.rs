@@ -1,4 +1,4 @@
-//! Whether a training is the one that a checkpoint is of: every difference is named.
+//! Comparison of a training with a checkpoint: each option and image set that differs is named.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::config::{Config, Schedule, TrainOptions};
 use crate::dataset::Fingerprint;
 use crate::error::{Error, Result};
 
-/// Where a configuration's JSON has what an option says.
+/// The options that a configuration holds, by their place in its JSON.
 const OF_CONFIG: [(&str, &str); 16] = [
     ("/image", "the images' shape"),
     ("/preprocess/crop", "crop"),
@@ -31,9 +31,9 @@ const OF_CONFIG: [(&str, &str); 16] = [
 const OBJECTIVE: &str = "/objective/kind";
 const LOG_P: (&str, &str) = ("/objective/log_p", "log_p");
 /// Used options that are not compared: the configuration holds the network, the number of epochs has a rule of its own, and
-/// how often a checkpoint is written does not touch what is trained. A training may go on on another device.
+/// the interval of checkpoints does not change the model. A training may go on on another device.
 const NOT_COMPARED: [&str; 5] = ["network", "epochs", "checkpoint_every", "device", "precision"];
-/// Options that say which images there are, and in which order.
+/// Options that decide about the images and their order.
 const OF_IMAGES: [&str; 4] = ["seed", "holdout", "crop", "size"];
 
 /// An option that has another value than the checkpoint's.
@@ -54,7 +54,7 @@ impl CheckpointInfo {
         self.check(options, &options.config_of_preprocessed(self.config.image())?, None)
     }
 
-    /// The same with the configuration that fits the images, and with what tells these from others.
+    /// As [`Self::check_options`], with the configuration for the images at hand, and with their fingerprint if it is known.
     pub(crate) fn check(&self, options: &TrainOptions, config: &Config, data: Option<&Fingerprint>) -> Result<()> {
         let mut differences = self.differences(options, config);
         differences.extend(self.other_epochs(options));
@@ -71,7 +71,8 @@ impl CheckpointInfo {
         Err(Error::Config(message))
     }
 
-    /// What to say where a training goes on with other kernels than the checkpoint's: on another device, or in another precision.
+    /// The warning for a training that goes on with other kernels than the checkpoint's: on another device or in another
+    /// precision.
     pub(crate) fn other_kernels(&self, kernels: &str) -> Option<String> {
         let was = &self.state.kernels;
         (was != kernels).then(|| {
@@ -88,7 +89,7 @@ impl CheckpointInfo {
         let is = json(config);
         let same_objective = was.pointer(OBJECTIVE) == is.pointer(OBJECTIVE);
         let of_config = OF_CONFIG.iter().chain([&LOG_P]).filter(|(pointer, _)| {
-            // What another objective has not is no difference of its own.
+            // Options that only one of two objectives has are no differences of their own.
             same_objective || *pointer == OBJECTIVE || !pointer.starts_with("/objective/")
         });
         let of_config =
@@ -104,7 +105,7 @@ impl CheckpointInfo {
         of_config.chain(of_options).collect()
     }
 
-    /// Another number of epochs, where it would have changed the epochs that are done.
+    /// Another number of epochs, if it would have changed the epochs that are done.
     fn other_epochs(&self, options: &TrainOptions) -> Option<Difference> {
         let was = self.epochs();
         let is = options.epochs;

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, and the temporary files that a dead process left.
+//! Files that are written whole or not at all, and the temporary files that a dead process left.
 //!
 //! A file of model `m` is written as `.m.XXXXXX.tmp` in the same folder (X: a letter or digit), synced, and renamed. The
 //! name says which model the file belongs to, whatever dots are in the model's own name: it ends where the last two begin.
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// What follows the random part of a temporary file's name.
+/// The end of a temporary file's name, behind its random part.
 const SUFFIX: &str = ".tmp";
 /// Letters and digits of the random part.
 const RANDOM: usize = 6;
@@ -56,8 +56,8 @@ fn model_of(path: &Path) -> String {
 
 /// Removes the temporary files of model `name` whose writers have died, and says how many there were.
 ///
-/// Those of a process that lives are left: it holds a lock on each until it has its last name. So are all on a file system that
-/// has no locks.
+/// A living process holds a lock on each of its temporary files until it is renamed, so that these are left. On a file system
+/// without locks, all are left.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be read, or a file of it not removed.
@@ -66,12 +66,12 @@ pub fn remove_temporary_files(folder: &Path, name: &str) -> Result<usize> {
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let entry = entry.map_err(|e| Error::io(folder, e))?;
         let belongs = entry.file_name().to_str().is_some_and(|file| belongs_to(file, name));
-        // A link or a pipe of that name is none that this crate wrote.
+        // A link or a pipe of that name was not written by this crate.
         if !belongs || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
         let path = entry.path();
-        // Nor is one whose writer cannot be known to be dead: what cannot be locked stays.
+        // A file that cannot be locked may have a living writer.
         if !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What model files and checkpoints have in common: safetensors with JSON in the metadata, read strictly.
+//! The common part of model files and checkpoints: safetensors with JSON in the metadata, read strictly.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,13 +6,13 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
 
-/// The largest header that is read, parsed once it is known to fit: the tensors' names, and the metadata.
+/// The largest header that is parsed: the tensors' names, and the metadata.
 pub(super) const MAX_HEADER_BYTES: usize = 64 << 20;
 /// The longest text of each key of the metadata. A history has at most 100,000 epochs, of about 350 bytes each.
 const MAX_TEXT: [(&str, usize); 4] =
     [("config", 1 << 16), ("training", 1 << 20), ("history", 48 << 20), ("state", 1 << 20)];
 
-/// A file's tensors, their names and shapes not checked yet, and its metadata, once its format is the one expected.
+/// The tensors of a file of the expected format, whose names and shapes are not checked yet, and its metadata.
 pub(super) fn open<'a>(bytes: &'a [u8], format: &str) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
     check_header(bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
@@ -53,12 +53,13 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, St
     metadata.get(key).map(parse).transpose()
 }
 
-/// A value of the metadata that has to be there.
+/// A value of the metadata; it is an error if it is missing.
 pub(super) fn required<T: serde::de::DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T> {
     json(metadata, key)?.ok_or_else(|| Error::Model(format!("the metadata has no '{key}'")))
 }
 
-/// Refuses a tensor that is missing, of another shape or type than expected, or neither expected nor one of `others`.
+/// Refuses a tensor that is missing, one of another shape or type than expected, and one that is neither expected nor one of
+/// `others`.
 pub(super) fn check_names_and_shapes(
     file: &SafeTensors<'_>,
     expected: &BTreeMap<String, Vec<usize>>,

@@ -1,4 +1,4 @@
-//! What a model file says of held-out rows and of training codes: optional tensors, checked as weights are.
+//! Optional tensors of a model file, checked as weights are: scores of held-out rows, and statistics of training codes.
 
 use safetensors::tensor::SafeTensors;
 
@@ -50,7 +50,7 @@ pub(super) fn read_calibration(file: &SafeTensors<'_>) -> Result<Option<Calibrat
     Ok(calibration)
 }
 
-/// Whether a tensor that the network has no place for is one of these.
+/// Whether a tensor is one of these optional ones.
 pub(super) fn is_known(name: &str, shape: &[usize]) -> bool {
     LATENT.contains(&name) || (shape.len() == 1 && SCORES.iter().any(|(_, known)| *known == name))
 }

@@ -25,10 +25,10 @@ pub const CHECKPOINT_FORMAT: &str = "wae/1-checkpoint";
 const MAX_BYTES: usize = 4 << 30;
 /// The most steps that a checkpoint may claim: beyond any training, and far from an overflow.
 const MAX_STEPS: u64 = 1 << 48;
-/// Adam's moments: what stands before a tensor's name.
+/// The prefixes of Adam's moments before a tensor's name.
 const MOMENTS: [&str; 2] = ["optimizer.m.", "optimizer.v."];
 
-/// What a training knows between two epochs beside its tensors and its history.
+/// The state of a training between two epochs beside its tensors and its history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
@@ -42,11 +42,11 @@ pub(crate) struct State {
     pub(crate) seconds: f64,
     /// The value used for each option that the configuration does not hold.
     pub(crate) options: serde_json::Value,
-    /// What tells the images from others.
+    /// The fingerprint of the images.
     pub(crate) data: Fingerprint,
-    /// What computed it, the CPU's kernels or a GPU in a precision, and the version of `wae-core`: another's results differ, by
-    /// what each rounds.
+    /// The CPU's kernels, or the GPU's kind and the precision: the results of others differ by their rounding.
     pub(crate) kernels: String,
+    /// The version of `wae-core`.
     pub(crate) version: String,
 }
 
@@ -156,8 +156,9 @@ impl Checkpoint {
     /// Reads a checkpoint from untrusted bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] if they are no safetensors file of this format, or if a tensor is missing, unknown, of another type or
-    /// shape than the configuration says, or not finite.
+    /// [`Error::Model`] if they are no safetensors file of this format, or hold an unknown tensor; [`Error::ModelTensor`]
+    /// for a tensor that is missing, of another type or not finite; [`Error::ModelTensorShape`] for one of another shape
+    /// than the configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (file, metadata) = format::open(bytes, CHECKPOINT_FORMAT)?;
         let info = CheckpointInfo::from_metadata(&metadata)?;

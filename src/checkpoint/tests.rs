@@ -139,7 +139,7 @@ fn a_folder_that_is_not_there_is_an_error() {
     assert!(matches!(ModelFile::read("no/such/file"), Err(Error::Io { .. })));
 }
 
-/// What is said of codes and held-out rows is checked as weights are.
+/// Statistics of codes and scores of held-out rows are checked as weights are.
 #[test]
 fn statistics_that_do_not_fit_are_refused() {
     let with = |tensors: &[(&str, usize)]| {

@@ -1,10 +1,10 @@
-//! What tells one set of images from another.
+//! The identity of a set of images.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What tells one set of images from another without holding them: their number, and a hash over the hashes of their
-/// pixels in the set's order, which depends on the seed.
+/// The identity of a set of images, without the images: their number, and a hash over the hashes of their pixels in the
+/// set's order, which depends on the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fingerprint {
@@ -15,7 +15,7 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of the hashes of all rows in order, the held-out ones first.
+    /// The fingerprint of rows with these hashes, in order, the held-out ones first.
     pub(super) fn of(keys: impl ExactSizeIterator<Item = u64>, held_out: usize) -> Self {
         let rows = keys.len() as u64;
         let mut hash = Xxh3::new();

@@ -1,4 +1,4 @@
-//! What a dataset takes of its host: memory that it asks for, and a file where memory is refused.
+//! Memory and files of a dataset's host: memory is asked for, and where it is refused, a file is.
 
 use std::any::Any;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Grants memory and files. What was granted is given back when the value is dropped.
+/// Grants memory and files. All of it is given back when the value is dropped.
 ///
 /// A plugin of a database answers for the database's memory pool and its temporary files; [`Unlimited`] answers for a
 /// program that has the machine for itself.
@@ -21,7 +21,7 @@ pub trait Resources: fmt::Debug + Send + Sync {
     /// Gives bytes back that were granted before.
     fn shrink(&mut self, bytes: usize);
 
-    /// A new, empty file for what memory was refused for.
+    /// A new, empty file for images that memory was refused for.
     ///
     /// # Errors
     /// [`Error::Resources`] where there is none, [`Error::Io`] where it cannot be made.
@@ -36,7 +36,7 @@ pub struct SpillFile {
 }
 
 impl SpillFile {
-    /// The empty file at `path`, what writes it, and what removes it when it is dropped.
+    /// The empty file at `path`, with its writer, and with an owner that removes it when it is dropped.
     pub fn new(path: &Path, writer: Box<dyn Write + Send>, owner: Box<dyn Any + Send + Sync>) -> Self {
         Self { path: path.to_owned(), writer, owner }
     }

@@ -1,4 +1,4 @@
-//! Rows of values in a [`Store`]: each is kept as it came, and converted when it is read.
+//! Rows of values in a [`Store`]: each is kept in the form that it came in, and converted when it is read.
 //!
 //! A byte takes a quarter of the float that it stands for, and a grey image a third of the RGB one that it becomes among
 //! others: nothing that is kept is ever written anew.
@@ -13,7 +13,7 @@ use crate::image::{Image, ImageShape, Pixels};
 /// Bytes of memory a row beside its values: two keys while rows come; then the order, and the order of an epoch.
 pub(super) const INDEX_BYTES: usize = 4 * size_of::<u64>();
 
-/// What a row's values are kept as.
+/// The type that a row's values are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
     /// v, meaning v / 255.
@@ -38,13 +38,13 @@ pub(super) struct Row {
     value: Value,
     bytes: Vec<u8>,
     key: u64,
-    /// The key that a grey image has among RGB ones; of another, its key.
+    /// The key of the image as RGB: that of a grey image differs from its key.
     rgb_key: u64,
 }
 
 impl Row {
-    /// The row of an image, with the hashes of its values in [0, 1], which are the same whatever they are kept as. One of
-    /// another size than `expected` will be refused, and is but its shape.
+    /// The row of an image, with the hashes of its values in [0, 1], which do not depend on the type they are kept in. An image
+    /// of another size than `expected` will be refused: its row has a shape and no values.
     pub(super) fn new(image: &Image, expected: Option<ImageShape>, seed: u64) -> Self {
         let shape = image.shape();
         if expected.is_some_and(|expected| size(expected) != size(shape)) {
@@ -79,7 +79,7 @@ fn to_bytes(values: &[f32], copies: usize) -> Vec<u8> {
     bytes
 }
 
-/// Rows after one another that are kept alike.
+/// Consecutive rows of one type and number of channels.
 #[derive(Debug, Clone, Copy)]
 struct RowRun {
     first: usize,
@@ -88,7 +88,7 @@ struct RowRun {
     channels: usize,
 }
 
-/// Rows that come.
+/// Incoming rows.
 #[derive(Debug)]
 pub(super) struct RowsWriter {
     store: StoreWriter,
@@ -116,12 +116,12 @@ impl RowsWriter {
         self.keys.len()
     }
 
-    /// The store, for memory beside it.
+    /// The store, through which other memory is asked for too.
     pub(super) fn store_mut(&mut self) -> &mut StoreWriter {
         &mut self.store
     }
 
-    /// Adds a row of the others' size; grey among RGB becomes RGB.
+    /// Adds a row of the same size as the others. Grey rows among RGB ones become RGB.
     ///
     /// # Errors
     /// [`Error::Data`] for another size.
@@ -165,7 +165,7 @@ impl RowsWriter {
     }
 }
 
-/// Rows that are read.
+/// Complete rows, to be read.
 #[derive(Debug)]
 pub(super) struct Rows {
     shape: ImageShape,
@@ -191,13 +191,13 @@ impl Rows {
         self.run(row).is_ok_and(|run| run.value == Value::U8 && run.channels == self.shape.channels())
     }
 
-    /// Writes a row's bytes, which it must have.
+    /// Writes a row's bytes; only for rows that have them ([`Self::has_bytes`]).
     pub(super) fn read_bytes(&self, row: usize, out: &mut [u8]) -> Result<()> {
         let run = self.run(row)?;
         self.store.read_at(run.offset + (row - run.first) as u64 * out.len() as u64, out)
     }
 
-    /// Writes a row's values in [0, 1]; `bytes` is room that may be used again.
+    /// Writes a row's values in [0, 1]. `bytes` is scratch memory, which calls can share.
     pub(super) fn read(&self, row: usize, bytes: &mut Vec<u8>, out: &mut [f32]) -> Result<()> {
         let run = self.run(row)?;
         let len = self.shape.height() * self.shape.width() * run.channels * run.value.size();

@@ -1,4 +1,4 @@
-//! Bytes that are appended, then read at any place: in memory while it is granted, then in a file.
+//! Bytes that are first appended, then read at any place. They are in memory while it is granted, and in a file from then on.
 
 use std::any::Any;
 use std::fmt;
@@ -56,7 +56,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Makes room for bytes in memory; whether there is, or none is needed because they go to a file.
+    /// Makes room for bytes in memory. `false` if there is none; `true` also if the bytes go to a file.
     fn grow_blocks(&mut self, bytes: usize) -> Result<bool> {
         let WritePlace::Memory(blocks) = &mut self.place else { return Ok(true) };
         let free = blocks.last().map_or(0, |block| BLOCK - block.len());
@@ -132,7 +132,7 @@ impl StoreWriter {
     }
 }
 
-/// Fills the blocks from the first that is not full; there is room.
+/// Fills the blocks from the first that is not full. They must have room for the bytes.
 fn append_to(blocks: &mut [Vec<u8>], mut bytes: &[u8]) {
     let full = blocks.iter().rev().position(|block| block.len() == BLOCK).map_or(0, |last| blocks.len() - last);
     for block in &mut blocks[full..] {
@@ -146,7 +146,7 @@ fn append_to(blocks: &mut [Vec<u8>], mut bytes: &[u8]) {
 #[derive(Debug)]
 pub(super) struct Store {
     place: Place,
-    /// Held for what they granted.
+    /// Kept as long as the memory and the file that they granted.
     _resources: Box<dyn Resources>,
 }
 

@@ -1,4 +1,4 @@
-//! The same rows in the same order, whatever they come as and wherever they are kept.
+//! Rows and their order do not depend on the form that images come in, nor on the place where they are kept.
 
 use std::fs::File;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ pub enum Precision {
     /// Values of 32 bits.
     #[default]
     F32,
-    /// On a GPU, values of 32 bits whose products are taken from their first 19 (NVIDIA's TF32), several times as fast; on the
-    /// processor the same as f32.
+    /// On a GPU, values of 32 bits, of which products use the first 19 (NVIDIA's TF32): several times as fast. On the processor,
+    /// the same as f32.
     Tf32,
     /// Values and weights of 16 bits between the first and the last layer, with sums in f32: on processors with AVX512_BF16,
     /// 1.5 to 2 times as fast on wide networks, with costs that change by about a hundredth.

@@ -36,8 +36,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct ImageColumn {
     rows: usize,
-    /// Of a dictionary: where each row's image stands among the values. Unpacking the values instead would copy an image
-    /// as often as it is repeated.
+    /// The place of each row's image among the values of a dictionary. Unpacking the dictionary instead would copy an image as
+    /// often as it is repeated.
     keys: Option<Vec<Option<usize>>>,
     storage: Storage,
 }
@@ -190,7 +190,7 @@ impl ImageColumn {
         Ok(image)
     }
 
-    /// Where a row's image stands in the storage, if it has one.
+    /// The place of a row's image in the storage, if it has one.
     fn index(&self, row: usize) -> Option<usize> {
         let index = match &self.keys {
             Some(keys) => *keys.get(row)?,
@@ -235,7 +235,7 @@ fn zeros<T: Clone + Default>(count: usize, shape: ImageShape) -> Result<Vec<T>> 
     Ok(buffer)
 }
 
-/// Where each row of a dictionary stands among its values.
+/// The place of each row of a dictionary among its values.
 fn keys(dictionary: &dyn arrow::array::AnyDictionaryArray) -> Vec<Option<usize>> {
     let keys = dictionary.keys();
     if dictionary.values().is_empty() {

@@ -81,8 +81,8 @@ fn jpeg_ends(jpeg: &[u8]) -> bool {
     }
 }
 
-/// What the decoders may allocate: the widest pixel there is (four f32) as often as allowed, and room for their own
-/// buffers and metadata. The dimensions have their own check, with a message that names the option.
+/// Limits of the decoders' allocations: the allowed number of the widest pixels (four f32), and room for their own buffers
+/// and metadata. The dimensions have their own check, with a message that names the option.
 fn decoder_limits(limits: &Limits) -> ::image::Limits {
     const OWN_BUFFERS: u64 = 64 << 20;
     let pixels = u64::try_from(limits.max_pixels).unwrap_or(u64::MAX);
@@ -103,7 +103,7 @@ fn check_pixels((width, height): (u32, u32), limits: &Limits) -> Result<()> {
     }
 }
 
-/// Reduces to 8 bits, then to the channels that are wanted.
+/// Reduces an image to 8 bits, then to the channels asked for.
 fn convert(image: DynamicImage, channels: Option<usize>) -> Result<Image> {
     let height = image.height() as usize;
     let width = image.width() as usize;

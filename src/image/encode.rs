@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// High enough that the loss is hard to see, without the size of the steps above it.
 const JPEG_QUALITY: u8 = 90;
 
-/// What an image can be encoded as.
+/// The formats that an image can be encoded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Png,

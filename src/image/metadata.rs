@@ -1,4 +1,4 @@
-//! The metadata of Arrow's tensor types: which stored dimension is the height, which the width, which the channels.
+//! The metadata of Arrow's tensor types, which names the stored dimensions: height, width and channels.
 //!
 //! Written as pyarrow writes it, and read leniently. arrow-schema's own `FixedShapeTensor` serves neither way: it spells
 //! `permutation` otherwise than the Arrow specification does.
@@ -107,7 +107,7 @@ pub(super) fn variable_axes(field: &Field, rank: usize) -> Result<Axes> {
     read.axes(rank)
 }
 
-/// Which stored dimension is the height, which the width, and which, if any, the channels.
+/// The stored dimensions that are height, width and, if there are any, channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axes {
     height: usize,
@@ -177,7 +177,7 @@ impl Axes {
     }
 }
 
-/// Where the value (h, w, c) of an image stands in a flat list: at the inner product with `strides`.
+/// The place of the value (h, w, c) of an image in a flat list: its inner product with `strides`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     shape: ImageShape,
@@ -195,7 +195,7 @@ impl Layout {
         self.shape
     }
 
-    /// Brings values into (H, W, C) order. What lies beyond `values` is left out.
+    /// Brings values into (H, W, C) order. Places beyond `values` are left out.
     pub(super) fn arrange<T: Copy>(self, values: Vec<T>) -> Vec<T> {
         if self == Self::row_major(self.shape) || values.len() != self.shape.len() {
             return values;
@@ -231,7 +231,7 @@ mod tests {
         ImageShape::new(height, width, channels)
     }
 
-    /// What pyarrow 26.0.1 writes for `fixed_shape_tensor(value_type, shape, dim_names, permutation)`, read off its
+    /// The metadata that pyarrow 26.0.1 writes for `fixed_shape_tensor(value_type, shape, dim_names, permutation)`, from its
     /// serialised schemas, and its `storage_type`: `fixed_size_list<item: uint8>`, items nullable.
     #[rstest]
     #[case::named(r#"{"shape":[28,28,1],"dim_names":["H","W","C"]}"#, shape(28, 28, 1), [28, 1, 1])]

@@ -1,4 +1,4 @@
-//! Images, whatever they came from: encoded bytes, Arrow tensors, nested lists.
+//! Images from encoded bytes, Arrow tensors and nested lists.
 //!
 //! A column of images is an [`ImageColumn`]: its Arrow type is checked once, at planning, by [`ImageType`], and its rows
 //! come out as [`Image`]s, or all at once as one buffer, of f32 in [`ImageColumn::read`], of bytes where they are bytes in
@@ -43,7 +43,7 @@ pub use self::tensor::ImageType;
 use crate::error::{Error, Result};
 pub use crate::shape::ImageShape;
 
-/// A decoded image: a shape and as many values.
+/// A decoded image: a shape and its values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     shape: ImageShape,
@@ -116,7 +116,7 @@ impl Image {
     }
 }
 
-/// What an encoded image may ask for before it is decoded.
+/// Limits of an encoded image, checked before it is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most pixels (H·W) an image may declare (default 2²⁶, as many as 8192 × 8192).

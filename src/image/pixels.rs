@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// Bytes a task where they are converted.
+/// Bytes that a task converts.
 const CONVERTED: usize = 1 << 13;
 
 /// The values of an image in (H, W, C) order, or those of several after one another.
@@ -41,7 +41,7 @@ impl From<Vec<f32>> for Pixels {
     }
 }
 
-/// [`Pixels`] that lie elsewhere. Slices and vectors of bytes or floats are turned into it by `into()`.
+/// Borrowed [`Pixels`]. Slices and vectors of bytes or floats are turned into it by `into()`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PixelSlice<'a> {
     /// 0..=255, meaning v / 255.

@@ -1,4 +1,4 @@
-//! Centre crop and antialiased resize: what is done to an image before the network sees it.
+//! Centre crop and antialiased resize of images before the network sees them.
 
 use ::image::imageops::FilterType;
 use ::image::{ImageBuffer, Luma};
@@ -55,7 +55,7 @@ impl Preprocess {
         self.size
     }
 
-    /// Checks what was read from a file: sides within bounds, output equal to `image`'s height and width.
+    /// Checks values from a file: sides within bounds, output equal to `image`'s height and width.
     pub(crate) fn validate(&self, image: ImageShape) -> Result<()> {
         let (height, width) = self.check_sides()?;
         if (height, width) == (image.height(), image.width()) {

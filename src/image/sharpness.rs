@@ -1,4 +1,4 @@
-//! How sharp an image is: the variance of its Laplacian, low where the image is blurred.
+//! Sharpness of an image: the variance of its Laplacian, which is low for a blurred image.
 //!
 //! ```text
 //!                          ⎡0  1 0⎤

@@ -14,7 +14,7 @@ use arrow::datatypes::DataType;
 use super::Pixels;
 use crate::error::{Error, Result};
 
-/// One level of lists, of whatever kind.
+/// One level of lists of any kind.
 #[derive(Debug)]
 pub(super) enum Lists {
     Fixed(FixedSizeListArray),
@@ -57,7 +57,7 @@ impl Lists {
         }
     }
 
-    /// Where the items of list `index` stand among the values. Arrow holds offsets to be within them, never negative.
+    /// The place of the items of list `index` among the values. Arrow guarantees offsets that are within them and not negative.
     fn range(&self, index: usize) -> Range<usize> {
         match self {
             Self::Fixed(lists) => {
@@ -94,7 +94,7 @@ pub(super) struct NestedValues {
 }
 
 impl NestedValues {
-    /// Fails with `None` on anything but lists of UInt8, Float16, Float32 or Float64.
+    /// `None` for anything but lists of UInt8, Float16, Float32 or Float64.
     pub(super) fn try_new(array: &ArrayRef) -> Option<Self> {
         let mut levels = Vec::new();
         let mut array = array;
@@ -231,7 +231,7 @@ pub(super) enum Bytes {
 }
 
 impl Bytes {
-    /// Fails with `None` on anything but Binary, LargeBinary and BinaryView.
+    /// `None` for anything but Binary, LargeBinary and BinaryView.
     pub(super) fn try_new(array: &dyn Array) -> Option<Self> {
         match array.data_type() {
             DataType::Binary => array.as_binary_opt().cloned().map(Self::Binary),

@@ -1,4 +1,4 @@
-//! The Arrow types that hold images, and what each says about an image's shape before a row is read.
+//! The Arrow types that hold images, and the parts of an image's shape that each fixes before a row is read.
 
 use arrow::datatypes::{DataType, Field, Fields};
 
@@ -6,7 +6,7 @@ use super::ImageShape;
 use super::metadata::{Axes, Layout, fixed_layout, variable_axes};
 use crate::error::{Error, Result};
 
-/// What kind of images an Arrow type holds. Checked at planning.
+/// The kind of images in an Arrow type. Checked at planning.
 ///
 /// Accepted, each also as the values of a dictionary:
 ///
@@ -25,24 +25,24 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageType {
     kind: Kind,
-    /// What the type fixes of (H, W, C).
+    /// The sides of (H, W, C) that the type fixes.
     sides: [Option<usize>; 3],
 }
 
-/// How a row holds its image.
+/// The form of a row's image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Not at all.
+    /// None.
     Null,
-    /// As encoded bytes, in a struct's field `bytes` or alone.
+    /// Encoded bytes, in a struct's field `bytes` or alone.
     Encoded,
-    /// As a flat list whose shape the type does not say.
+    /// A flat list whose shape the type does not say.
     Flat { values: Option<usize> },
-    /// As a flat list with a tensor's metadata.
+    /// A flat list with a tensor's metadata.
     Fixed(Layout),
-    /// As lists of lists (of lists).
+    /// Lists of lists (of lists).
     Nested,
-    /// As a struct of a flat list and its shape.
+    /// A struct of a flat list and its shape.
     Variable(Axes),
 }
 
@@ -144,7 +144,7 @@ impl ImageType {
     }
 }
 
-/// Says in both numbers that a flat list is not an image of some shape.
+/// Refuses a flat list whose length is not that of an image of a shape; the message names both numbers.
 pub(super) fn check_length(values: usize, shape: ImageShape) -> Result<(), String> {
     if values == shape.len() {
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 /// A family of instructions that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
-    /// What every machine of the target has.
+    /// Instructions that every machine of the target has.
     Portable,
     /// AVX2 and FMA.
     Avx2,

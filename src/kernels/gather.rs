@@ -22,7 +22,7 @@ const TILES: usize = 32;
 /// Taps × channels that a panel of weights holds at once: 256 KB of weights at 64 outputs.
 const REDUCED: usize = 1024;
 
-/// What happens to a finished value before it is stored: a shift, then ReLU.
+/// The operations on a finished value before it is stored: a shift, then ReLU.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// Added to each pixel, a value an output channel.

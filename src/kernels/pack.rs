@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::tile::Element;
 
-/// How a weight matrix a tap is laid out in memory.
+/// The order of a tap's weight matrix in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Rows are reduced over, columns are outputs.

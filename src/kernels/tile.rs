@@ -5,7 +5,7 @@ use half::bf16;
 use super::backend::Backend;
 use super::simd::{Portable, Vector};
 
-/// What values are kept as between layers: f32, or bf16 with sums in f32.
+/// The type of values between layers: f32, or bf16 with sums in f32.
 pub(super) trait Element: Copy + Default + Send + Sync + 'static {
     /// Input channels that one step of a tile takes together.
     const GROUP: usize;

@@ -35,7 +35,7 @@ pub(crate) struct CodeMap {
 pub(crate) struct Codes {
     /// (n, dim).
     pub(crate) codes: Tensor,
-    /// The distributions that a Gaussian encoder's codes come from.
+    /// The distributions of a Gaussian encoder's codes.
     pub(crate) gaussian: Option<Gaussian>,
 }
 
@@ -53,7 +53,7 @@ impl CodeMap {
         Self { encoder: config.encoder(), prior: config.prior(), dim: config.latent_dim(), head: head_width(config) }
     }
 
-    /// Whether codes are the head's output: of a deterministic encoder whose prior lives everywhere.
+    /// Whether codes are the head's output as it is: for a deterministic encoder and the normal prior.
     pub(crate) fn is_identity(&self) -> bool {
         self.encoder == EncoderKind::Deterministic && self.prior.kind == PriorKind::Normal
     }
@@ -77,7 +77,7 @@ impl CodeMap {
         Ok(Codes { codes, gaussian: Some(Gaussian { means, log_variances }) })
     }
 
-    /// Codes for scoring of the head's output in memory, which are no random numbers.
+    /// Codes for scoring, from the head's output in memory. They are not sampled.
     pub(crate) fn deterministic(&self, head: Vec<f32>) -> Result<Vec<f32>> {
         if self.is_identity() {
             return Ok(head);

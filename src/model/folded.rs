@@ -12,9 +12,9 @@ use crate::kernels::{EPSILON, Geometry};
 pub(crate) struct Folded {
     pub(crate) geometry: Geometry,
     pub(crate) direction: Direction,
-    /// In the order of the kernels, before they are scaled.
+    /// In the order of the kernels, not scaled yet.
     pub(crate) weights: Vec<f32>,
-    /// What each output channel's weights are multiplied by; `None` for 1.
+    /// The factor of each output channel's weights; `None` for 1.
     pub(crate) scale: Option<Vec<f32>>,
     pub(crate) shift: Vec<f32>,
     pub(crate) activation: Activation,

@@ -1,4 +1,4 @@
-//! A trained model applied to images: slices in, slices out, no graph.
+//! Application of a trained model to images, from slices to slices, without a graph.
 //!
 //! Norms are folded into the weights before them, and the weights are packed, or sent to a GPU, once, when the model is
 //! loaded.
@@ -41,12 +41,12 @@ pub struct Wae {
     calibration: Option<Calibration>,
 }
 
-/// The weights as they are applied.
+/// The weights in the form in which they are applied.
 #[derive(Debug)]
 enum Engine {
     /// Packed for the CPU's kernels, which read and write slices.
     Packed { encoder: Vec<PackedLayer>, decoder: Vec<PackedLayer> },
-    /// As tensors on a device.
+    /// Tensors on a device.
     Tensors(Scorer),
 }
 
@@ -104,7 +104,7 @@ impl Wae {
         &self.config
     }
 
-    /// Whether the file says where the training codes lie.
+    /// Whether the model has statistics of the training codes.
     pub fn has_latent_statistics(&self) -> bool {
         self.latent.is_some()
     }
@@ -114,7 +114,7 @@ impl Wae {
         self.calibration.as_ref()
     }
 
-    /// Latent codes of images: where the prior lives, and of a Gaussian encoder the mean.
+    /// Latent codes of images, on the prior's support; the mean for a Gaussian encoder.
     ///
     /// Images are slices or vectors: of floats in [0, 1], or of bytes, 0..=255, each of which gives the bits of the float v / 255.
     /// Bytes go to a GPU as bytes.
@@ -173,7 +173,7 @@ impl Wae {
         self.costs_by(&self.cost, images.into(), reconstructions)
     }
 
-    /// How unlike its reconstruction each image is, [`Score::AnomalyScore`](crate::calibrate::Score) before it is scaled: the
+    /// The distance of each image from its reconstruction, [`Score::AnomalyScore`](crate::calibrate::Score) before it is scaled: the
     /// structural cost Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
     ///
     /// # Shapes
@@ -186,7 +186,7 @@ impl Wae {
         self.costs_by(&structural, images.into(), reconstructions)
     }
 
-    /// What each pixel adds to the reconstruction cost, summed over channels; of l2, to its square.
+    /// The term of each pixel in the reconstruction cost, summed over channels; for l2, in its square.
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N, H, W).
@@ -213,7 +213,7 @@ impl Wae {
         }
     }
 
-    /// How far each code is from the training codes, if the file says where they lie.
+    /// The Mahalanobis distance of each code from the training codes, if the model has their statistics.
     ///
     /// # Shapes
     /// (N, Z) → (N,).
@@ -248,7 +248,7 @@ impl Wae {
         Ok(pairs.map(|(i, y)| value(&images.range(i * len..(i + 1) * len).to_f32(), y)).collect())
     }
 
-    /// Refuses what are not two equal numbers of whole images.
+    /// Refuses images and reconstructions that are not equal numbers of whole images.
     fn check_pairs(&self, images: PixelSlice<'_>, reconstructions: &[f32]) -> Result<()> {
         let len = self.config.image().len();
         if images.len() == reconstructions.len() && images.len().is_multiple_of(len) {
@@ -284,7 +284,7 @@ fn cpu_precision(precision: Precision) -> Precision {
     precision
 }
 
-/// Layers with their norms folded in, each with what it computes in.
+/// Layers with their norms folded in, each with its precision.
 fn folded(
     specs: &[LayerSpec],
     tensors: &Tensors,

@@ -1,4 +1,4 @@
-//! A layer in training: it keeps what it needs on the way forward and gives gradients on the way back.
+//! A layer in training: the forward pass keeps the tensors that the backward pass needs for the gradients.
 
 use crate::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::device::Precision;
@@ -37,11 +37,11 @@ enum TailState {
 struct Cache {
     input: Tensor,
     output: Tensor,
-    /// Before the norm, and the batch's statistics.
+    /// The norm's input, and the batch's statistics.
     normed: Option<(Tensor, NormStatistics)>,
 }
 
-/// Through all layers, in training mode.
+/// The forward pass through all layers, in training mode.
 pub(super) fn forward(layers: &mut [TrainingLayer], mut values: Tensor) -> Result<Tensor> {
     for layer in layers {
         values = layer.forward(values)?;
@@ -49,7 +49,7 @@ pub(super) fn forward(layers: &mut [TrainingLayer], mut values: Tensor) -> Resul
     Ok(values)
 }
 
-/// Back through all layers. The gradient of the first layer's input, where it is wanted.
+/// The backward pass through all layers. Gives the gradient of the first layer's input if it is `wanted`.
 pub(super) fn backward(layers: &mut [TrainingLayer], gradient: Tensor, wanted: bool) -> Result<Option<Tensor>> {
     let mut gradient = Some(gradient);
     for (i, layer) in layers.iter_mut().enumerate().rev() {
@@ -65,7 +65,7 @@ impl Parameter {
         Ok(Self { role, value, gradient: None, moments })
     }
 
-    /// Itself with its gradient, if it has one, which is taken.
+    /// The parameter with its gradient, which is taken; `None` if it has none.
     fn trained(&mut self) -> Option<Trained<'_>> {
         let gradient = self.gradient.take()?;
         Some(Trained { parameter: &mut self.value, gradient, moments: &mut self.moments })
@@ -100,12 +100,12 @@ impl TrainingLayer {
         Ok(Self { spec, precision, operations: target.operations().clone(), weight, tail, cache: None })
     }
 
-    /// Its place in the network, with its geometry.
+    /// The layer's place in the network, with its geometry.
     pub(super) fn spec(&self) -> &LayerSpec {
         &self.spec
     }
 
-    /// The parameters with the gradients of the last pass, which are taken; one that has none is left out.
+    /// The parameters that have gradients of the last pass, with these, which are taken.
     pub(super) fn trained(&mut self) -> Vec<Trained<'_>> {
         self.parameters_mut().into_iter().filter_map(Parameter::trained).collect()
     }
@@ -124,7 +124,7 @@ impl TrainingLayer {
         Ok(Some((ops::to_vec(&parameter.moments.mean)?, ops::to_vec(&parameter.moments.square)?)))
     }
 
-    /// Puts other moments in their place, where the network lies.
+    /// Replaces a tensor's moments.
     pub(super) fn set_moments(
         &mut self,
         target: &Target,

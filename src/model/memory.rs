@@ -1,6 +1,6 @@
-//! How much memory a network takes, from its architecture alone.
+//! Estimates of the memory that a network takes, from its architecture alone.
 //!
-//! Values are counted that lie in memory together at the worst moment; what a task of a kernel holds for itself is left out.
+//! They count the values that are in memory together at the worst moment, without the scratch memory of the kernels' tasks.
 
 use crate::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
 use super::inference::images_a_pass;
@@ -8,26 +8,26 @@ use crate::config::Config;
 
 /// Bytes of a value.
 const VALUE: usize = size_of::<f32>();
-/// Tensors of the largest layer that are there at once beside what layers remember: a gradient, the one made of it, and a copy.
+/// Tensors of the largest layer beside those that layers keep: a gradient, the next one, which is made of it, and a copy.
 const AT_WORK: usize = 3;
-/// The same in scoring: what a layer reads and what it writes.
+/// Tensors of the largest layer in scoring: a layer's input and its output.
 const READ_AND_WRITTEN: usize = 2;
 
-/// Bytes for a pass of `rows` images through a model, with what it gives: Σ over the values of
+/// Bytes for a pass of `rows` images through a model, and for its results: four for each of
 ///
 /// ```text
 /// rows · (3·H·W·C + d_z)  +  min(rows, those that pass together) · 2·a
 /// ```
 ///
-/// Where: a is the number of values of the largest layer. Of an image there are the values read, the reconstruction, and what
-/// comes out. All are counted as floats; of images that are read as bytes, a pass takes less.
+/// values. Where: a is the number of values of the largest layer. An image is there three times: as it was read, as its
+/// reconstruction, and as the result. All values are counted as floats; images that are read as bytes take less.
 pub fn scoring_memory(config: &Config, rows: usize) -> usize {
     let image = config.image().len().saturating_mul(3).saturating_add(config.latent_dim());
     let layers = images_a_pass(config).min(rows).saturating_mul(READ_AND_WRITTEN * widest(config));
     VALUE.saturating_mul(rows.saturating_mul(image).saturating_add(layers))
 }
 
-/// Bytes for a step on `rows` images: every layer's output is kept for the way back, before its norm too where it has one.
+/// Bytes for a step on `rows` images: every layer's output is kept for the backward pass, and the input of its norm.
 pub(crate) fn step_memory(config: &Config, rows: usize) -> usize {
     let architecture = Architecture::new(config);
     let codes = architecture.adversary.iter().map(|layer| 2 * remembered(layer)).sum::<usize>();
@@ -60,7 +60,7 @@ fn widest(config: &Config) -> usize {
     Architecture::new(config).layers().map(values).max().unwrap_or(0)
 }
 
-/// Values that a layer keeps of an image on the way forward.
+/// Values of an image that a layer keeps in the forward pass.
 fn remembered(layer: &LayerSpec) -> usize {
     let g = &layer.geometry;
     let output = match layer.direction {

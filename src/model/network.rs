@@ -95,7 +95,7 @@ impl TrainingNetwork {
         })
     }
 
-    /// Where its tensors lie.
+    /// The device of its tensors, with the operations there.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -121,19 +121,19 @@ impl TrainingNetwork {
         adversary.ok_or_else(|| Error::Training("the objective has no discriminator".to_owned()))?.logits(codes)
     }
 
-    /// Goes back through the decoder; gives the gradient of the codes, (N, Z).
+    /// The backward pass through the decoder. Gives the gradient of the codes, (N, Z).
     pub(crate) fn decode_backward(&mut self, gradient: Tensor) -> Result<Tensor> {
         let codes = layer::backward(&mut self.decoder, gradient, true)?;
         let codes = codes.ok_or_else(|| Error::Training("the decoder gave no gradient".to_owned()))?;
         Ok(codes.flatten_from(1)?)
     }
 
-    /// Goes back through the encoder.
+    /// The backward pass through the encoder.
     pub(crate) fn encode_backward(&mut self, gradient: Tensor) -> Result<()> {
         layer::backward(&mut self.encoder, gradient, false).map(drop)
     }
 
-    /// A step of Adam on encoder and decoder with the gradients of the last pass; what has none stays.
+    /// A step of Adam on encoder and decoder with the gradients of the last pass. A parameter without one stays as it is.
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let step = adam(self.steps, learning_rate);
@@ -210,7 +210,7 @@ fn adam(step: u64, learning_rate: f64) -> AdamStep {
     AdamStep::new(step, learning_rate, 0.5, 0.999, 1e-8)
 }
 
-/// A standard normal number of at most `limit` in size: those beyond are drawn again.
+/// A standard normal number of a size of at most `limit`: a larger one is drawn again.
 pub(crate) fn truncated_normal(limit: f64, generator: &mut ChaCha8Rng) -> f64 {
     loop {
         let value: f64 = StandardNormal.sample(generator);

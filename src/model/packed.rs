@@ -8,7 +8,7 @@ use super::folded::Folded;
 use crate::device::Precision;
 use crate::kernels::{DownWeights, Epilogue, UpWeights};
 
-/// Values a task where a precision is converted.
+/// Values that a task converts to another precision.
 const CONVERTED: usize = 1 << 13;
 
 /// A layer with its norm folded in, whose weights are packed for the CPU's kernels.
@@ -33,7 +33,7 @@ enum LayerValues {
     Bf16(Vec<bf16>),
 }
 
-/// Rows through all layers.
+/// Passes rows through all layers.
 pub(super) fn pass(layers: &[PackedLayer], rows: Vec<f32>) -> Vec<f32> {
     layers.iter().fold(LayerValues::F32(rows), |values, layer| layer.apply(values)).into_f32()
 }

@@ -1,4 +1,4 @@
-//! A trained model as tensors on a device: its layers with norms folded in, shared by all threads that score with it.
+//! A trained model as tensors on a device: layers with norms folded in, shared by all threads that score with it.
 
 use std::ops::Range;
 
@@ -43,7 +43,7 @@ impl Scorer {
         Ok(Self { target: target.clone(), encoder: layers(encoder)?, decoder: layers(decoder)? })
     }
 
-    /// Through the encoder: rows of images → rows of codes. Bytes are uploaded as bytes, and scaled on the device.
+    /// The encoder's pass: rows of images → rows of codes. Bytes are uploaded as bytes, and scaled on the device.
     pub(super) fn encode(&self, images: PixelSlice<'_>) -> Result<Vec<f32>> {
         self.apply(&self.encoder, images.len(), |range| {
             let images = images.range(range);
@@ -51,7 +51,7 @@ impl Scorer {
         })
     }
 
-    /// Through the decoder: rows of codes → rows of images.
+    /// The decoder's pass: rows of codes → rows of images.
     pub(super) fn decode(&self, codes: &[f32]) -> Result<Vec<f32>> {
         self.apply(&self.decoder, codes.len(), |range| {
             let codes = codes[range].to_vec();
@@ -90,8 +90,8 @@ impl Scorer {
         Ok((self.target.pixels(images, &shape)?, self.target.pixels(PixelSlice::F32(reconstructions), &shape)?))
     }
 
-    /// Rows of `len` values in all, of which `upload` takes a range. Where memory runs out, what is freed goes back to the driver
-    /// and the rows are tried in two halves, once.
+    /// Passes rows of `len` values in all through layers; `upload` takes a range of the values to the device. If memory runs out,
+    /// freed memory goes back to the driver, and the rows are tried once in two halves.
     fn apply(&self, layers: &[ScoringLayer], len: usize, upload: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Vec<f32>> {
         let pass = |range: Range<usize>| -> Result<Vec<f32>> {
             to_vec(&layers.iter().try_fold(upload(range)?, |values, layer| layer.apply(&self.target, &values))?)
@@ -136,7 +136,7 @@ impl ScoringLayer {
         Ok(Self { geometry, direction, weights, shift, activation, precision })
     }
 
-    /// Values of a row that goes in.
+    /// Values of a row of the layer's input.
     fn input_len(&self) -> usize {
         match self.direction {
             Direction::Down => self.geometry.large_len(),

@@ -43,7 +43,7 @@ impl CostFunction {
         Self::new(config.cost(), config.image())
     }
 
-    /// Which cost it is.
+    /// The kind of cost.
     pub(crate) fn kind(&self) -> Cost {
         self.kind
     }
@@ -59,7 +59,7 @@ impl CostFunction {
         }
     }
 
-    /// What each pixel and channel adds to the cost, (H, W, C); of l2, to its square.
+    /// The term of each pixel and channel in the cost, (H, W, C); for l2, in its square.
     pub(crate) fn terms(&self, x: &[f32], y: &[f32]) -> Vec<f32> {
         let pairs = x.iter().zip(y);
         match self.kind {

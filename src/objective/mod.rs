@@ -144,7 +144,7 @@ pub(crate) mod tests {
         check_gradient_within(1e-5, 1e-7, f, x);
     }
 
-    /// The same with differences of a step that suits the function.
+    /// As [`check_gradient`], with a step and a tolerance that suit the function.
     pub(crate) fn check_gradient_within(step: f64, tolerance: f64, f: impl Fn(&Tensor) -> Result<Tensor>, x: &Tensor) {
         let x = x.to_dtype(DType::F64).unwrap();
         let (_, gradient) = value_and_gradient(&f, &x);

@@ -1,4 +1,4 @@
-//! Two-sample tests of codes against their prior: whether Q_Z = P_Z, by the maximum mean discrepancy.
+//! Two-sample tests of Q_Z = P_Z, codes against their prior, by the maximum mean discrepancy.
 //!
 //! ```text
 //! MMD²(q, p)           of n codes q and n seeded draws p from the prior, with the model's kernel (see `mmd.rs`)
@@ -96,7 +96,7 @@ fn kernel_matrix(kernel: &Kernel, rows: &[f32], dim: usize) -> Vec<f64> {
 /// Statistics computed in one pass over the kernel matrix, which is read from memory once for all of them.
 const LANES: usize = 8;
 
-/// Which half each of the 2n pooled rows is in, +1 or −1, in blocks of [`LANES`] deals: first as they are, then permuted.
+/// The half of each of the 2n pooled rows, +1 or −1, in blocks of [`LANES`] deals: first as observed, then permuted.
 fn signs(rows: usize) -> Vec<Vec<[f64; LANES]>> {
     let mut generator = ChaCha8Rng::seed_from_u64(PERMUTATIONS_SEED);
     let mut deal: Vec<f64> = (0..2 * rows).map(|row| if row < rows { 1.0 } else { -1.0 }).collect();

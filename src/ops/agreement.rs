@@ -1,4 +1,4 @@
-//! Whether two implementations of the operations agree, on small random inputs of each kind that a network has.
+//! Comparison of two implementations of the operations, on small random inputs of each kind that a network has.
 //!
 //! Errors are max|a − b| / max|b| over a tensor, and at most 1e-4 in f32 and 1e-2 in TF32 and bf16.
 
@@ -17,7 +17,7 @@ use crate::kernels::{AdamStep, Geometry};
 use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
-/// Why an implementation is not used: an operation that is off by too much, or failed.
+/// The reason why an implementation is not used: an operation is off by too much, or failed.
 #[derive(Debug)]
 pub(super) struct Disagreement(String);
 
@@ -54,7 +54,7 @@ impl From<Disagreement> for Error {
 /// A value, or the reason why two implementations do not agree.
 type Compared<T> = Result<T, Disagreement>;
 
-/// The composed operations on a device with the CPU's kernels, in f32 and in a precision.
+/// Compares the composed operations on a device with the CPU's kernels, in f32 and in a precision.
 pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Compared<()> {
     let composed = Operations::composed();
     let kernels = Operations::kernels();
@@ -67,7 +67,7 @@ pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Co
     pointwise(composed.pointwise.as_ref(), kernels.pointwise.as_ref(), places)
 }
 
-/// The precisions that a model of one computes in: it is calibrated in f32, and layers that bf16 does not suit take TF32.
+/// The precisions that a model of a precision computes in: it is calibrated in f32, and in bf16 some layers take TF32.
 fn used_with(precision: Precision) -> &'static [Precision] {
     match precision {
         Precision::F32 => &[Precision::F32],
@@ -76,7 +76,7 @@ fn used_with(precision: Precision) -> &'static [Precision] {
     }
 }
 
-/// Convolutions on a device with the composed ones there, in f32 and in a precision.
+/// Compares convolutions on a device with the composed ones there, in f32 and in a precision.
 pub(super) fn convolution(
     candidate: &dyn Convolution,
     composed: &Operations,
@@ -88,12 +88,12 @@ pub(super) fn convolution(
     })
 }
 
-/// Norms on a device with the composed ones there.
+/// Compares norms on a device with the composed ones there.
 pub(super) fn norm(candidate: &dyn Norm, composed: &Operations, device: &Device) -> Compared<()> {
     norms(candidate, composed.norm.as_ref(), (device, device), &NORMS)
 }
 
-/// Adam on a device with the composed one there.
+/// Compares Adam on a device with the composed one there.
 pub(super) fn adam(candidate: &dyn Adam, composed: &Operations, device: &Device) -> Compared<()> {
     adams(candidate, composed.adam.as_ref(), (device, device))
 }
@@ -156,7 +156,7 @@ fn geometries() -> [Geometry; 7] {
 /// Pixels and channels of the norms that are compared.
 const NORMS: [(usize, usize); 3] = [(700, 3), (90, 40), (1, 8)];
 
-/// Convolutions of these geometries, those of two places with each other.
+/// Compares convolutions of these geometries at two places.
 pub(super) fn convolutions(
     candidate: &dyn Convolution,
     reference: &dyn Convolution,
@@ -184,7 +184,7 @@ pub(super) fn convolutions(
     Ok(())
 }
 
-/// Norms of these numbers of pixels and channels, those of two places with each other.
+/// Compares norms of these numbers of pixels and channels at two places.
 pub(super) fn norms(
     candidate: &dyn Norm,
     reference: &dyn Norm,

@@ -18,7 +18,7 @@ use crate::objective::cost::CostFunction;
 #[derive(Debug)]
 pub(super) struct Kernels;
 
-/// A tensor's values in memory, row-major. Values on another device are waited for.
+/// A tensor's values in memory, row-major. This waits for values on another device.
 pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_vec1()?)
 }

@@ -1,4 +1,4 @@
-//! A linear layer as an operation of candle's graphs, for what is trained by them: the discriminator.
+//! A linear layer as an operation of candle's graphs, for the discriminator, which they train.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Module, Shape, Tensor};
 use candle_nn::Linear;
@@ -43,7 +43,7 @@ impl ByKernels {
         if self.relu { Activation::Relu } else { Activation::Identity }
     }
 
-    /// The gradients of x, of w and of b, each where it is wanted.
+    /// The gradients of x, w and b. Constants have none.
     fn gradients(&self, [x, w]: [&Tensor; 2], y: &Tensor, by_y: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let (outputs, inputs) = w.dims2()?;
         let g = Geometry::linear(outputs, inputs);

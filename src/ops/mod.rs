@@ -1,6 +1,6 @@
 //! Operations of the network on candle's tensors, each with its gradient.
 //!
-//! A [`Target`] says where tensors lie, and holds the [`Operations`] that compute there:
+//! A [`Target`] is a device with the [`Operations`] that compute there:
 //!
 //! | tensors on | computed by |
 //! |---|---|
@@ -41,7 +41,7 @@ const MOMENTUM: f64 = 0.1;
 
 /// SAME convolutions and the gradient of their weights. The data gradient of [`Self::down`] is [`Self::up`], and the reverse.
 ///
-/// The precision is that of the products; what goes in and comes out is f32.
+/// The precision is that of the products; inputs and outputs are f32.
 pub(crate) trait Convolution: Debug + Send + Sync {
     /// Convolution: (N, H, W, C_large) → (N, h, w, C_small).
     fn down(&self, g: &Geometry, large: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor>;
@@ -71,7 +71,7 @@ pub(crate) trait Norm: Debug + Send + Sync {
 
 /// Adam.
 pub(crate) trait Adam: Debug + Send + Sync {
-    /// A step on parameters that lie together.
+    /// A step on several parameters at once.
     fn adam(&self, step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()>;
 }
 
@@ -116,12 +116,12 @@ pub(crate) struct NormGradients {
     pub(crate) beta: Tensor,
 }
 
-/// Mean and variance a channel that scoring norms by: running means over the batches of a training.
+/// Mean and variance of each channel that norms use in scoring: running means over the batches of a training.
 #[derive(Debug)]
 pub(crate) struct RunningStatistics {
-    /// Of the batches' means.
+    /// The running mean of the batches' means.
     pub(crate) mean: Tensor,
-    /// Of the batches' unbiased variances.
+    /// The running mean of the batches' unbiased variances.
     pub(crate) variance: Tensor,
 }
 
@@ -143,11 +143,11 @@ impl RunningStatistics {
 /// A parameter with its gradient and Adam's running means.
 #[derive(Debug)]
 pub(crate) struct Trained<'a> {
-    /// Changed by the step.
+    /// The parameter, which the step changes.
     pub(crate) parameter: &'a mut Tensor,
-    /// Of the parameter's shape.
+    /// Its gradient, of the same shape.
     pub(crate) gradient: Tensor,
-    /// The running means, changed by the step.
+    /// Adam's running means, which the step changes.
     pub(crate) moments: &'a mut AdamMoments,
 }
 
@@ -167,7 +167,7 @@ impl AdamMoments {
     }
 }
 
-/// The operations of a device, by kind: each kind may be sped up apart from the others.
+/// The operations of a device, by kind: an accelerator replaces one kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
     pub(crate) convolution: Arc<dyn Convolution>,
@@ -177,7 +177,7 @@ pub(crate) struct Operations {
 }
 
 impl Operations {
-    /// Those of [`crate::kernels`], on CPU tensors.
+    /// The operations by [`crate::kernels`], on CPU tensors.
     pub(crate) fn kernels() -> Self {
         let kernels = Arc::new(cpu::Kernels);
         Self {
@@ -188,7 +188,7 @@ impl Operations {
         }
     }
 
-    /// Those composed of candle's own, on tensors of any device.
+    /// The operations composed of candle's own, on tensors of any device.
     pub(crate) fn composed() -> Self {
         let composed = Arc::new(composed::Composed);
         Self {

@@ -1,4 +1,4 @@
-//! Where tensors are made, and what computes with them.
+//! The device of tensors, and the operations on it.
 
 use candle_core::DType;
 
@@ -11,10 +11,10 @@ use crate::kernels::{backend, is_composed};
 
 /// The largest number of values that one operation on a device other than the CPU may have: candle counts them in 32 bits there.
 pub(crate) const MOST_VALUES: usize = 1 << 30;
-/// Steps of a training whose values are read together on a GPU, which is waited for once for all of them.
+/// Steps of a training on a GPU whose values are read together: reading waits for the GPU.
 const STEPS_READ_TOGETHER: usize = 16;
 
-/// A device with the operations that compute on it, and what they compute in.
+/// A device with the operations that compute on it, and their precision.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     device: candle_core::Device,
@@ -81,7 +81,7 @@ impl Target {
         Self { precision, ..self.clone() }
     }
 
-    /// Whether scoring goes through the CPU's packed weights, on slices.
+    /// Whether scoring uses weights packed for the CPU, on slices.
     pub(crate) fn has_kernels(&self) -> bool {
         self.device.is_cpu() && !is_composed()
     }
@@ -104,7 +104,8 @@ impl Target {
         }
     }
 
-    /// Steps whose values are read together: a GPU computes the next steps meanwhile, the CPU has them at once.
+    /// Steps whose values are read together: on a GPU the next steps are computed meanwhile; on the CPU the values are there at
+    /// once.
     pub(crate) fn steps_read_together(&self) -> usize {
         if self.device.is_cpu() { 1 } else { STEPS_READ_TOGETHER }
     }
@@ -119,8 +120,8 @@ impl Target {
         accelerators::release_memory(&self.device);
     }
 
-    /// Name of what computes a training, for its checkpoint: the CPU's instructions, `composed`, or `cuda` or `metal` and the
-    /// precision.
+    /// The name of the kernels that compute a training, for its checkpoint: the CPU's instructions, `composed`, or `cuda` or
+    /// `metal` and the precision.
     pub(crate) fn kernels(&self) -> String {
         let kind = match self.device.location() {
             candle_core::DeviceLocation::Cpu if is_composed() => return "composed".to_owned(),
@@ -131,7 +132,7 @@ impl Target {
         format!("{kind} {}", self.precision.name())
     }
 
-    /// Refuses a batch of which an operation would have more values than a GPU counts.
+    /// Refuses a batch with which an operation would have more values than a GPU counts.
     ///
     /// # Errors
     /// [`Error::TrainOption`] that names the largest number of rows.

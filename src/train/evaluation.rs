@@ -14,9 +14,9 @@ use crate::objective::prior;
 
 /// Held-out rows whose codes enter the held-out divergence: its cost grows with their square.
 pub(super) const DIVERGENCE_ROWS: usize = 1000;
-/// The same for the Sinkhorn divergence, which passes over all pairs many times.
+/// The same number for the Sinkhorn divergence, which passes over all pairs many times.
 pub(super) const SINKHORN_ROWS: usize = 250;
-/// Training rows whose codes' mean and covariance are kept: as many as say where a wide code lies.
+/// Training rows whose codes' mean and covariance are kept: enough for the covariance of wide codes.
 pub(super) const STATISTICS_ROWS: usize = 10_000;
 /// Images scored at a time.
 pub(super) const EVALUATED: usize = 256;
@@ -57,7 +57,7 @@ impl Trainer {
         recalibrate_with(&wae, &file.with_latent(latent), self.held_out())
     }
 
-    /// The model as it stands, in f32, where it is trained.
+    /// The model as it stands, in f32, on the device of the training.
     fn scorer(&self, tensors: &Tensors) -> Result<Wae> {
         Wae::from_tensors(self.config.clone(), tensors, &self.network.target().with_precision(Precision::F32))
     }
@@ -92,7 +92,7 @@ impl Trainer {
         Ok((Some(mean), self.step.evaluate(&self.network, head, &draws)?))
     }
 
-    /// The held-out images, some at a time, (N, H, W, C); [`Error::Cancelled`] in the place of those that come after.
+    /// The held-out images in batches, (N, H, W, C); [`Error::Cancelled`] for each batch once the flag is set.
     fn held_out(&self) -> impl Iterator<Item = Result<Pixels>> {
         let rows = self.dataset.held_out_rows();
         let batches = (0..rows).step_by(EVALUATED).map(move |start| start..(start + EVALUATED).min(rows));

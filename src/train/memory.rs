@@ -1,4 +1,4 @@
-//! How much memory a training takes beside its images.
+//! Estimates of the memory that a training takes beside its images.
 
 use super::evaluation::{DIVERGENCE_ROWS, EVALUATED, SINKHORN_ROWS, STATISTICS_ROWS};
 use super::pretraining::pretraining_images;
@@ -16,9 +16,9 @@ const COPIES_AT_THE_END: usize = 9;
 /// Copies of a weight in memory at a checkpoint of a training on a GPU, where weights and moments lie: the three as they were
 /// read, in the file's order, and as the file's bytes; most of the first are gone before the last are made.
 const COPIES_BESIDE_A_GPU: usize = 8;
-/// Copies of images beside a GPU: gathered for a step, being uploaded, and held-out ones with their reconstructions.
+/// Copies of images in memory beside a GPU: gathered for a step, being uploaded, held-out ones and their reconstructions.
 const BATCHES_BESIDE_A_GPU: usize = 4;
-/// Copies of input noise beside a GPU: drawn, and being uploaded.
+/// Copies of input noise in memory beside a GPU: drawn, and being uploaded.
 const NOISE_BESIDE_A_GPU: usize = 2;
 /// Matrices of f64 that the Sinkhorn divergence has of a batch: thirteen for each of three transport problems, counted.
 const SINKHORN_MATRICES: usize = 39;

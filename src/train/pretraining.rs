@@ -1,4 +1,4 @@
-//! Pre-training of the encoder: the authors' way to begin with codes where the prior lives.
+//! Pre-training of the encoder, as the authors do it, so that training begins with codes near the prior.
 
 use candle_core::Var;
 use rand::seq::SliceRandom;
@@ -14,16 +14,16 @@ use crate::model::CodeMap;
 use crate::objective::{moments, prior};
 use crate::ops::MOST_VALUES;
 
-/// Steps of pre-training at most, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
+/// The most steps of pre-training, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
 const PRETRAINING: (usize, f64) = (200, 0.1);
-/// Images of a step of pre-training: values as of 1,000 of 28×28 to 256 of 64×64×3, as the authors take; more of smaller ones.
+/// Images of a step of pre-training: from the values of 1,000 of 28×28 to those of 256 of 64×64×3, which the authors take.
 pub(super) fn pretraining_images(image: ImageShape) -> usize {
     let len = image.len().max(1);
     (1000 * len).clamp(784_000, 3_145_728) / len
 }
 
 impl Trainer {
-    /// Brings the mean and covariance of the codes near the prior's, so that training begins with codes where the prior lives.
+    /// Brings the mean and covariance of the codes near the prior's.
     pub(super) fn pretrain(&mut self) -> Result<()> {
         let (steps, enough) = PRETRAINING;
         let dim = self.config.latent_dim();

@@ -1,11 +1,11 @@
-//! The steps of an epoch, whose losses may be read late.
+//! The losses of an epoch's steps, which may be read some steps later.
 
 use super::Trainer;
 use super::step::{Losses, PendingLosses};
 use crate::config::Objective;
 use crate::error::{Error, Result};
 
-/// An epoch under way.
+/// The running state of an epoch.
 pub(super) struct Progress {
     /// From 1.
     pub(super) epoch: usize,
@@ -26,12 +26,12 @@ pub(super) struct EpochMeans {
 }
 
 impl Progress {
-    /// An epoch, from 1, before its first step.
+    /// The state before the first step of an epoch, from 1.
     pub(super) fn new(epoch: usize, rate: f64) -> Self {
         Self { epoch, rate, means: EpochMeans::default(), pending: Vec::new() }
     }
 
-    /// Adds a step on so many images.
+    /// Adds the losses of a step on `images` images.
     pub(super) fn push(&mut self, losses: PendingLosses, images: usize) {
         self.pending.push((losses, images));
     }

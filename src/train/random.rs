@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::step::Generators;
 
-/// What random numbers are drawn for.
+/// The purposes of random numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     Weights,
@@ -20,7 +20,7 @@ pub(super) enum Purpose {
 
 /// The stream of a purpose in an epoch.
 pub(super) fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng {
-    // Purposes that came later have streams far off, so that a seed means what it meant.
+    // Purposes that were added later have streams far off, so that a seed gives the numbers that it gave before.
     let purpose = purpose as u64;
     let far = purpose / 4;
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
@@ -29,7 +29,7 @@ pub(super) fn generator(seed: u64, purpose: Purpose, epoch: usize) -> ChaCha8Rng
 }
 
 impl Generators {
-    /// Those of an epoch's steps.
+    /// The streams of an epoch's steps.
     pub(super) fn new(seed: u64, epoch: usize) -> Self {
         let of = |purpose| generator(seed, purpose, epoch);
         Self {

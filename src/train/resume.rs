@@ -1,4 +1,4 @@
-//! Beginning from what there is: a checkpoint, or another model's weights.
+//! Trainings that begin from a checkpoint, or from another model's weights.
 
 use super::Trainer;
 use crate::checkpoint::{Checkpoint, CheckpointInfo, ModelFile, State};
@@ -10,7 +10,7 @@ use crate::model::TrainingNetwork;
 impl Trainer {
     /// Goes on from a checkpoint: from here on, every tensor, every epoch and the calibration are those of the training that it
     /// was taken from, bit for bit on the same kernels; clock values count on. Another device or precision is accepted, and the log
-    /// says so: its results are near, and not those.
+    /// says so: its results are then near and not equal.
     ///
     /// # Errors
     /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference

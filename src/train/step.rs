@@ -24,7 +24,7 @@ pub(super) struct Step {
     noise: f64,
 }
 
-/// The random numbers of a step, where the network lies.
+/// The random numbers of a step, on the network's device.
 #[derive(Debug)]
 pub(super) struct Draws {
     /// Draws from the prior, (n, Z).
@@ -74,7 +74,7 @@ pub(super) struct PendingLosses {
 }
 
 impl PendingLosses {
-    /// The numbers, once they are there.
+    /// The numbers. This waits for a GPU.
     pub(super) fn read(&self) -> Result<Losses> {
         let cost = number(&self.cost)?;
         let divergence = self.divergence.as_ref().map(number).transpose()?;
@@ -152,7 +152,7 @@ impl Step {
     /// ∂L/∂head = ∂/∂head [⟨∂cost/∂codes, codes⟩ + λ · divergence(codes) + penalty]
     /// ```
     ///
-    /// Where: ∂cost/∂codes, which the decoder's way back gives, is held constant.
+    /// Where: ∂cost/∂codes, the result of the decoder's backward pass, is held constant.
     pub(super) fn gradients(
         &self,
         network: &mut TrainingNetwork,
@@ -224,14 +224,14 @@ impl Step {
         }
     }
 
-    /// The divergence from draws of the codes in scoring mode, for a report, from the head's output, (n, Z) or (n, 2Z).
+    /// The divergence of codes in scoring mode from draws, for a report, from the head's output, (n, Z) or (n, 2Z).
     pub(super) fn evaluate(&self, network: &TrainingNetwork, head: Vec<f32>, draws: &Draws) -> Result<Option<f64>> {
         let rows = draws.prior.dim(0)?;
         let width = head.len() / rows.max(1);
         let head = network.target().tensor(head, &[rows, width])?;
         let codes = self.codes.codes(&head, None)?;
         if let Objective::Mmd { .. } = self.config.objective() {
-            // Of more rows than a step has, on all of the CPU's threads, and in memory for a row each.
+            // There are more rows than in a step: this uses all of the CPU's threads, and memory for a row each.
             let q = to_vec(&codes.codes)?;
             let p = to_vec(&draws.prior)?;
             return Ok(mmd::value(&mmd::Kernel::of(&self.config), &q, &p, self.config.latent_dim()));

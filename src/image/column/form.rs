@@ -7,14 +7,14 @@ use crate::image::metadata::{Axes, Layout};
 use crate::image::tensor::check_length;
 use crate::image::{Image, ImageShape, Pixels};
 
-/// How the shape of a list's image is known.
+/// The source of the shape of a list's image.
 #[derive(Debug)]
 pub(super) enum Form {
-    /// It is one for the column.
+    /// One shape for the column.
     Fixed(Layout),
-    /// It is the lengths of the nested lists.
+    /// The lengths of the nested lists.
     Nested,
-    /// It is in a column of its own, `rank` numbers a row.
+    /// A column of its own, `rank` numbers a row.
     Variable { axes: Axes, sizes: Int32Array, rank: usize },
 }
 

@@ -1,4 +1,4 @@
-//! Rows through a network, as many at a time as there is room for.
+//! Passes of rows through a network, as many rows at a time as fit.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::architecture::largest_activation;
 use crate::ops::MOST_VALUES;
 
-/// The most images that pass through the layers together: enough to fill every register tile.
+/// The most images of a pass: enough to fill every register tile.
 pub(super) const IMAGES: usize = 120;
-/// The most values that a layer of them may have, unless one image alone has more: 256 MB.
+/// The most values of a layer in a pass, unless one image alone has more: 256 MB.
 const ACTIVATION: usize = 1 << 26;
 
-/// Images that pass through the layers together.
+/// The number of images of a pass.
 pub(in crate::model) fn images_a_pass(config: &Config) -> usize {
     images_that_fit(config).min(IMAGES)
 }
@@ -22,16 +22,16 @@ fn images_that_fit(config: &Config) -> usize {
     (ACTIVATION / largest_activation(config).max(1)).max(1)
 }
 
-/// The same on a GPU, whose operations have at most [`MOST_VALUES`] values: half of that, as a layer may be padded. A batch that its
-/// memory has no room for is halved.
+/// The number of images of a pass on a GPU, whose operations have at most [`MOST_VALUES`] values: half of that, as a layer may be
+/// padded. A batch that its memory has no room for is halved.
 pub(super) fn images_on_a_gpu(config: &Config) -> usize {
     // The structural cost multiplies with a matrix of height × height values for each image.
     let largest = largest_activation(config).max(config.image().height().pow(2));
     (MOST_VALUES / 2 / largest.max(1)).max(1)
 }
 
-/// Rows of `input_len` values, `len` values in all, through a network, which puts out `output_len` for each: so many rows at a
-/// time by `pass`, which is told where their values lie.
+/// Passes `len` values, in rows of `input_len`, through a network that gives `output_len` values for each row. `pass` computes
+/// `rows` rows at a time, given the range of their values.
 pub(super) fn apply(
     len: usize,
     rows: usize,

@@ -13,9 +13,9 @@ use crate::ops::{AdamMoments, Operations, Target, Tensor, Trained, to_vec};
 #[derive(Debug)]
 pub(super) struct Adversary {
     discriminator: Discriminator,
-    /// A file's name and shape of each parameter, in the discriminator's order.
+    /// Name and shape of each parameter in a file, in the discriminator's order.
     parameters: Vec<(String, Vec<usize>)>,
-    /// Of each parameter.
+    /// Adam's moments of each parameter.
     moments: Vec<AdamMoments>,
 }
 

@@ -50,13 +50,13 @@ impl Discriminator {
         self.forward(&self.layers, codes)
     }
 
-    /// The same logits for the encoder's step and for scoring: differentiable by the codes alone. Of codes without a graph
-    /// they have none.
+    /// The logits for the encoder's step and for scoring: differentiable by the codes alone. Codes without a graph give logits
+    /// without one.
     pub(super) fn fixed_logits(&self, codes: &Tensor) -> Result<Tensor> {
         self.forward(&self.fixed, codes)
     }
 
-    /// Layer by layer, its weight and its bias.
+    /// The parameters, layer by layer: its weight, then its bias.
     pub(super) fn parameters(&self) -> &[Var] {
         &self.parameters
     }

@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::kernels::Geometry;
 use crate::ops::Convolution;
 
-/// The convolutions of an accelerator. Those that it refuses are composed: cuDNN has no algorithm for some shapes, and these need
-/// not be among the ones that were compared when the device was opened.
+/// The convolutions of an accelerator, and composed ones for those that it refuses: cuDNN has no algorithm for some shapes, which
+/// need not be among those that were compared when the device was opened.
 #[derive(Debug)]
 pub(super) struct WithFallback {
     accelerator: Arc<dyn Convolution>,
     composed: Arc<dyn Convolution>,
-    /// Convolutions that were refused, which are not asked for again.
+    /// Convolutions that the accelerator refused; it is not asked again.
     refused: Mutex<HashSet<ConvolutionCall>>,
 }
 

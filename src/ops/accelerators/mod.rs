@@ -39,13 +39,13 @@ enum Accelerator {
 /// An accelerator under the name that the log gives it, or the reason why it cannot be loaded.
 type Candidate = (&'static str, Result<Accelerator>);
 
-/// A device that is open for as long as the process runs. All precisions share its stream and its accelerators.
+/// A device that stays open as long as the process runs. All precisions share its stream and its accelerators.
 struct Opened {
     device: candle_core::Device,
     candidates: Vec<Candidate>,
-    /// The operations of each precision that was asked for, once they have been compared.
+    /// The operations of each precision that was asked for, after their comparison.
     operations: HashMap<Precision, Operations>,
-    /// Lines that the log has, so that it gets each of them once.
+    /// Lines that were logged, so that each is logged once.
     logged: HashSet<String>,
 }
 
@@ -73,7 +73,7 @@ impl Opened {
         Ok(Self { device, candidates, operations: HashMap::new(), logged: HashSet::new() })
     }
 
-    /// The operations of a precision. They are compared when they are asked for first.
+    /// The operations of a precision. They are compared when they are first asked for.
     fn operations(&mut self, name: Device, precision: Precision) -> Result<Operations> {
         if let Some(operations) = self.operations.get(&precision) {
             return Ok(operations.clone());

@@ -26,7 +26,7 @@ pub(crate) fn trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     Trainer::try_new(options, images).unwrap()
 }
 
-/// The same with the operations that compute on a GPU.
+/// As [`trainer`], with the operations that compute on a GPU.
 fn composed_trainer(options: &[(&str, serde_json::Value)]) -> Trainer {
     let options = TrainOptions::try_from_options(options.iter().cloned()).unwrap();
     let images = dataset(&options, 0);

@@ -1,4 +1,4 @@
-//! A training that was stopped and goes on is the training that was not: bit for bit, but for clock values.
+//! A training that is stopped and resumed equals one that never stopped, bit for bit, except for clock values.
 
 use rstest::rstest;
 use serde_json::json;
@@ -144,7 +144,7 @@ fn every_difference_is_named() {
     );
 }
 
-/// How often checkpoints are written, and what becomes of files, does not touch what is trained.
+/// The interval of checkpoints, and options about files, do not change the model.
 #[test]
 fn options_about_files_may_differ() {
     let given = [("network", json!("4")), ("epochs", json!(3))];

@@ -51,7 +51,7 @@ impl Adam for AdamKernel {
     }
 }
 
-/// The address of what a step changes where it lies.
+/// The address of a tensor that a step changes in place.
 fn in_place(changed: &Tensor, parameter: &Tensor) -> Result<u64> {
     if !changed.is_contiguous() {
         return Err(Error::Device(format!("a step of Adam on {:?}, expected contiguous values", changed.layout())));

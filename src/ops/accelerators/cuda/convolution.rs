@@ -162,18 +162,18 @@ impl Convolution for CudnnConvolutions {
     }
 }
 
-/// Whether a convolution is one product of matrices, or nothing at all, and so nothing for cuDNN.
+/// Whether a convolution is left to the composed operations, as it is one product of matrices or has no images.
 fn is_product(g: &Geometry, images: usize) -> bool {
     (g.large, g.small, g.kernel) == ((1, 1), (1, 1), 1) || images == 0
 }
 
-/// The precision that is computed in: cuDNN takes channels of 16 bits in eights, and others stay wide.
+/// The precision of a convolution: cuDNN takes channels of 16 bits in eights, and other numbers of channels stay wide.
 fn computed_in(g: &Geometry, precision: Precision) -> Precision {
     let in_eights = g.large_channels.is_multiple_of(8) && g.small_channels.is_multiple_of(8);
     if precision == Precision::Bf16 && !in_eights { Precision::Tf32 } else { precision }
 }
 
-/// The convolution that cuDNN computes: where the two sides of a grid are not padded alike, that of the padded grid.
+/// The convolution that cuDNN computes: that of the padded grid if the two sides of the grid are not padded alike.
 fn with_own_padding(g: &Geometry) -> Geometry {
     let total = |large: usize, small: usize| ((small.max(1) - 1) * g.stride + g.kernel).saturating_sub(large);
     let height = total(g.large.0, g.small.0);
@@ -209,7 +209,7 @@ fn transposed(g: &Geometry, weights: &Tensor) -> Result<Tensor> {
     Ok(weights.reshape((g.taps() * g.large_channels, g.small_channels))?.t()?.contiguous()?)
 }
 
-/// A tensor in the type of a precision, where cuDNN's kernels can read it.
+/// A tensor in the type of a precision, at an address that cuDNN's kernels can read.
 fn operand(tensor: &Tensor, precision: Precision) -> Result<Tensor> {
     let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
     let tensor = tensor.to_dtype(dtype)?.contiguous()?;

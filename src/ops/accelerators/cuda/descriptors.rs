@@ -1,4 +1,4 @@
-//! cuDNN's descriptors of a convolution, and what cuDNN answers about it.
+//! cuDNN's descriptors of a convolution, and its answers about algorithms for it.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -54,7 +54,7 @@ impl Descriptors {
         Ok(made)
     }
 
-    /// Those of the convolution, the weights, the large and the small grid.
+    /// The descriptors of the convolution, the weights, the large and the small grid.
     pub(super) fn raw(
         &self,
     ) -> (cudnnConvolutionDescriptor_t, cudnnFilterDescriptor_t, cudnnTensorDescriptor_t, cudnnTensorDescriptor_t) {

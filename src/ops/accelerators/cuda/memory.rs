@@ -1,4 +1,4 @@
-//! Tensors as kernels and cuDNN take them: their addresses, and new ones to be written.
+//! Addresses of tensors for kernels and cuDNN, and new tensors for them to write.
 //!
 //! An address stays valid until its tensor is dropped, and longer for work on the device's stream: memory is freed on the same
 //! stream, behind all that was asked for before.
@@ -45,7 +45,7 @@ pub(super) fn unwritten<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: &
     Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }
 
-/// Where the values of a contiguous tensor lie on its GPU.
+/// The address of a contiguous tensor's values on its GPU.
 ///
 /// # Errors
 /// [`Error::Device`] if it is not contiguous, or is not on a GPU.
@@ -68,7 +68,7 @@ pub(super) fn address(tensor: &Tensor) -> Result<CUdeviceptr> {
     Ok(start + (first * tensor.dtype().size_in_bytes()) as CUdeviceptr)
 }
 
-/// Where values lie on the GPU of their stream.
+/// The address of values on the GPU of their stream.
 pub(super) fn start<T>(values: &CudaSlice<T>, stream: &CudaStream) -> CUdeviceptr {
     // The guard beside the address records events, which are off.
     values.device_ptr(stream).0

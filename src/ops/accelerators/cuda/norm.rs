@@ -23,8 +23,8 @@ const TOGETHER: usize = 8;
 #[derive(Debug)]
 pub(super) struct NormKernels(Arc<Program>);
 
-/// How the rows of a sum are cut, as `kernels/common.cu` says: into parts of every `parts`th row, joined in groups. It follows
-/// from the shape alone, so that the order of the sum does too.
+/// The cut of a sum's rows, as in `kernels/common.cu`: parts of every `parts`th row, joined in groups. It follows from the shape
+/// alone, and so does the order of the sum.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     parts: usize,
