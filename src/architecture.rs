@@ -192,8 +192,8 @@ impl LayerSpec {
         self.flattened != Flattened::Neither
     }
 
-    /// The precision of the layer in a model of the precision `wanted`. In bf16, linear layers, the first layer and the last one
-    /// stay wide: latent codes, pixels and the logits of pixels need 32 bits.
+    /// The precision of the layer in a model of the precision `wanted`. In bf16, linear layers, the first layer and the
+    /// last one stay wide: latent codes, pixels and the logits of pixels need 32 bits.
     pub(crate) fn precision(&self, wanted: Precision, image_channels: usize) -> Precision {
         let narrow = self.tail == Tail::Norm && self.geometry.large_channels != image_channels;
         if wanted == Precision::Bf16 && !narrow { Precision::Tf32 } else { wanted }
@@ -239,8 +239,8 @@ impl LayerSpec {
         tensors
     }
 
-    /// The number of products in a sum, as PyTorch's initialisation counts them: for a transposed convolution it takes the
-    /// output channels.
+    /// The number of products in a sum, as PyTorch's initialisation counts them: for a transposed convolution it takes
+    /// the output channels.
     pub(crate) fn fan_in(&self) -> usize {
         self.geometry.taps() * self.geometry.large_channels
     }
@@ -256,8 +256,8 @@ pub(crate) fn parameters(config: &Config) -> usize {
         .fold(0, |sum, (_, _, shape)| sum.saturating_add(values(&shape)))
 }
 
-/// The values of all weights as inference packs them, whose outputs fill whole panels of up to 64: a layer of one output
-/// takes 64 times the memory that it takes in a file. Saturating.
+/// The values of all weights as inference packs them, whose outputs fill whole panels of up to 64: a layer of one
+/// output takes 64 times the memory that it takes in a file. Saturating.
 pub(crate) fn packed_values(config: &Config) -> usize {
     const PANEL: usize = 64;
     let product = |sides: &[usize]| sides.iter().fold(1_usize, |product, side| product.saturating_mul(*side));

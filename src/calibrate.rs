@@ -170,8 +170,8 @@ impl HeldOut {
         self.len().checked_sub(at_least_as_large).filter(|i| *i < self.len()).map(|i| self.0[i])
     }
 
-    /// The scale whose t is the threshold at α = 0.01, so that ½ is where an outlier begins. Of fewer than 99 rows, which have
-    /// no such threshold, t is the largest score.
+    /// The scale whose t is the threshold at α = 0.01, so that ½ is where an outlier begins. Of fewer than 99 rows,
+    /// which have no such threshold, t is the largest score.
     pub fn scale(&self) -> Scale {
         Scale(self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0).max(f32::MIN_POSITIVE))
     }

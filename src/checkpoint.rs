@@ -3,9 +3,10 @@
 //! Tensors have PyTorch's names and layouts, so that a PyTorch module of the same architecture loads them by name. The
 //! metadata holds `format` (`wae/1`), `config`, and where there are any `history` and `training`, each as JSON.
 //!
-//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape against
-//! the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes through a
-//! temporary file beside the target, synced and then renamed, so that there is always the old model or the new one.
+//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape
+//! against the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes
+//! through a temporary file beside the target, synced and then renamed, so that there is always the old model or the
+//! new one.
 //!
 //! A training that was stopped goes on from a [`Checkpoint`], a file of the same kind and of another format.
 
@@ -105,9 +106,9 @@ impl ModelFile {
     /// Reads a model from untrusted bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] if they are no safetensors file of format `wae/1`, or hold an unknown tensor; [`Error::ModelTensor`]
-    /// for a tensor that is missing or not finite; [`Error::ModelTensorShape`] for one of another shape than the
-    /// configuration says.
+    /// [`Error::Model`] if they are no safetensors file of format `wae/1`, or hold an unknown tensor;
+    /// [`Error::ModelTensor`] for a tensor that is missing or not finite; [`Error::ModelTensorShape`] for one of
+    /// another shape than the configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (file, metadata) = format::open(bytes, FORMAT)?;
         let config: Config = format::required(&metadata, "config")?;

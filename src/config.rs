@@ -39,9 +39,9 @@ pub(crate) mod bounds {
 
 /// The convolutional encoder and decoder (paper, appendix C; `golden/reference.py`).
 ///
-/// The encoder halves the image once a layer: SAME convolution of stride 2, batch norm, ReLU; then one linear layer, the
-/// head. The decoder starts with a linear layer, the stem, doubles once a layer, and ends with a stride-1 convolution and
-/// a sigmoid.
+/// The encoder halves the image once a layer: SAME convolution of stride 2, batch norm, ReLU; then one linear layer,
+/// the head. The decoder starts with a linear layer, the stem, doubles once a layer, and ends with a stride-1
+/// convolution and a sigmoid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
@@ -75,8 +75,8 @@ impl Network {
         Self { encoder_channels: vec![128, 256, 512, 1024], decoder_channels: vec![1024, 512, 256, 128], kernel: 5 }
     }
 
-    /// A network fitted to an image: it halves while the larger side exceeds 8 pixels and the smaller stays at 4 or more,
-    /// with widths 32, 64, 128, 256, 256, ...
+    /// A network fitted to an image: it halves while the larger side exceeds 8 pixels and the smaller stays at 4 or
+    /// more, with widths 32, 64, 128, 256, 256, ...
     pub fn auto(image: ImageShape, kernel: usize) -> Self {
         let mut long = image.height().max(image.width());
         let mut short = image.height().min(image.width());

@@ -1,11 +1,11 @@
 //! Decoded images with random access, in an order and a split that depend on their pixels and a seed only.
 //!
-//! A source's rows arrive in any order, from any number of partitions. So that training does not depend on that, rows are
-//! put in the order of a seeded hash of their pixels; the first `holdout` share of them is held out for calibration. Exact
-//! duplicates share a hash, so that none is trained on while its twin is held out.
+//! A source's rows arrive in any order, from any number of partitions. So that training does not depend on that, rows
+//! are put in the order of a seeded hash of their pixels; the first `holdout` share of them is held out for
+//! calibration. Exact duplicates share a hash, so that none is trained on while its twin is held out.
 //!
-//! Images are kept in memory while [`Resources`] grants it, and in a file from then on, all of them: the same rows in the
-//! same order, read at their places as they are asked for.
+//! Images are kept in memory while [`Resources`] grants it, and in a file from then on, all of them: the same rows in
+//! the same order, read at their places as they are asked for.
 
 mod fingerprint;
 mod resources;

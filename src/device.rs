@@ -9,8 +9,8 @@ pub use self::precision::Precision;
 /// The device that a model is computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// The first NVIDIA GPU if the crate is built with the feature `cuda` and the GPU can be opened; else the processor. The log
-    /// says once why it is the processor.
+    /// The first NVIDIA GPU if the crate is built with the feature `cuda` and the GPU can be opened; else the
+    /// processor. The log says once why it is the processor.
     #[default]
     Auto,
     /// The processor.
@@ -30,8 +30,8 @@ impl Device {
         (false, false) => "auto or cpu",
     };
 
-    /// The device of a name, in any case: `auto`, `cpu`, and of the kinds that are built in `cuda` or `metal`, which mean the
-    /// first GPU, or `cuda:N` or `metal:N`. `None` for any other.
+    /// The device of a name, in any case: `auto`, `cpu`, and of the kinds that are built in `cuda` or `metal`, which
+    /// mean the first GPU, or `cuda:N` or `metal:N`. `None` for any other.
     ///
     /// # Example
     /// ```

@@ -5,7 +5,8 @@ use crate::shape::ImageShape;
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the engine. Each message says what was expected and what was given; the SQL layer adds the function's name.
+/// An error of the engine. Each message says what was expected and what was given; the SQL layer adds the function's
+/// name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

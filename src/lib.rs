@@ -1,16 +1,16 @@
 //! Wasserstein auto-encoders over Arrow images: training, encoding, decoding and outlier scores.
 //!
-//! A Wasserstein auto-encoder (Tolstikhin, Bousquet, Gelly and Schölkopf, ICLR 2018, arXiv 1711.01558) learns an encoder E and
-//! a decoder G that minimise
+//! A Wasserstein auto-encoder (Tolstikhin, Bousquet, Gelly and Schölkopf, ICLR 2018, arXiv 1711.01558) learns an
+//! encoder E and a decoder G that minimise
 //!
 //! ```text
 //!     (1/n) Σ_i c(x_i, G(E(x_i)))  +  λ · D(E(x_1..n), z_1..n)
 //! ```
 //!
-//! Where: c is the reconstruction cost of an image, D a divergence between the codes and draws z from a prior, and λ its
-//! weight. The first term makes codes keep what is needed to rebuild an image; the second makes all codes together look
-//! like the prior, so that a draw from it decodes to an image. An image that is rebuilt badly is one unlike those trained
-//! on, and held-out rows say how badly is unusual.
+//! Where: c is the reconstruction cost of an image, D a divergence between the codes and draws z from a prior, and λ
+//! its weight. The first term makes codes keep what is needed to rebuild an image; the second makes all codes together
+//! look like the prior, so that a draw from it decodes to an image. An image that is rebuilt badly is one unlike those
+//! trained on, and held-out rows say how badly is unusual.
 //!
 //! # Modules
 //! | module | holds |

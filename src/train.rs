@@ -50,9 +50,9 @@ impl Trainer {
     /// Fits the options to the images and initialises the network.
     ///
     /// # Errors
-    /// [`Error::TrainOption`] or [`Error::Config`] if the options are out of range, do not fit the images, or are others than
-    /// those that the images were collected under; or if they name a model to begin from, which [`Self::from_model`] takes;
-    /// [`Error::Device`] if the device cannot be opened.
+    /// [`Error::TrainOption`] or [`Error::Config`] if the options are out of range, do not fit the images, or are
+    /// others than those that the images were collected under; or if they name a model to begin from, which
+    /// [`Self::from_model`] takes; [`Error::Device`] if the device cannot be opened.
     pub fn try_new(options: TrainOptions, dataset: Dataset) -> Result<Self> {
         match &options.init {
             Some(name) => {
@@ -110,17 +110,18 @@ impl Trainer {
 
     /// The epochs that are left, each trained when it is asked for. After an error there are none.
     ///
-    /// An epoch has ⌊rows / batch⌋ steps, as in the authors' code, on rows shuffled anew: those that fill no whole batch are left
-    /// out of it.
+    /// An epoch has ⌊rows / batch⌋ steps, as in the authors' code, on rows shuffled anew: those that fill no whole
+    /// batch are left out of it.
     ///
     /// # Errors
-    /// An epoch is [`Error::Cancelled`] within a batch once the flag of [`Self::cancelled_by`] is set, and [`Error::Training`] if
-    /// the loss is not finite.
+    /// An epoch is [`Error::Cancelled`] within a batch once the flag of [`Self::cancelled_by`] is set, and
+    /// [`Error::Training`] if the loss is not finite.
     pub fn epochs(&mut self) -> Epochs<'_> {
         Epochs(self)
     }
 
-    /// Lets a flag stop the training: once it is set, an epoch or [`Self::model`] ends within a batch with [`Error::Cancelled`].
+    /// Lets a flag stop the training: once it is set, an epoch or [`Self::model`] ends within a batch with
+    /// [`Error::Cancelled`].
     ///
     /// # Example
     /// ```no_run

@@ -4,9 +4,9 @@
 //! d(z) = √((z − μ)ᵀ P (z − μ)),  P = ((1 − s)·C + s·(tr C/d)·I)⁻¹,  s = d/(n + d)
 //! ```
 //!
-//! Where: μ and C are mean and covariance of n training codes of width d. The share s pulls the covariance towards a sphere, so
-//! that few codes, or codes that leave dimensions unused, have a precision too; it vanishes as n grows. Above 512 values a
-//! code, P is diagonal.
+//! Where: μ and C are mean and covariance of n training codes of width d. The share s pulls the covariance towards a
+//! sphere, so that few codes, or codes that leave dimensions unused, have a precision too; it vanishes as n grows.
+//! Above 512 values a code, P is diagonal.
 
 use nalgebra::DMatrix;
 
@@ -157,8 +157,8 @@ mod tests {
         assert_eq!(statistics.distances(&[0.0, 2.0, -4.0]), [0.0, 2_f32.sqrt(), 8_f32.sqrt()]);
     }
 
-    /// Four codes on two diagonals, one twice as long: C = [[5/6, 1/2], [1/2, 5/6]], s = 2/6, so that the shrunk covariance is
-    /// [[5/6, 1/3], [1/3, 5/6]], whose inverse is [[5/6, −1/3], [−1/3, 5/6]]·36/21.
+    /// Four codes on two diagonals, one twice as long: C = [[5/6, 1/2], [1/2, 5/6]], s = 2/6, so that the shrunk
+    /// covariance is [[5/6, 1/3], [1/3, 5/6]], whose inverse is [[5/6, −1/3], [−1/3, 5/6]]·36/21.
     #[test]
     fn correlated_codes_by_hand() {
         let codes = [1.0, 1.0, -1.0, -1.0, 0.5, -0.5, -0.5, 0.5];

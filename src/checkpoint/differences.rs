@@ -30,8 +30,8 @@ const OF_CONFIG: [(&str, &str); 16] = [
 ];
 const OBJECTIVE: &str = "/objective/kind";
 const LOG_P: (&str, &str) = ("/objective/log_p", "log_p");
-/// Used options that are not compared: the configuration holds the network, the number of epochs has a rule of its own, and
-/// the interval of checkpoints does not change the model. A training may go on on another device.
+/// Used options that are not compared: the configuration holds the network, the number of epochs has a rule of its own,
+/// and the interval of checkpoints does not change the model. A training may go on on another device.
 const NOT_COMPARED: [&str; 5] = ["network", "epochs", "checkpoint_every", "device", "precision"];
 /// Options that decide about the images and their order.
 const OF_IMAGES: [&str; 4] = ["seed", "holdout", "crop", "size"];
@@ -45,8 +45,8 @@ struct Difference {
 impl CheckpointInfo {
     /// Refuses options with which the training would not be the checkpoint's, on images of the checkpoint's shape.
     ///
-    /// Another number of epochs is accepted where the epochs done would have had the same learning rates: always under a
-    /// schedule that does not depend on it, and before the first decay of `step`.
+    /// Another number of epochs is accepted where the epochs done would have had the same learning rates: always under
+    /// a schedule that does not depend on it, and before the first decay of `step`.
     ///
     /// # Errors
     /// [`Error::Config`], naming each option that differs with both values.
@@ -54,7 +54,8 @@ impl CheckpointInfo {
         self.check(options, &options.config_of_preprocessed(self.config.image())?, None)
     }
 
-    /// As [`Self::check_options`], with the configuration for the images at hand, and with their fingerprint if it is known.
+    /// As [`Self::check_options`], with the configuration for the images at hand, and with their fingerprint if it is
+    /// known.
     pub(crate) fn check(&self, options: &TrainOptions, config: &Config, data: Option<&Fingerprint>) -> Result<()> {
         let mut differences = self.differences(options, config);
         differences.extend(self.other_epochs(options));
@@ -71,8 +72,8 @@ impl CheckpointInfo {
         Err(Error::Config(message))
     }
 
-    /// The warning for a training that goes on with other kernels than the checkpoint's: on another device or in another
-    /// precision.
+    /// The warning for a training that goes on with other kernels than the checkpoint's: on another device or in
+    /// another precision.
     pub(crate) fn other_kernels(&self, kernels: &str) -> Option<String> {
         let was = &self.state.kernels;
         (was != kernels).then(|| {

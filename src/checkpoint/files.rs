@@ -1,7 +1,8 @@
 //! Files that are written whole or not at all, and the temporary files that a dead process left.
 //!
-//! A file of model `m` is written as `.m.XXXXXX.tmp` in the same folder (X: a letter or digit), synced, and renamed. The
-//! name says which model the file belongs to, whatever dots are in the model's own name: it ends where the last two begin.
+//! A file of model `m` is written as `.m.XXXXXX.tmp` in the same folder (X: a letter or digit), synced, and renamed.
+//! The name says which model the file belongs to, whatever dots are in the model's own name: it ends where the last two
+//! begin.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -56,8 +57,8 @@ fn model_of(path: &Path) -> String {
 
 /// Removes the temporary files of model `name` whose writers have died, and says how many there were.
 ///
-/// A living process holds a lock on each of its temporary files until it is renamed, so that these are left. On a file system
-/// without locks, all are left.
+/// A living process holds a lock on each of its temporary files until it is renamed, so that these are left. On a file
+/// system without locks, all are left.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be read, or a file of it not removed.

@@ -58,8 +58,8 @@ pub(super) fn required<T: serde::de::DeserializeOwned>(metadata: &HashMap<String
     json(metadata, key)?.ok_or_else(|| Error::Model(format!("the metadata has no '{key}'")))
 }
 
-/// Refuses a tensor that is missing, one of another shape or type than expected, and one that is neither expected nor one of
-/// `others`.
+/// Refuses a tensor that is missing, one of another shape or type than expected, and one that is neither expected nor
+/// one of `others`.
 pub(super) fn check_names_and_shapes(
     file: &SafeTensors<'_>,
     expected: &BTreeMap<String, Vec<usize>>,

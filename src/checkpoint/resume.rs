@@ -1,9 +1,9 @@
 //! The checkpoint: a training between two epochs, from which it goes on as if it had not stopped.
 //!
-//! The file is of the model file's kind, with the format `wae/1-checkpoint`: it holds the tensors and the configuration of a
-//! model, and beside them Adam's moments (`optimizer.m.<tensor>`, `optimizer.v.<tensor>`) and, as `state` in the metadata, λ,
-//! the steps taken, the options and what tells the images from others. It is read as strictly as a model. Its format is not a
-//! model's, so that nothing takes half a training for a model, under whatever name the file comes.
+//! The file is of the model file's kind, with the format `wae/1-checkpoint`: it holds the tensors and the configuration
+//! of a model, and beside them Adam's moments (`optimizer.m.<tensor>`, `optimizer.v.<tensor>`) and, as `state` in the
+//! metadata, λ, the steps taken, the options and what tells the images from others. It is read as strictly as a model.
+//! Its format is not a model's, so that nothing takes half a training for a model, under whatever name the file comes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -156,9 +156,9 @@ impl Checkpoint {
     /// Reads a checkpoint from untrusted bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] if they are no safetensors file of this format, or hold an unknown tensor; [`Error::ModelTensor`]
-    /// for a tensor that is missing, of another type or not finite; [`Error::ModelTensorShape`] for one of another shape
-    /// than the configuration says.
+    /// [`Error::Model`] if they are no safetensors file of this format, or hold an unknown tensor;
+    /// [`Error::ModelTensor`] for a tensor that is missing, of another type or not finite; [`Error::ModelTensorShape`]
+    /// for one of another shape than the configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (file, metadata) = format::open(bytes, CHECKPOINT_FORMAT)?;
         let info = CheckpointInfo::from_metadata(&metadata)?;
@@ -214,8 +214,8 @@ impl Checkpoint {
         format::to_bytes(&metadata, &all.collect::<Vec<_>>())
     }
 
-    /// Writes the file, named `.<model>.checkpoint` by the plugin, so that a crash at any moment leaves the checkpoint that was
-    /// there before, or all of this one.
+    /// Writes the file, named `.<model>.checkpoint` by the plugin, so that a crash at any moment leaves the checkpoint
+    /// that was there before, or all of this one.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be written.

@@ -1,7 +1,7 @@
 //! Rows of values in a [`Store`]: each is kept in the form that it came in, and converted when it is read.
 //!
-//! A byte takes a quarter of the float that it stands for, and a grey image a third of the RGB one that it becomes among
-//! others: nothing that is kept is ever written anew.
+//! A byte takes a quarter of the float that it stands for, and a grey image a third of the RGB one that it becomes
+//! among others: nothing that is kept is ever written anew.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -43,8 +43,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// The row of an image, with the hashes of its values in [0, 1], which do not depend on the type they are kept in. An image
-    /// of another size than `expected` will be refused: its row has a shape and no values.
+    /// The row of an image, with the hashes of its values in [0, 1], which do not depend on the type they are kept in.
+    /// An image of another size than `expected` will be refused: its row has a shape and no values.
     pub(super) fn new(image: &Image, expected: Option<ImageShape>, seed: u64) -> Self {
         let shape = image.shape();
         if expected.is_some_and(|expected| size(expected) != size(shape)) {

@@ -1,4 +1,5 @@
-//! Bytes that are first appended, then read at any place. They are in memory while it is granted, and in a file from then on.
+//! Bytes that are first appended, then read at any place. They are in memory while it is granted, and in a file from
+//! then on.
 
 use std::any::Any;
 use std::fmt;
@@ -190,7 +191,8 @@ fn copy_from(blocks: &[Vec<u8>], offset: u64, mut out: &mut [u8]) -> Result<()> 
     Ok(())
 }
 
-/// Without a cursor, so that threads read side by side; not mapped into memory, whose pages would count as the process's.
+/// Without a cursor, so that threads read side by side; not mapped into memory, whose pages would count as the
+/// process's.
 #[cfg(unix)]
 fn read_exact_at(file: &File, offset: u64, out: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, offset)

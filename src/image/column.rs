@@ -36,8 +36,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct ImageColumn {
     rows: usize,
-    /// The place of each row's image among the values of a dictionary. Unpacking the dictionary instead would copy an image as
-    /// often as it is repeated.
+    /// The place of each row's image among the values of a dictionary. Unpacking the dictionary instead would copy an
+    /// image as often as it is repeated.
     keys: Option<Vec<Option<usize>>>,
     storage: Storage,
 }
@@ -64,8 +64,8 @@ impl ImageColumn {
     /// `fallback` is the shape of a flat list without such metadata: the model's own.
     ///
     /// # Errors
-    /// [`Error::Type`] where [`ImageType::try_new`] gives it; for a flat list of unknown shape without `fallback`; and for
-    /// a FixedSizeList of another size than `fallback` has values.
+    /// [`Error::Type`] where [`ImageType::try_new`] gives it; for a flat list of unknown shape without `fallback`; and
+    /// for a FixedSizeList of another size than `fallback` has values.
     pub fn try_new(field: &Field, array: &ArrayRef, fallback: Option<ImageShape>) -> Result<Self> {
         // The array's own type, since a field may differ from it in the names and nullability of what is inside.
         let field = field.clone().with_data_type(array.data_type().clone());
@@ -150,8 +150,8 @@ impl ImageColumn {
         read_rows(rows, shape, |row, out| self.read_row(row, shape, preprocess, limits, out))
     }
 
-    /// As [`ImageColumn::read`], but as bytes where the column holds bytes and nothing resizes them: a quarter of the memory,
-    /// and of what goes to a GPU.
+    /// As [`ImageColumn::read`], but as bytes where the column holds bytes and nothing resizes them: a quarter of the
+    /// memory, and of what goes to a GPU.
     ///
     /// # Errors
     /// Those of [`ImageColumn::read`].

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// - 4: RGBA, opaque where the image has no transparency.
 ///
 /// # Errors
-/// [`Error::Config`] for any other `channels`; [`Error::Data`] for empty, corrupt, truncated or unknown bytes, and for an
-/// image above `limits`, which is refused before its pixels are allocated.
+/// [`Error::Config`] for any other `channels`; [`Error::Data`] for empty, corrupt, truncated or unknown bytes, and for
+/// an image above `limits`, which is refused before its pixels are allocated.
 pub fn decode(bytes: &[u8], channels: Option<usize>, limits: &Limits) -> Result<Image> {
     if let Some(channels @ (0 | 2 | 5..)) = channels {
         return Err(Error::Config(format!("channels must be 1, 3 or 4, got {channels}")));
@@ -81,8 +81,8 @@ fn jpeg_ends(jpeg: &[u8]) -> bool {
     }
 }
 
-/// Limits of the decoders' allocations: the allowed number of the widest pixels (four f32), and room for their own buffers
-/// and metadata. The dimensions have their own check, with a message that names the option.
+/// Limits of the decoders' allocations: the allowed number of the widest pixels (four f32), and room for their own
+/// buffers and metadata. The dimensions have their own check, with a message that names the option.
 fn decoder_limits(limits: &Limits) -> ::image::Limits {
     const OWN_BUFFERS: u64 = 64 << 20;
     let pixels = u64::try_from(limits.max_pixels).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
 //! The metadata of Arrow's tensor types, which names the stored dimensions: height, width and channels.
 //!
-//! Written as pyarrow writes it, and read leniently. arrow-schema's own `FixedShapeTensor` serves neither way: it spells
-//! `permutation` otherwise than the Arrow specification does.
+//! Written as pyarrow writes it, and read leniently. arrow-schema's own `FixedShapeTensor` serves neither way: it
+//! spells `permutation` otherwise than the Arrow specification does.
 
 use std::collections::HashMap;
 
@@ -18,8 +18,8 @@ pub(super) const FIXED_SHAPE: &str = "arrow.fixed_shape_tensor";
 /// The field of a fixed-shape tensor column of `item` (UInt8 or Float32), with the metadata that pyarrow reads.
 ///
 /// `dims` names each dimension and gives its size, outermost first, such as `[("H", 28), ("W", 28), ("C", 1)]`. The
-/// storage is a FixedSizeList whose items are called `item` and are nullable, as pyarrow's are; a product of sizes beyond
-/// the largest such list is clamped to it.
+/// storage is a FixedSizeList whose items are called `item` and are nullable, as pyarrow's are; a product of sizes
+/// beyond the largest such list is clamped to it.
 ///
 /// # Example
 /// ```
@@ -116,8 +116,9 @@ pub(super) struct Axes {
 }
 
 impl Axes {
-    /// Reads the dimensions' names, which the specification gives to the stored order, where they are those of an image;
-    /// otherwise the permutation's order, dimension `permutation[i]` being the i-th of (H, W, C); otherwise that order.
+    /// Reads the dimensions' names, which the specification gives to the stored order, where they are those of an
+    /// image; otherwise the permutation's order, dimension `permutation[i]` being the i-th of (H, W, C); otherwise that
+    /// order.
     ///
     /// pyarrow 26 agrees where the permutation is its own inverse. On a cycle of three its `to_tensor` and
     /// `from_numpy_ndarray` take the inverse; here the specification decides, and names decide before it.
@@ -231,8 +232,8 @@ mod tests {
         ImageShape::new(height, width, channels)
     }
 
-    /// The metadata that pyarrow 26.0.1 writes for `fixed_shape_tensor(value_type, shape, dim_names, permutation)`, from its
-    /// serialised schemas, and its `storage_type`: `fixed_size_list<item: uint8>`, items nullable.
+    /// The metadata that pyarrow 26.0.1 writes for `fixed_shape_tensor(value_type, shape, dim_names, permutation)`,
+    /// from its serialised schemas, and its `storage_type`: `fixed_size_list<item: uint8>`, items nullable.
     #[rstest]
     #[case::named(r#"{"shape":[28,28,1],"dim_names":["H","W","C"]}"#, shape(28, 28, 1), [28, 1, 1])]
     #[case::bare(r#"{"shape":[3,28,30]}"#, shape(3, 28, 30), [840, 30, 1])]

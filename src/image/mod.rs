@@ -1,8 +1,8 @@
 //! Images from encoded bytes, Arrow tensors and nested lists.
 //!
-//! A column of images is an [`ImageColumn`]: its Arrow type is checked once, at planning, by [`ImageType`], and its rows
-//! come out as [`Image`]s, or all at once as one buffer, of f32 in [`ImageColumn::read`], of bytes where they are bytes in
-//! [`ImageColumn::read_pixels`]. Everywhere:
+//! A column of images is an [`ImageColumn`]: its Arrow type is checked once, at planning, by [`ImageType`], and its
+//! rows come out as [`Image`]s, or all at once as one buffer, of f32 in [`ImageColumn::read`], of bytes where they are
+//! bytes in [`ImageColumn::read_pixels`]. Everywhere:
 //!
 //! - values stand in (H, W, C) order: height, width, channels;
 //! - UInt8 means 0..=255, read as `v / 255`; floats mean [0, 1], and anything outside is an error;

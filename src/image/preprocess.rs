@@ -144,8 +144,8 @@ fn crop_rows<T: Copy>(values: &[T], source: ImageShape, shape: ImageShape) -> Ve
 /// Resizes an image of any number of channels to `height` × `width`, with f32 values in [0, 1].
 ///
 /// A triangle filter, whose support grows with the factor when shrinking, so that every pixel of the source counts
-/// (Pillow's `BILINEAR`). Pixels lie at the centres of their cells, and weights that fall outside the image are left out.
-/// An image that already has the size is returned as it is.
+/// (Pillow's `BILINEAR`). Pixels lie at the centres of their cells, and weights that fall outside the image are left
+/// out. An image that already has the size is returned as it is.
 ///
 /// # Errors
 /// [`Error::Config`] if a side is not in 1..=4096; [`Error::Data`] if a side of the source exceeds 2³² − 1.

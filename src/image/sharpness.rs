@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Where: the convolution has no border (H − 2 by W − 2 values), the variance is that of all of them (divided by their
-//! number), and g is the image itself if it has one channel, and the mean of its channels if it has neither one nor three.
+//! number), and g is the image itself if it has one channel, and the mean of its channels if it has neither one nor
+//! three.
 
 use super::{Image, Pixels};
 use crate::error::{Error, Result};

@@ -57,7 +57,8 @@ impl Lists {
         }
     }
 
-    /// The place of the items of list `index` among the values. Arrow guarantees offsets that are within them and not negative.
+    /// The place of the items of list `index` among the values. Arrow guarantees offsets that are within them and not
+    /// negative.
     fn range(&self, index: usize) -> Range<usize> {
         match self {
             Self::Fixed(lists) => {

@@ -76,8 +76,8 @@ impl ImageType {
     /// Checks, at planning, that images of this type can have shape `expected`, with nothing done to them.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the type fixes another shape; [`Error::Type`] if it rules `expected` out in another way, such
-    /// as a flat list of another length, or more channels than an encoded image ever has.
+    /// [`Error::Shape`] if the type fixes another shape; [`Error::Type`] if it rules `expected` out in another way,
+    /// such as a flat list of another length, or more channels than an encoded image ever has.
     pub fn check_shape(&self, expected: ImageShape) -> Result<()> {
         if let Some(got) = self.shape() {
             return if got == expected { Ok(()) } else { Err(Error::Shape { expected, got }) };

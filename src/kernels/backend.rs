@@ -46,8 +46,8 @@ const VARIABLE: &str = "WAE_KERNELS";
 /// The name under which the CPU computes by candle's own tensor operations, as a GPU does.
 const COMPOSED: &str = "composed";
 
-/// The backend in use: the best that this machine has, or the one that `WAE_KERNELS` (portable, avx2, avx512) names. A name
-/// that is unknown or cannot run here is reported once in the log, and the best is taken.
+/// The backend in use: the best that this machine has, or the one that `WAE_KERNELS` (portable, avx2, avx512) names. A
+/// name that is unknown or cannot run here is reported once in the log, and the best is taken.
 pub fn backend() -> Backend {
     static BACKEND: OnceLock<Backend> = OnceLock::new();
     *BACKEND.get_or_init(|| {
@@ -72,8 +72,8 @@ pub(crate) fn is_composed() -> bool {
     *IS_COMPOSED.get_or_init(|| std::env::var(VARIABLE).is_ok_and(|name| name == COMPOSED))
 }
 
-/// Whether the processor multiplies pairs of bf16 (AVX512_BF16) and the backend in use may ask it to. Elsewhere bf16 weights
-/// would be slower than f32 ones and no smaller in any way that matters.
+/// Whether the processor multiplies pairs of bf16 (AVX512_BF16) and the backend in use may ask it to. Elsewhere bf16
+/// weights would be slower than f32 ones and no smaller in any way that matters.
 pub fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512bf16") && backend() == Backend::Avx512;

@@ -2,8 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-/// An output buffer that starts uninitialised, since each kernel writes all of it: zeroing 50 MB first would cost as much
-/// as a small layer.
+/// An output buffer that starts uninitialised, since each kernel writes all of it: zeroing 50 MB first would cost as
+/// much as a small layer.
 pub(super) struct Output<T>(Vec<MaybeUninit<T>>);
 
 impl<T: Copy> Output<T> {
@@ -31,7 +31,8 @@ impl<T: Copy> Output<T> {
     /// Every value has been written.
     pub(super) unsafe fn assume_init(self) -> Vec<T> {
         let mut values = std::mem::ManuallyDrop::new(self.0);
-        // SAFETY: `MaybeUninit<T>` has the layout of T, the parts come from a Vec, and the caller vouches for the values.
+        // SAFETY: `MaybeUninit<T>` has the layout of T, the parts come from a Vec, and the caller vouches for the
+        // values.
         unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast(), values.len(), values.capacity()) }
     }
 }

@@ -216,8 +216,8 @@ fn phase_taps(g: &Geometry, origin: (usize, usize)) -> impl Iterator<Item = (usi
     })
 }
 
-/// The gradient of the weights, (k, k, C_large, C_small), from activations on both grids: for a convolution the input is
-/// the large one and the gradient of the output the small one, for a transposed convolution the other way round.
+/// The gradient of the weights, (k, k, C_large, C_small), from activations on both grids: for a convolution the input
+/// is the large one and the gradient of the output the small one, for a transposed convolution the other way round.
 pub fn weight_gradient(geometry: &Geometry, large: &[f32], small: &[f32]) -> Vec<f32> {
     weight_gradient_on(backend(), geometry, large, small)
 }

@@ -1,12 +1,13 @@
 //! The register-blocked product that all convolutions come down to.
 //!
-//! Each pixel of an output grid reads a fixed list of taps from an input grid: `out[p] = Σ_t in[p·step + offset_t] · w_t`.
-//! A tile of MR pixels × `width` output channels is kept in registers while its taps and input channels pass by: one
-//! vector of weights is loaded, one input value broadcast, and every pair multiplied and added ([`super::tile`]).
+//! Each pixel of an output grid reads a fixed list of taps from an input grid:
+//! `out[p] = Σ_t in[p·step + offset_t] · w_t`. A tile of MR pixels × `width` output channels is kept in registers while
+//! its taps and input channels pass by: one vector of weights is loaded, one input value broadcast, and every pair
+//! multiplied and added ([`super::tile`]).
 //!
-//! The MR pixels of a tile are, where the batch allows, the *same* pixel of MR images. They then share their padding, so
-//! that a tap outside the image is left out instead of multiplied by zeros: of a 4×4 grid and a 4×4 kernel, 36 % of the
-//! products. Adding zeros or leaving them out gives the same bits, so a row's value does not depend on its tile.
+//! The MR pixels of a tile are, where the batch allows, the *same* pixel of MR images. They then share their padding,
+//! so that a tap outside the image is left out instead of multiplied by zeros: of a 4×4 grid and a 4×4 kernel, 36 % of
+//! the products. Adding zeros or leaving them out gives the same bits, so a row's value does not depend on its tile.
 
 use std::ops::Range;
 
@@ -102,8 +103,8 @@ unsafe fn run<T: Element, const MR: usize>(
         let table = Table::new(grid, &order, tiles, input, &zeros, weights);
         let mut scratch = Scratch::new(MR * weights.width);
         for panel in split * per_split..((split + 1) * per_split).min(panels) {
-            // SAFETY: tasks differ in their tiles (pixels) or panels (channels), so they write disjoint values; the rest
-            // the caller vouches for.
+            // SAFETY: tasks differ in their tiles (pixels) or panels (channels), so they write disjoint values; the
+            // rest the caller vouches for.
             unsafe { table.run_panel(tile, weights, panel, out, (shift, relu), &mut scratch) };
         }
     });
@@ -236,8 +237,9 @@ impl<T: Element, const MR: usize> Table<T, MR> {
                 if taps.is_empty() && pass > 0 && !last {
                     continue;
                 }
-                // SAFETY: indices of outputs lie inside `out` by the caller's promise, those of the scratch inside its size.
-                // A tile writes `width` values a row: a whole panel has room for them, a cut one goes through the scratch.
+                // SAFETY: indices of outputs lie inside `out` by the caller's promise, those of the scratch inside its
+                // size. A tile writes `width` values a row: a whole panel has room for them, a cut one goes through the
+                // scratch.
                 unsafe {
                     let to: [*mut T; MR] = std::array::from_fn(|row| match outputs[row] {
                         Some(index) if whole => out.at(index + first),

@@ -3,8 +3,8 @@
 /// The two grids that a SAME convolution joins, and its taps.
 ///
 /// # Source
-/// TensorFlow's SAME padding, which the authors' network is built on: total = max((small − 1)·stride + k − large, 0), the
-/// smaller half first.
+/// TensorFlow's SAME padding, which the authors' network is built on: total = max((small − 1)·stride + k − large, 0),
+/// the smaller half first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
     /// Height and width of the large grid.

@@ -111,7 +111,8 @@ fn norm_relu_gradient_on(
     (unsafe { dx.assume_init() }, narrow(dgamma), narrow(dbeta))
 }
 
-/// Mean and variance by chunks, joined in f64 (Chan, Golub and LeVeque 1979), which loses nothing when the mean is large.
+/// Mean and variance by chunks, joined in f64 (Chan, Golub and LeVeque 1979), which loses nothing when the mean is
+/// large.
 fn statistics(backend: Backend, x: &[f32], channels: usize) -> BatchStatistics {
     let parts: Vec<(Vec<f32>, Vec<f32>, usize)> = x
         .par_chunks(PIXELS * channels)

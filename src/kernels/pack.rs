@@ -13,8 +13,8 @@ pub(super) enum Order {
     ReduceColumns,
 }
 
-/// Weights as [panel][tap][reduced channel][`width` outputs], or for bf16 [panel][tap][pair of channels][`width` outputs][2]:
-/// a panel is as wide as a register tile, its tail filled with zeros.
+/// Weights as [panel][tap][reduced channel][`width` outputs], or for bf16 [panel][tap][pair of channels][`width`
+/// outputs][2]: a panel is as wide as a register tile, its tail filled with zeros.
 #[derive(Debug)]
 pub(super) struct Packed<T = f32> {
     values: Vec<T>,

@@ -119,8 +119,8 @@ proptest! {
         }
     }
 
-    /// bf16 differs from the definition on rounded values by the rounding of the result only: 2⁻⁸ of the largest, and what
-    /// sums lose that cancel.
+    /// bf16 differs from the definition on rounded values by the rounding of the result only: 2⁻⁸ of the largest, and
+    /// what sums lose that cancel.
     #[test]
     fn bf16_computes_the_definition_on_rounded_values((batch, g) in geometries(), seed in any::<u64>()) {
         let rounded = |len: usize, seed: u64| -> (Vec<half::bf16>, Vec<f32>) {

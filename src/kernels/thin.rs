@@ -1,8 +1,8 @@
 //! Layers whose large grid has few channels: the first of the encoder, the last of the decoder.
 //!
-//! A tap of one channel is a single product, too little to fill a register tile. Here all taps of a small pixel are laid
-//! side by side as a row of k·k·C_large columns, in the order of the weights, which makes each of the three operations
-//! one matrix product:
+//! A tap of one channel is a single product, too little to fill a register tile. Here all taps of a small pixel are
+//! laid side by side as a row of k·k·C_large columns, in the order of the weights, which makes each of the three
+//! operations one matrix product:
 //!
 //! ```text
 //! down:             columns(large) · W          W: (k·k·C_large, C_small)
@@ -30,7 +30,8 @@ pub(super) fn is_thin(g: &Geometry) -> bool {
     g.large_channels <= THIN && g.kernel > 1
 }
 
-/// A row of taps of a small pixel that falls inside the large grid: as the taps lie side by side in both, one run of values.
+/// A row of taps of a small pixel that falls inside the large grid: as the taps lie side by side in both, one run of
+/// values.
 struct Run {
     /// Index of the first value among the image's columns.
     columns: usize,

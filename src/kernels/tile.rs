@@ -35,8 +35,9 @@ pub(super) struct Finish<T, const MR: usize> {
 /// `sums[r] = (first ? 0 : sums[r]) + Σ_taps Σ_c rows[r][c] · w[c]`, or with a finish `to[r] = relu(that + shift)`.
 ///
 /// # Safety
-/// The tile's instructions are available. Each row of each tap has `groups` × GROUP readable values, each tap's weights as
-/// many times the width; each of `sums` and `to` has the width in writable values, and the shift as many readable ones.
+/// The tile's instructions are available. Each row of each tap has `groups` × GROUP readable values, each tap's weights
+/// as many times the width; each of `sums` and `to` has the width in writable values, and the shift as many readable
+/// ones.
 pub(super) type TileFn<T, const MR: usize> =
     unsafe fn(&[Tap<T, MR>], usize, *const T, &[*mut f32; MR], bool, Option<Finish<T, MR>>);
 
@@ -260,8 +261,8 @@ mod x86 {
         finish: Option<Finish<bf16, 6>>,
     ) {
         const VECTORS: usize = 4;
-        // SAFETY: all accesses are those that the caller vouches for. A vector of 32 bf16 values and one of 16 integers of
-        // 32 bits, a pair each, have the same bits.
+        // SAFETY: all accesses are those that the caller vouches for. A vector of 32 bf16 values and one of 16 integers
+        // of 32 bits, a pair each, have the same bits.
         unsafe {
             let mut tile = [[_mm512_setzero_ps(); VECTORS]; 6];
             for tap in taps {

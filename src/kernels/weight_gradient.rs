@@ -1,8 +1,8 @@
 //! The gradient of a convolution's weights, tap by tap, with the sums in registers.
 //!
-//! For one tap, `w[a, b] = Σ_pixels large[pixel + tap, a] · small[pixel, b]`: the pixels pass by a register tile of MR large
-//! channels × `width` small channels. The pixels whose tap falls on padding are left out. A block's small rows are copied
-//! into panels first, so that a tile reads them in sequence.
+//! For one tap, `w[a, b] = Σ_pixels large[pixel + tap, a] · small[pixel, b]`: the pixels pass by a register tile of MR
+//! large channels × `width` small channels. The pixels whose tap falls on padding are left out. A block's small rows
+//! are copied into panels first, so that a tile reads them in sequence.
 
 use rayon::prelude::*;
 
@@ -139,9 +139,9 @@ impl<'a> Task<'a> {
             while channel < self.channels.end {
                 let left = self.channels.end - channel;
                 let Some((height, tile)) = self.tiles.tiles.iter().find(|(height, _)| *height <= left) else { break };
-                // SAFETY: `large` points to pixels of C_large values, of which the tile reads `height` from `channel` on;
-                // `small` holds a panel of `width` values a pixel; the rows (tap, channel..) of the output, `used` values
-                // each from the panel on, belong to this task.
+                // SAFETY: `large` points to pixels of C_large values, of which the tile reads `height` from `channel`
+                // on; `small` holds a panel of `width` values a pixel; the rows (tap, channel..) of the output, `used`
+                // values each from the panel on, belong to this task.
                 unsafe {
                     let row = (self.tap * g.large_channels + channel) * g.small_channels + panel * width;
                     let small = self.small.as_ptr().add(panel * PIXELS * width);
@@ -165,8 +165,8 @@ impl<'a> Task<'a> {
 /// `to[r, ..used] = (first ? 0 : to[r, ..used]) + Σ_pixels large[channel + r] · small[..used]`.
 ///
 /// # Safety
-/// The vector's instructions are available. Each of `large` has channel + MR readable values, `small` NV × LANES a pixel;
-/// `to` has MR rows, `stride` apart, of `used` ≤ NV × LANES writable values.
+/// The vector's instructions are available. Each of `large` has channel + MR readable values, `small` NV × LANES a
+/// pixel; `to` has MR rows, `stride` apart, of `used` ≤ NV × LANES writable values.
 #[inline(always)]
 unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
     large: &[*const f32],
@@ -177,7 +177,8 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
     first: bool,
     used: usize,
 ) {
-    // SAFETY: all accesses are those that the caller vouches for; a row cut short goes through a whole one on the stack.
+    // SAFETY: all accesses are those that the caller vouches for; a row cut short goes through a whole one on the
+    // stack.
     unsafe {
         let mut sums = [[V::splat(0.0); NV]; MR];
         for pixel in large {

@@ -52,8 +52,8 @@ impl Folded {
         Ok(Self { geometry: spec.geometry, direction: spec.direction, weights, scale, shift, activation })
     }
 
-    /// The weights with the scale in them: (k, k, C_large, C_small), of which the output channel is the last going down and
-    /// the one before going up.
+    /// The weights with the scale in them: (k, k, C_large, C_small), of which the output channel is the last going down
+    /// and the one before going up.
     pub(crate) fn scaled(&self) -> Vec<f32> {
         let Some(scale) = &self.scale else { return self.weights.clone() };
         let large = self.geometry.large_channels;

@@ -29,8 +29,9 @@ use crate::ops::Target;
 
 /// A trained model, ready to encode, decode and score.
 ///
-/// It holds its weights packed for the machine it was loaded on, and computes on rayon's threads, or it holds them on a GPU.
-/// On the processor, an image's result is the same bits whatever images stand beside it. Share it behind an [`std::sync::Arc`].
+/// It holds its weights packed for the machine it was loaded on, and computes on rayon's threads, or it holds them on a
+/// GPU. On the processor, an image's result is the same bits whatever images stand beside it. Share it behind an
+/// [`std::sync::Arc`].
 #[derive(Debug)]
 pub struct Wae {
     config: Config,
@@ -53,13 +54,13 @@ enum Engine {
 impl Wae {
     /// Folds the norms of a model file into its weights, and packs these for the processor or uploads them to a GPU.
     ///
-    /// A processor without instructions for bf16 computes in f32, and the log says so once a process. Threads that score with the
-    /// model on a GPU share its weights and its stream; the GPU's memory is freed with the model, and given back to the driver
-    /// then.
+    /// A processor without instructions for bf16 computes in f32, and the log says so once a process. Threads that
+    /// score with the model on a GPU share its weights and its stream; the GPU's memory is freed with the model, and
+    /// given back to the driver then.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device cannot be opened; [`Error::Model`] if the weights do not fit into 32 bits once the norms
-    /// are folded in, or if the file lacks a tensor, which none does that was read from bytes.
+    /// [`Error::Device`] if the device cannot be opened; [`Error::Model`] if the weights do not fit into 32 bits once
+    /// the norms are folded in, or if the file lacks a tensor, which none does that was read from bytes.
     pub fn try_new(file: &ModelFile, device: Device, precision: Precision) -> Result<Self> {
         let target = Target::open(device, precision)?;
         let wae = Self::from_tensors_in(file.config().clone(), file.tensors(), &target, precision)?;
@@ -116,8 +117,8 @@ impl Wae {
 
     /// Latent codes of images, on the prior's support; the mean for a Gaussian encoder.
     ///
-    /// Images are slices or vectors: of floats in [0, 1], or of bytes, 0..=255, each of which gives the bits of the float v / 255.
-    /// Bytes go to a GPU as bytes.
+    /// Images are slices or vectors: of floats in [0, 1], or of bytes, 0..=255, each of which gives the bits of the
+    /// float v / 255. Bytes go to a GPU as bytes.
     ///
     /// # Shapes
     /// (N, H, W, C) → (N, Z).
@@ -161,8 +162,8 @@ impl Wae {
         }
     }
 
-    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)². Images are as
-    /// in [`Self::encode`].
+    /// The reconstruction cost c(x, y) of each image: for the squared cost, Σ over pixels and channels of (x − y)².
+    /// Images are as in [`Self::encode`].
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N,).
@@ -173,8 +174,8 @@ impl Wae {
         self.costs_by(&self.cost, images.into(), reconstructions)
     }
 
-    /// The distance of each image from its reconstruction, [`Score::AnomalyScore`](crate::calibrate::Score) before it is scaled: the
-    /// structural cost Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
+    /// The distance of each image from its reconstruction, [`Score::AnomalyScore`](crate::calibrate::Score) before it
+    /// is scaled: the structural cost Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N,).

@@ -118,7 +118,8 @@ impl TrainingLayer {
         Ok(())
     }
 
-    /// Adam's means of a trained tensor's gradient and of its square, in the order of the kernels; zeros before the first step.
+    /// Adam's means of a trained tensor's gradient and of its square, in the order of the kernels; zeros before the
+    /// first step.
     pub(super) fn moments(&self, wanted: Role) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
         let Some(parameter) = self.parameters().into_iter().find(|p| p.role == wanted) else { return Ok(None) };
         Ok(Some((ops::to_vec(&parameter.moments.mean)?, ops::to_vec(&parameter.moments.square)?)))

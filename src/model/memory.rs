@@ -1,6 +1,7 @@
 //! Estimates of the memory that a network takes, from its architecture alone.
 //!
-//! They count the values that are in memory together at the worst moment, without the scratch memory of the kernels' tasks.
+//! They count the values that are in memory together at the worst moment, without the scratch memory of the kernels'
+//! tasks.
 
 use crate::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
 use super::inference::images_a_pass;
@@ -8,7 +9,8 @@ use crate::config::Config;
 
 /// Bytes of a value.
 const VALUE: usize = size_of::<f32>();
-/// Tensors of the largest layer beside those that layers keep: a gradient, the next one, which is made of it, and a copy.
+/// Tensors of the largest layer beside those that layers keep: a gradient, the next one, which is made of it, and a
+/// copy.
 const AT_WORK: usize = 3;
 /// Tensors of the largest layer in scoring: a layer's input and its output.
 const READ_AND_WRITTEN: usize = 2;

@@ -133,7 +133,8 @@ impl TrainingNetwork {
         layer::backward(&mut self.encoder, gradient, false).map(drop)
     }
 
-    /// A step of Adam on encoder and decoder with the gradients of the last pass. A parameter without one stays as it is.
+    /// A step of Adam on encoder and decoder with the gradients of the last pass. A parameter without one stays as it
+    /// is.
     pub(crate) fn step(&mut self, learning_rate: f64) -> Result<()> {
         self.steps += 1;
         let step = adam(self.steps, learning_rate);
@@ -232,7 +233,8 @@ mod tests {
         TrainingNetwork::initialise(config, &Target::cpu(), initialisation, &mut ChaCha8Rng::seed_from_u64(0))
     }
 
-    /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its inputs.
+    /// PyTorch's bounds, 1/√fan_in: of a convolution k²·C_in, of a transposed one k²·C_out, of a linear layer its
+    /// inputs.
     #[test]
     fn initial_weights_fill_pytorchs_bounds() {
         let options = TrainOptions::try_from_options([("network", "8,16".into())]).unwrap();

@@ -9,18 +9,19 @@ use crate::device::{Device, Precision};
 use crate::error::Result;
 use crate::image::{PixelSlice, Pixels};
 
-/// Bytes of memory that [`recalibrate`] takes for a model and one batch of so many rows, beside the scores: the file and its
-/// copy, the weights packed, and a pass.
+/// Bytes of memory that [`recalibrate`] takes for a model and one batch of so many rows, beside the scores: the file
+/// and its copy, the weights packed, and a pass.
 pub fn calibration_memory(config: &Config, rows: usize) -> usize {
     weights_memory(config, 3).saturating_add(scoring_memory(config, rows))
 }
 
 /// A model with the scores of other held-out rows in the place of its own: rows like those that it will be asked about,
-/// which it was not trained on. Without any row it is left as it is. The scores are computed in f32 on the device given, whatever
-/// the model is asked in later.
+/// which it was not trained on. Without any row it is left as it is. The scores are computed in f32 on the device
+/// given, whatever the model is asked in later.
 ///
 /// # Shapes
-/// `batches` give images, (N, H, W, C), preprocessed as the model does, floats in [0, 1] or bytes. No more than one is kept.
+/// `batches` give images, (N, H, W, C), preprocessed as the model does, floats in [0, 1] or bytes. No more than one is
+/// kept.
 ///
 /// # Errors
 /// Those of a batch, [`Error::Data`] if a score is not finite, and [`Error::Device`] if the device cannot be opened.

@@ -90,8 +90,8 @@ impl Scorer {
         Ok((self.target.pixels(images, &shape)?, self.target.pixels(PixelSlice::F32(reconstructions), &shape)?))
     }
 
-    /// Passes rows of `len` values in all through layers; `upload` takes a range of the values to the device. If memory runs out,
-    /// freed memory goes back to the driver, and the rows are tried once in two halves.
+    /// Passes rows of `len` values in all through layers; `upload` takes a range of the values to the device. If memory
+    /// runs out, freed memory goes back to the driver, and the rows are tried once in two halves.
     fn apply(&self, layers: &[ScoringLayer], len: usize, upload: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Vec<f32>> {
         let pass = |range: Range<usize>| -> Result<Vec<f32>> {
             to_vec(&layers.iter().try_fold(upload(range)?, |values, layer| layer.apply(&self.target, &values))?)

@@ -7,8 +7,8 @@
 //! D(z) = 1/(1 + exp(−t(z))),   or with log p:  1/(1 + exp(−(t(z) + log p(z))))
 //! ```
 //!
-//! Where: q are codes, p draws from the prior, and t(z) is the network's logit. The best logit is log p(z) − log q(z); with
-//! log p(z) added, a value a row, the network is left with −log q(z).
+//! Where: q are codes, p draws from the prior, and t(z) is the network's logit. The best logit is log p(z) − log q(z);
+//! with log p(z) added, a value a row, the network is left with −log q(z).
 //!
 //! # Source
 //! Paper, algorithm 1 and section 4; `golden/reference.py`, `adversary_losses` and `Adversary`.

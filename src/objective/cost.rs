@@ -7,9 +7,9 @@
 //! structural:  Σ (x − y)² + ½ DSSIM
 //! ```
 //!
-//! Where: Σ is over pixels and channels, a **sum** and never a mean; in training, costs are averaged over the batch. DSSIM
-//! is the structural dissimilarity around a pixel (`ssim.rs`). The authors' code multiplies squared, l2 and l1 by 0.05, 0.2
-//! and 0.02, so that a λ of theirs is divided by that here.
+//! Where: Σ is over pixels and channels, a **sum** and never a mean; in training, costs are averaged over the batch.
+//! DSSIM is the structural dissimilarity around a pixel (`ssim.rs`). The authors' code multiplies squared, l2 and l1 by
+//! 0.05, 0.2 and 0.02, so that a λ of theirs is divided by that here.
 //!
 //! # Source
 //! The authors' `wae.py`, `reconstruction_loss`; `golden/reference.py`, `squared_cost`.
@@ -22,8 +22,8 @@ use crate::image::ImageShape;
 
 /// Keeps the root's slope finite at 0.
 pub(crate) const ROOT_FLOOR: f64 = 1e-8;
-/// The weight of DSSIM: on Fashion-MNIST, reconstructions of other classes than the one trained on are told best with weights
-/// about this one, and worse with either term alone.
+/// The weight of DSSIM: on Fashion-MNIST, reconstructions of other classes than the one trained on are told best with
+/// weights about this one, and worse with either term alone.
 pub(crate) const DISSIMILARITY: f32 = 0.5;
 
 /// A cost for images of one shape.

@@ -5,13 +5,13 @@
 //! ```
 //!
 //! Where: μ is a sample's mean and C its covariance, divided by n − 1. It is the squared 2-Wasserstein distance of two
-//! Gaussians; over features of a neural network it is known as FID, with that network's name. C_x C_y has the eigenvalues
-//! of the symmetric C_x^½ C_y C_x^½, so that the trace of its root is the sum of their roots.
+//! Gaussians; over features of a neural network it is known as FID, with that network's name. C_x C_y has the
+//! eigenvalues of the symmetric C_x^½ C_y C_x^½, so that the trace of its root is the sum of their roots.
 //!
 //! # Source
-//! Dowson and Landau, "The Fréchet distance between multivariate normal distributions", J. Multivariate Anal. 12 (1982);
-//! Heusel et al., arXiv 1706.08500. Merging of moments: Chan, Golub and LeVeque, "Updating formulae and a pairwise
-//! algorithm for computing sample variances" (1979), in its matrix form.
+//! Dowson and Landau, "The Fréchet distance between multivariate normal distributions", J. Multivariate Anal. 12
+//! (1982); Heusel et al., arXiv 1706.08500. Merging of moments: Chan, Golub and LeVeque, "Updating formulae and a
+//! pairwise algorithm for computing sample variances" (1979), in its matrix form.
 
 use nalgebra::linalg::SymmetricEigen;
 use nalgebra::{DMatrix, DVector};
@@ -235,9 +235,10 @@ mod tests {
         assert!(distance(&x, &x, 2) < 1e-12);
     }
 
-    /// Covariances that do not commute. numpy 2.4.6: `d @ d + trace(cx) + trace(cy) - 2 * sqrt(eigvals(cx @ cy)).sum()`;
-    /// scipy 1.17.1's `sqrtm(cx @ cy)` agrees to 14 digits. Of a covariance of rank 1, `sqrtm` keeps seven digits, so that
-    /// the second value is numpy's with √tr(C_x C_y), which the sum of roots then is.
+    /// Covariances that do not commute. numpy 2.4.6:
+    /// `d @ d + trace(cx) + trace(cy) - 2 * sqrt(eigvals(cx @ cy)).sum()`; scipy 1.17.1's `sqrtm(cx @ cy)` agrees to 14
+    /// digits. Of a covariance of rank 1, `sqrtm` keeps seven digits, so that the second value is numpy's with √tr(C_x
+    /// C_y), which the sum of roots then is.
     #[test]
     fn values_of_numpy_and_scipy() {
         let x = [0.0, 1.0, 2.0, 3.0, 1.0, 0.0, 1.0, 1.0, 4.0, 2.0, 5.0, 1.0, 0.0, 0.0, 1.0];

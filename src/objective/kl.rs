@@ -5,8 +5,8 @@
 //! penalty                              = Σ_d |v_d|
 //! ```
 //!
-//! Both are means over images. KL is the regulariser of the variational auto-encoder; the penalty keeps the variances of
-//! other objectives from vanishing, as nothing else in them asks for noise.
+//! Both are means over images. KL is the regulariser of the variational auto-encoder; the penalty keeps the variances
+//! of other objectives from vanishing, as nothing else in them asks for noise.
 //!
 //! # Source
 //! Kingma and Welling, ICLR 2014, appendix B; Rubenstein, Schölkopf and Tolstikhin, arXiv 1802.03761;

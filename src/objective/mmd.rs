@@ -7,9 +7,9 @@
 //! rbf:  k(a, b) = exp(−‖a − b‖²/C)
 //! ```
 //!
-//! Where: C is the prior's bandwidth: 2·d_z·σ_z² for normal, the expected squared distance of two draws. The estimator is unbiased, so it is
-//! negative for half of all draws when Q_Z = P_Z. IMQ is **summed** over its scales s, as in the authors' code: with seven
-//! it is at most 7.
+//! Where: C is the prior's bandwidth: 2·d_z·σ_z² for normal, the expected squared distance of two draws. The estimator
+//! is unbiased, so it is negative for half of all draws when Q_Z = P_Z. IMQ is **summed** over its scales s, as in the
+//! authors' code: with seven it is at most 7.
 //!
 //! [`divergence`] is the graph that training differentiates; [`value`] gives the same number in little memory.
 //!
@@ -99,7 +99,8 @@ impl Kernel {
     }
 }
 
-/// Pairs of rows computed at once. A pair takes about 250 bytes with seven scales: 4 MB a core, or 1 GB of a GPU's memory.
+/// Pairs of rows computed at once. A pair takes about 250 bytes with seven scales: 4 MB a core, or 1 GB of a GPU's
+/// memory.
 const PAIRS_ON_CPU: usize = 1 << 14;
 const PAIRS_ON_GPU: usize = 1 << 22;
 

@@ -5,18 +5,18 @@
 //! Where: c is a cost, D_Z a divergence between the distribution Q_Z of the codes and the prior P_Z. The variational
 //! auto-encoder, the baseline, has KL(Q(Z|x), P_Z) of each image in the place of D_Z.
 //!
-//! A divergence is a graph of candle's tensor operations over the codes: its gradient is `backward()` of its value, and it
-//! is computed where the codes lie.
+//! A divergence is a graph of candle's tensor operations over the codes: its gradient is `backward()` of its value, and
+//! it is computed where the codes lie.
 //!
 //! # A new objective
-//! 1. A file here: the formula in its module page, then a function from codes (n, Z), draws (n, Z) and what it needs beside
-//!    them to a scalar, in candle's operations on `widest` tensors. Tests beside it have numbers by hand, and
+//! 1. A file here: the formula in its module page, then a function from codes (n, Z), draws (n, Z) and what it needs
+//!    beside them to a scalar, in candle's operations on `widest` tensors. Tests beside it have numbers by hand, and
 //!    `check_gradient`, which compares `backward()` with differences.
 //! 2. A variant of [`crate::config::Objective`] with its options (`config/objective.rs`, `config/options.rs`).
 //! 3. A line in `Step::divergence` (`train/step.rs`), which calls the function.
 //!
-//! Traps of candle's gradients: ReLU and |x| have slope 1 at 0, and √x has an infinite one; min and max share theirs between
-//! equals; sorting has none, and `gather` of its indices has. `detach()` holds a tensor constant.
+//! Traps of candle's gradients: ReLU and |x| have slope 1 at 0, and √x has an infinite one; min and max share theirs
+//! between equals; sorting has none, and `gather` of its indices has. `detach()` holds a tensor constant.
 
 pub(crate) mod adversary;
 pub(crate) mod cost;
@@ -66,8 +66,8 @@ pub(crate) fn squared_distances(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// A sum over blocks of rows of x, differentiable by x, whose memory is that of a block's graph.
 ///
 /// `f` is given x and the rows of a block. Each block's gradient is taken at once, which frees its graph; on the CPU,
-/// blocks are computed side by side. The sum has a graph of its own with these gradients. The order of summation depends on
-/// `rows` alone.
+/// blocks are computed side by side. The sum has a graph of its own with these gradients. The order of summation
+/// depends on `rows` alone.
 ///
 /// # Shapes
 /// (n, d) → ().

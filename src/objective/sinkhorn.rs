@@ -6,8 +6,8 @@
 //! c(a, b)    = ‖a − b‖² / C
 //! ```
 //!
-//! Where: C is the prior's bandwidth (2·d_z·σ_z² for normal), so that distances of draws are about 1 in any dimension, and
-//! ε = 0.05. The last two terms take away what entropy adds: S(q, q) = 0.
+//! Where: C is the prior's bandwidth (2·d_z·σ_z² for normal), so that distances of draws are about 1 in any dimension,
+//! and ε = 0.05. The last two terms take away what entropy adds: S(q, q) = 0.
 //!
 //! The potentials f and g are found without a graph. At them
 //!
@@ -15,8 +15,8 @@
 //! OT(a, b) = mean_i f_i + mean_j g_j − ε (mean_ij exp((f_i + g_j − c(a_i, b_j))/ε) − 1)
 //! ```
 //!
-//! is the dual of the transport, whose last term is 0 at the optimum. As the potentials maximise it, its gradient by the
-//! codes is the one with f and g held fixed: that of the costs under the optimal plan.
+//! is the dual of the transport, whose last term is 0 at the optimum. As the potentials maximise it, its gradient by
+//! the codes is the one with f and g held fixed: that of the costs under the optimal plan.
 //!
 //! # Source
 //! Feydy, Séjourné, Vialard, Amari, Trouvé and Peyré, AISTATS 2019, equations 3 and 12; Patrini et al., Sinkhorn
@@ -30,7 +30,8 @@ use crate::error::Result;
 
 /// The strength of the entropy, in units of the ground cost.
 const EPSILON: f64 = 0.05;
-/// The most rounds, of so many updates of both potentials. A round ends with a look at the change, which waits for a GPU.
+/// The most rounds, of so many updates of both potentials. A round ends with a look at the change, which waits for a
+/// GPU.
 const ROUNDS: usize = 20;
 const UPDATES: usize = 10;
 /// The largest change of a potential in an update at which the updates end.
@@ -73,8 +74,8 @@ fn plan(costs: &Tensor, f: &Tensor, g: &Tensor) -> Result<Tensor> {
 
 /// The potentials f, (n, 1), and g, (1, m), of costs without a graph.
 ///
-/// An update sets g, then f. With K = exp((f_i + g_j − c_ij)/ε), an update of K's factors v = exp(Δg/ε) and u = exp(Δf/ε)
-/// is two products with K:
+/// An update sets g, then f. With K = exp((f_i + g_j − c_ij)/ε), an update of K's factors v = exp(Δg/ε) and u =
+/// exp(Δf/ε) is two products with K:
 ///
 /// `v = 1/mean_i(K_ij u_i);  u = 1/mean_j(K_ij v_j)`
 ///

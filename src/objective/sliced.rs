@@ -2,9 +2,9 @@
 //!
 //! `SW²(q, p) = (1/L) Σ_l (1/n) Σ_i (⟨θ_l, q⟩_(i) − ⟨θ_l, p⟩_(i))²`
 //!
-//! Where: θ_1..θ_L are directions drawn uniformly on the unit sphere, and x_(i) is the i-th smallest of a sample: in one
-//! dimension the best transport joins equal ranks. In latent units². Unlike the unbiased MMD², it is positive between two
-//! samples of one distribution, and falls as n grows.
+//! Where: θ_1..θ_L are directions drawn uniformly on the unit sphere, and x_(i) is the i-th smallest of a sample: in
+//! one dimension the best transport joins equal ranks. In latent units². Unlike the unbiased MMD², it is positive
+//! between two samples of one distribution, and falls as n grows.
 //!
 //! # Source
 //! Kolouri, Pope, Martin and Rohde, Sliced Wasserstein auto-encoders, ICLR 2019, equation 14.
@@ -25,7 +25,8 @@ pub(crate) fn directions(dim: usize, generator: &mut impl Rng) -> Vec<f32> {
     sample_with(Prior { kind: PriorKind::Sphere, scale: 1.0 }, DIRECTIONS, dim, generator)
 }
 
-/// The longest row that candle sorts on a GPU: it keeps a row's ranks, padded to a power of two, in 48 KiB of shared memory.
+/// The longest row that candle sorts on a GPU: it keeps a row's ranks, padded to a power of two, in 48 KiB of shared
+/// memory.
 const LONGEST_ROW: usize = 8192;
 
 /// SW² of codes and as many draws.

@@ -5,13 +5,14 @@
 //! DSSIM = (1 − SSIM)/2
 //! ```
 //!
-//! Where: means, variances and covariance are over the 7×7 pixels around, those beyond the border being 0 in both images;
-//! C₁ = 0.01² and C₂ = 0.03² for pixels in [0, 1]. DSSIM lies in [0, 1]. It compares each neighbourhood's brightness, contrast and
-//! pattern relative to how much of them there is, so that a thin stroke in the wrong place counts as much as a bright area.
+//! Where: means, variances and covariance are over the 7×7 pixels around, those beyond the border being 0 in both
+//! images; C₁ = 0.01² and C₂ = 0.03² for pixels in [0, 1]. DSSIM lies in [0, 1]. It compares each neighbourhood's
+//! brightness, contrast and pattern relative to how much of them there is, so that a thin stroke in the wrong place
+//! counts as much as a bright area.
 //!
 //! # Source
-//! Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13 (2004), equation 13, with a square window for
-//! their Gaussian one.
+//! Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13 (2004), equation 13, with a square
+//! window for their Gaussian one.
 
 use crate::image::ImageShape;
 
@@ -131,8 +132,8 @@ impl Window {
             padded[left..left + row.len()].copy_from_slice(row);
         }
         sevens(&self.image, &mut self.threes, &mut self.sevens, self.stride);
-        // Sums lie at a window's first pixel: what is above and left of a pixel by its reach. The last rows of `sevens` were
-        // not written in this pass, and are not read below.
+        // Sums lie at a window's first pixel: what is above and left of a pixel by its reach. The last rows of `sevens`
+        // were not written in this pass, and are not read below.
         let columns = self.stride * self.shape.height();
         let tall = &self.sevens[..columns];
         let mut wide = vec![0.0; columns];

@@ -5,16 +5,17 @@
 //! p-value = (1 + #{b : MMD²(π_b(q, p)) ≥ MMD²(q, p)}) / (1 + B)
 //! ```
 //!
-//! Where: π_b is the b-th of B = [`PERMUTATIONS`] seeded permutations, which deals the 2n pooled rows into two halves anew.
-//! Under Q_Z = P_Z every deal is as likely as the one that was drawn, so that p ≤ α happens with probability at most α.
+//! Where: π_b is the b-th of B = [`PERMUTATIONS`] seeded permutations, which deals the 2n pooled rows into two halves
+//! anew. Under Q_Z = P_Z every deal is as likely as the one that was drawn, so that p ≤ α happens with probability at
+//! most α.
 //!
-//! Both take their codes from a [`Subsample`], which bounds their number and brings them into an order of its own, so that
-//! neither depends on the order in which codes arrive. The draws have a fixed seed of their own: of the same codes, both
-//! are always the same.
+//! Both take their codes from a [`Subsample`], which bounds their number and brings them into an order of its own, so
+//! that neither depends on the order in which codes arrive. The draws have a fixed seed of their own: of the same
+//! codes, both are always the same.
 //!
 //! # Source
-//! Gretton, Borgwardt, Rasch, Schölkopf and Smola, "A kernel two-sample test", JMLR 13 (2012), lemma 6; the p-value of a
-//! Monte Carlo test as in Davison and Hinkley, "Bootstrap methods and their application" (1997), equation 4.11.
+//! Gretton, Borgwardt, Rasch, Schölkopf and Smola, "A kernel two-sample test", JMLR 13 (2012), lemma 6; the p-value of
+//! a Monte Carlo test as in Davison and Hinkley, "Bootstrap methods and their application" (1997), equation 4.11.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -35,8 +36,8 @@ pub const P_VALUE_ROWS: usize = 1_000;
 /// Permutations of [`mmd_p_value`]: its smallest p-value is 0.001.
 pub const PERMUTATIONS: usize = 999;
 
-/// Seeds of the draws and of the permutations, unlike any that a user is likely to draw samples with: draws that are the
-/// codes themselves would show no difference at all.
+/// Seeds of the draws and of the permutations, unlike any that a user is likely to draw samples with: draws that are
+/// the codes themselves would show no difference at all.
 const DRAWS_SEED: u64 = 0x7477_6f5f_7361_6d70;
 const PERMUTATIONS_SEED: u64 = DRAWS_SEED + 1;
 
@@ -113,7 +114,8 @@ fn signs(rows: usize) -> Vec<Vec<[f64; LANES]>> {
 /// `Σ_{i<j} s_i s_j k(x_i, x_j)` of each deal s.
 ///
 /// With halves of one size, MMD² is this sum times a positive constant plus another constant: pairs within a half count
-/// +1/(n(n − 1)) and pairs across −1/n², and the sum of all pairs is the same for every deal. So the two give one p-value.
+/// +1/(n(n − 1)) and pairs across −1/n², and the sum of all pairs is the same for every deal. So the two give one
+/// p-value.
 fn statistics(kernel: &[f64], blocks: &[Vec<[f64; LANES]>]) -> Vec<f64> {
     let block = |signs: &Vec<[f64; LANES]>| -> [f64; LANES] {
         let mut sums = [0.0; LANES];
@@ -131,8 +133,8 @@ fn statistics(kernel: &[f64], blocks: &[Vec<[f64; LANES]>]) -> Vec<f64> {
 
 /// The `limit` codes with the lowest hashes of all that were pushed, whatever their order.
 ///
-/// A code's hash is of its bits, so that equal codes go together, and of several collections the merged subsample is that
-/// of all their codes. Below the limit it holds every code.
+/// A code's hash is of its bits, so that equal codes go together, and of several collections the merged subsample is
+/// that of all their codes. Below the limit it holds every code.
 ///
 /// # Example
 /// ```

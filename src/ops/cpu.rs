@@ -1,7 +1,7 @@
 //! Operations on CPU tensors, by [`crate::kernels`].
 //!
-//! They read and write candle's storage in place of candle's own operations, which pad convolutions symmetrically, give ReLU
-//! the derivative 1 at 0, and are 5 to 13 times slower in convolutions.
+//! They read and write candle's storage in place of candle's own operations, which pad convolutions symmetrically, give
+//! ReLU the derivative 1 at 0, and are 5 to 13 times slower in convolutions.
 
 use std::cell::RefCell;
 

@@ -12,8 +12,8 @@ use crate::architecture::Activation;
 
 /// x·wᵀ + b, or max(0, x·wᵀ + b): differentiable by x, w and b, and ReLU's derivative at 0 is 0.
 ///
-/// On the CPU the layer is one operation of [`crate::kernels`] each way: candle's own products are half as fast there, and give the
-/// gradient of a weight that is constant, too.
+/// On the CPU the layer is one operation of [`crate::kernels`] each way: candle's own products are half as fast there,
+/// and give the gradient of a weight that is constant, too.
 ///
 /// # Shapes
 /// x (N, in), w (out, in), b (out) → (N, out).
@@ -32,8 +32,8 @@ pub(crate) fn linear(layer: &Linear, x: &Tensor, relu: bool) -> Result<Tensor> {
     }
 }
 
-/// The layer by the CPU's kernels. Weights (out, in) are those of the transposed convolution of one pixel from `in` channels to
-/// `out`.
+/// The layer by the CPU's kernels. Weights (out, in) are those of the transposed convolution of one pixel from `in`
+/// channels to `out`.
 struct ByKernels {
     relu: bool,
 }

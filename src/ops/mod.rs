@@ -8,9 +8,10 @@
 //! | any other device | [`composed`]: candle's own tensor operations; some of them sped up by [`accelerators`] on CUDA |
 //! | the CPU under `WAE_KERNELS=composed` | [`composed`] too, so that tests run on the CPU the code that runs on a GPU |
 //!
-//! Activations are (N, H, W, C) and weights (k, k, C_large, C_small), f32 on every device. The order of a training step is
-//! fixed, so that no graph of the network is recorded: a forward operation has its gradient beside it, and each activation is
-//! freed as soon as its layer has gone backward. Objectives on codes are small: they are candle graphs (`objective/`).
+//! Activations are (N, H, W, C) and weights (k, k, C_large, C_small), f32 on every device. The order of a training step
+//! is fixed, so that no graph of the network is recorded: a forward operation has its gradient beside it, and each
+//! activation is freed as soon as its layer has gone backward. Objectives on codes are small: they are candle graphs
+//! (`objective/`).
 
 pub(crate) mod accelerators;
 mod agreement;
@@ -39,7 +40,8 @@ use crate::objective::cost::CostFunction;
 /// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).
 const MOMENTUM: f64 = 0.1;
 
-/// SAME convolutions and the gradient of their weights. The data gradient of [`Self::down`] is [`Self::up`], and the reverse.
+/// SAME convolutions and the gradient of their weights. The data gradient of [`Self::down`] is [`Self::up`], and the
+/// reverse.
 ///
 /// The precision is that of the products; inputs and outputs are f32.
 pub(crate) trait Convolution: Debug + Send + Sync {

@@ -7,8 +7,8 @@ use crate::error::Result;
 
 /// The results of `f` on consecutive parts of a batch, joined along the first dimension, in f32.
 ///
-/// `f` is given the first image of a part and the number of its images, which have at most [`MOST_VALUES`] values together.
-/// An empty batch is one part.
+/// `f` is given the first image of a part and the number of its images, which have at most [`MOST_VALUES`] values
+/// together. An empty batch is one part.
 pub(super) fn joined(
     images: usize,
     values_an_image: usize,

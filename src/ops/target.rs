@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::image::PixelSlice;
 use crate::kernels::{backend, is_composed};
 
-/// The largest number of values that one operation on a device other than the CPU may have: candle counts them in 32 bits there.
+/// The largest number of values that one operation on a device other than the CPU may have: candle counts them in 32
+/// bits there.
 pub(crate) const MOST_VALUES: usize = 1 << 30;
 /// Steps of a training on a GPU whose values are read together: reading waits for the GPU.
 const STEPS_READ_TOGETHER: usize = 16;
@@ -104,8 +105,8 @@ impl Target {
         }
     }
 
-    /// Steps whose values are read together: on a GPU the next steps are computed meanwhile; on the CPU the values are there at
-    /// once.
+    /// Steps whose values are read together: on a GPU the next steps are computed meanwhile; on the CPU the values are
+    /// there at once.
     pub(crate) fn steps_read_together(&self) -> usize {
         if self.device.is_cpu() { 1 } else { STEPS_READ_TOGETHER }
     }
@@ -120,8 +121,8 @@ impl Target {
         accelerators::release_memory(&self.device);
     }
 
-    /// The name of the kernels that compute a training, for its checkpoint: the CPU's instructions, `composed`, or `cuda` or
-    /// `metal` and the precision.
+    /// The name of the kernels that compute a training, for its checkpoint: the CPU's instructions, `composed`, or
+    /// `cuda` or `metal` and the precision.
     pub(crate) fn kernels(&self) -> String {
         let kind = match self.device.location() {
             candle_core::DeviceLocation::Cpu if is_composed() => return "composed".to_owned(),
@@ -153,8 +154,8 @@ pub(super) fn check_countable(rows: usize, values_a_row: usize) -> Result<()> {
 }
 
 impl Device {
-    /// The device that `Auto` means: the first CUDA GPU if it can be opened, else the CPU. The log says once which it is, and
-    /// why. Another device stays what it is.
+    /// The device that `Auto` means: the first CUDA GPU if it can be opened, else the CPU. The log says once which it
+    /// is, and why. Another device stays what it is.
     pub fn resolved(self) -> Self {
         static FIRST: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
         match self {

@@ -25,8 +25,8 @@ impl Trainer {
     /// The model as it stands, calibrated on the held-out rows.
     ///
     /// # Errors
-    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not, and [`Error::Cancelled`]
-    /// within a batch once the flag of [`Self::cancelled_by`] is set.
+    /// [`Error::Training`] if a weight is not finite, [`Error::Data`] if a held-out row's cost is not, and
+    /// [`Error::Cancelled`] within a batch once the flag of [`Self::cancelled_by`] is set.
     pub fn model(&self) -> Result<ModelFile> {
         let tensors = self.network.tensors()?;
         // Adam can break the weights after a last loss that was finite; such a model must not replace a good one.

@@ -10,13 +10,15 @@ use crate::model::memory::{encoder_step_memory, images_memory, scoring_memory, s
 
 /// Copies of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
 const COPIES_IN_A_STEP: usize = 5;
-/// Copies of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file. A
-/// checkpoint takes one more: itself and the two moments, each of them in the file's order, and again as the file's bytes.
+/// Copies of a weight when the model is made: itself, the two moments, in the file's order, packed twice, and the file.
+/// A checkpoint takes one more: itself and the two moments, each of them in the file's order, and again as the file's
+/// bytes.
 const COPIES_AT_THE_END: usize = 9;
-/// Copies of a weight in memory at a checkpoint of a training on a GPU, where weights and moments lie: the three as they were
-/// read, in the file's order, and as the file's bytes; most of the first are gone before the last are made.
+/// Copies of a weight in memory at a checkpoint of a training on a GPU, where weights and moments lie: the three as
+/// they were read, in the file's order, and as the file's bytes; most of the first are gone before the last are made.
 const COPIES_BESIDE_A_GPU: usize = 8;
-/// Copies of images in memory beside a GPU: gathered for a step, being uploaded, held-out ones and their reconstructions.
+/// Copies of images in memory beside a GPU: gathered for a step, being uploaded, held-out ones and their
+/// reconstructions.
 const BATCHES_BESIDE_A_GPU: usize = 4;
 /// Copies of input noise in memory beside a GPU: drawn, and being uploaded.
 const NOISE_BESIDE_A_GPU: usize = 2;
@@ -37,11 +39,11 @@ impl TrainOptions {
     /// 4 · (9·P + 256 · (3·H·W·C + d_z) + k·2·a) + 8·(10,000 + 1,000)·d_z
     /// ```
     ///
-    /// Where: P is the number of parameters, n the batch size, a the values of the largest layer, d_z the latent dimension,
-    /// k ≤ 256 the images that pass together in scoring; m is 0 but for the Sinkhorn divergence, for which it is the larger of n
-    /// and the 250 held-out rows. A step of pre-training is counted as one on p images without the decoder, where it is
-    /// larger: p is 1,000 of 28×28, and 256 of 64×64×3. Measured peaks lie between half of it and a tenth above
-    /// (`tests/allocation.rs`).
+    /// Where: P is the number of parameters, n the batch size, a the values of the largest layer, d_z the latent
+    /// dimension, k ≤ 256 the images that pass together in scoring; m is 0 but for the Sinkhorn divergence, for which
+    /// it is the larger of n and the 250 held-out rows. A step of pre-training is counted as one on p images without
+    /// the decoder, where it is larger: p is 1,000 of 28×28, and 256 of 64×64×3. Measured peaks lie between half of it
+    /// and a tenth above (`tests/allocation.rs`).
     ///
     /// Where a GPU trains, layers and gradients lie there, and memory holds
     ///

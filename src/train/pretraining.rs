@@ -16,7 +16,8 @@ use crate::ops::MOST_VALUES;
 
 /// The most steps of pre-training, and the loss at which it ends (authors' `wae.py`, `pretrain_encoder`).
 const PRETRAINING: (usize, f64) = (200, 0.1);
-/// Images of a step of pre-training: from the values of 1,000 of 28×28 to those of 256 of 64×64×3, which the authors take.
+/// Images of a step of pre-training: from the values of 1,000 of 28×28 to those of 256 of 64×64×3, which the authors
+/// take.
 pub(super) fn pretraining_images(image: ImageShape) -> usize {
     let len = image.len().max(1);
     (1000 * len).clamp(784_000, 3_145_728) / len

@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::model::TrainingNetwork;
 
 impl Trainer {
-    /// Goes on from a checkpoint: from here on, every tensor, every epoch and the calibration are those of the training that it
-    /// was taken from, bit for bit on the same kernels; clock values count on. Another device or precision is accepted, and the log
-    /// says so: its results are then near and not equal.
+    /// Goes on from a checkpoint: from here on, every tensor, every epoch and the calibration are those of the training
+    /// that it was taken from, bit for bit on the same kernels; clock values count on. Another device or precision is
+    /// accepted, and the log says so: its results are then near and not equal.
     ///
     /// # Errors
     /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference
@@ -43,8 +43,8 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Begins with the weights of a model, whose name is the option `init`; Adam begins anew, and so does a discriminator where
-    /// the model has none of the same layers.
+    /// Begins with the weights of a model, whose name is the option `init`; Adam begins anew, and so does a
+    /// discriminator where the model has none of the same layers.
     ///
     /// # Errors
     /// [`Error::ModelArchitecture`] with the first difference, and those of [`Self::try_new`].

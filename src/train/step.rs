@@ -123,8 +123,8 @@ impl Step {
         })
     }
 
-    /// Forward, the objective and its gradient, backward, Adam; for WAE-GAN then a step of the discriminator on the same
-    /// codes. On the CPU, weights are left as they were where the loss is not finite.
+    /// Forward, the objective and its gradient, backward, Adam; for WAE-GAN then a step of the discriminator on the
+    /// same codes. On the CPU, weights are left as they were where the loss is not finite.
     pub(super) fn run(
         &self,
         network: &mut TrainingNetwork,
@@ -146,7 +146,8 @@ impl Step {
 
     /// The objective on a batch, with its gradients left in the network, and the codes, (n, Z).
     ///
-    /// The network goes forward and backward by itself; between the encoder's head and the codes lies a graph of candle's:
+    /// The network goes forward and backward by itself; between the encoder's head and the codes lies a graph of
+    /// candle's:
     ///
     /// ```text
     /// ∂L/∂head = ∂/∂head [⟨∂cost/∂codes, codes⟩ + λ · divergence(codes) + penalty]

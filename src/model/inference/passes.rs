@@ -22,16 +22,16 @@ fn images_that_fit(config: &Config) -> usize {
     (ACTIVATION / largest_activation(config).max(1)).max(1)
 }
 
-/// The number of images of a pass on a GPU, whose operations have at most [`MOST_VALUES`] values: half of that, as a layer may be
-/// padded. A batch that its memory has no room for is halved.
+/// The number of images of a pass on a GPU, whose operations have at most [`MOST_VALUES`] values: half of that, as a
+/// layer may be padded. A batch that its memory has no room for is halved.
 pub(super) fn images_on_a_gpu(config: &Config) -> usize {
     // The structural cost multiplies with a matrix of height × height values for each image.
     let largest = largest_activation(config).max(config.image().height().pow(2));
     (MOST_VALUES / 2 / largest.max(1)).max(1)
 }
 
-/// Passes `len` values, in rows of `input_len`, through a network that gives `output_len` values for each row. `pass` computes
-/// `rows` rows at a time, given the range of their values.
+/// Passes `len` values, in rows of `input_len`, through a network that gives `output_len` values for each row. `pass`
+/// computes `rows` rows at a time, given the range of their values.
 pub(super) fn apply(
     len: usize,
     rows: usize,

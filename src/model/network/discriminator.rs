@@ -19,7 +19,8 @@ pub(super) struct Discriminator {
 }
 
 impl Discriminator {
-    /// A discriminator of these weights (out, in) and biases (out); `log_p` is the prior's scale where log p(z) is added.
+    /// A discriminator of these weights (out, in) and biases (out); `log_p` is the prior's scale where log p(z) is
+    /// added.
     ///
     /// # Errors
     /// A weight that is no multiple of its bias in length.
@@ -50,8 +51,8 @@ impl Discriminator {
         self.forward(&self.layers, codes)
     }
 
-    /// The logits for the encoder's step and for scoring: differentiable by the codes alone. Codes without a graph give logits
-    /// without one.
+    /// The logits for the encoder's step and for scoring: differentiable by the codes alone. Codes without a graph give
+    /// logits without one.
     pub(super) fn fixed_logits(&self, codes: &Tensor) -> Result<Tensor> {
         self.forward(&self.fixed, codes)
     }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::kernels::Geometry;
 use crate::ops::Convolution;
 
-/// The convolutions of an accelerator, and composed ones for those that it refuses: cuDNN has no algorithm for some shapes, which
-/// need not be among those that were compared when the device was opened.
+/// The convolutions of an accelerator, and composed ones for those that it refuses: cuDNN has no algorithm for some
+/// shapes, which need not be among those that were compared when the device was opened.
 #[derive(Debug)]
 pub(super) struct WithFallback {
     accelerator: Arc<dyn Convolution>,

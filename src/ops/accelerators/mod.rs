@@ -1,8 +1,9 @@
 //! GPUs, and accelerators: operations that are faster there than the composed ones.
 //!
-//! A device begins with the composed operations, which are compared with the CPU's kernels when it is opened: a device on which
-//! they disagree is refused. Each [`Accelerator`] is then compared with the composed operations. One that cannot be loaded or
-//! does not agree is left out, and the log says so once. So a wrong accelerator makes a device slow, and no score wrong.
+//! A device begins with the composed operations, which are compared with the CPU's kernels when it is opened: a device
+//! on which they disagree is refused. Each [`Accelerator`] is then compared with the composed operations. One that
+//! cannot be loaded or does not agree is left out, and the log says so once. So a wrong accelerator makes a device
+//! slow, and no score wrong.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -94,8 +95,9 @@ impl Opened {
 
 /// Runs work that computes on rayon in a thread and a pool of its own.
 ///
-/// Devices are opened under a lock. A thread of the host's pool that waited there for work in its own pool would meanwhile take
-/// other tasks of that pool, and one of them may open a device too: it would wait for the lock that its own thread holds.
+/// Devices are opened under a lock. A thread of the host's pool that waited there for work in its own pool would
+/// meanwhile take other tasks of that pool, and one of them may open a device too: it would wait for the lock that its
+/// own thread holds.
 fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let failed = |e: &dyn fmt::Display| Error::Device(format!("cannot start the comparison of operations: {e}"));
     let pool = rayon::ThreadPoolBuilder::new().build().map_err(|e| failed(&e))?;

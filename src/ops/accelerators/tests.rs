@@ -1,4 +1,5 @@
-//! Accelerators that are wrong on purpose, on the CPU: each is left out with a line that says why, and results stay right.
+//! Accelerators that are wrong on purpose, on the CPU: each is left out with a line that says why, and results stay
+//! right.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,10 +1,10 @@
 //! SAME convolutions as copies of shifted rows and products of matrices.
 //!
-//! Let T = ⌈k/s⌉ for kernel k and stride s, and let *positions* be an image's grid of Q_y = h + T − 1 by Q_x = w + T − 1 pixels: the
-//! small grid with what windows reach beyond it. The large grid, padded to s·Q_y by s·Q_x, is cut into s *phases* of its
-//! lines; a phase is a matrix of a row a position, with the s pixels of that position's line in it. Tap (u, v) of the window at a
-//! position then lies in phase u mod s, in the row that is ⌊u/s⌋·Q_x + ⌊v/s⌋ further down: all taps of a window are `cat`'s
-//! copies of shifted rows, in the order of the weights' taps.
+//! Let T = ⌈k/s⌉ for kernel k and stride s, and let *positions* be an image's grid of Q_y = h + T − 1 by Q_x = w + T −
+//! 1 pixels: the small grid with what windows reach beyond it. The large grid, padded to s·Q_y by s·Q_x, is cut into s
+//! *phases* of its lines; a phase is a matrix of a row a position, with the s pixels of that position's line in it. Tap
+//! (u, v) of the window at a position then lies in phase u mod s, in the row that is ⌊u/s⌋·Q_x + ⌊v/s⌋ further down:
+//! all taps of a window are `cat`'s copies of shifted rows, in the order of the weights' taps.
 //!
 //! ```text
 //! down:             small = windows(large) · w
@@ -12,8 +12,8 @@
 //! up:               windows' gradients = small · wᵀ, added up over the positions that they were copied from
 //! ```
 //!
-//! Where: w is the weights as a matrix, (k²·C_large, C_small). Rows that lie beyond an image's small grid are computed and cut off:
-//! the price of copies that are contiguous.
+//! Where: w is the weights as a matrix, (k²·C_large, C_small). Rows that lie beyond an image's small grid are computed
+//! and cut off: the price of copies that are contiguous.
 
 use candle_core::{Device, Tensor};
 
@@ -74,7 +74,8 @@ fn window_values(g: &Geometry) -> usize {
     height * width * g.taps() * g.large_channels
 }
 
-/// (N, h, w, C) at `(top, left)` of a grid of zeros: (N, H, W, C). What reaches beyond it on the other sides is cut off.
+/// (N, h, w, C) at `(top, left)` of a grid of zeros: (N, H, W, C). What reaches beyond it on the other sides is cut
+/// off.
 fn padded(x: &Tensor, (top, left): (usize, usize), (height, width): (usize, usize)) -> Result<Tensor> {
     let (_, h, w, _) = x.dims4()?;
     let h = h.min(height - top);
@@ -83,7 +84,8 @@ fn padded(x: &Tensor, (top, left): (usize, usize), (height, width): (usize, usiz
     Ok(x.pad_with_zeros(2, left, width - left - w)?.pad_with_zeros(1, top, height - top - h)?.contiguous()?)
 }
 
-/// A matrix whose rows lie apart, in order, as `cat` copies it: row by row. `contiguous` would divide for every value on CUDA.
+/// A matrix whose rows lie apart, in order, as `cat` copies it: row by row. `contiguous` would divide for every value
+/// on CUDA.
 fn compact(x: &Tensor) -> Result<Tensor> {
     let columns = x.dim(1)?;
     if x.is_contiguous() || columns < 2 {
@@ -98,8 +100,8 @@ fn rows_behind(g: &Geometry) -> usize {
     (taps_a_side(g) - 1) * (positions(g).1 + 1)
 }
 
-/// Runs of taps that lie side by side in one row of a phase, in the order of the weights: the phase, how many rows further down
-/// they lie, the first tap, and how many there are.
+/// Runs of taps that lie side by side in one row of a phase, in the order of the weights: the phase, how many rows
+/// further down they lie, the first tap, and how many there are.
 struct TapRun {
     phase: usize,
     shift: usize,
@@ -145,14 +147,15 @@ fn small_of_positions(g: &Geometry, x: &Tensor) -> Result<Tensor> {
     Ok(compact(&lines.reshape((images * h, width * c))?.narrow(1, 0, w * c)?)?.reshape((images, h, w, c))?)
 }
 
-/// The small grid at all positions, behind as many rows of zeros as shifts reach back: a position before an image's first is
-/// one behind the last line before, where the small grid has no value.
+/// The small grid at all positions, behind as many rows of zeros as shifts reach back: a position before an image's
+/// first is one behind the last line before, where the small grid has no value.
 fn positions_of_small(g: &Geometry, small: &Tensor) -> Result<Tensor> {
     let rows = padded(small, (0, 0), positions(g))?.flatten_to(2)?;
     Ok(rows.pad_with_zeros(0, rows_behind(g), 0)?)
 }
 
-/// Adds windows up: what each tap of the windows at all positions, behind rows of zeros, adds to the large grid, (N, H, W, C).
+/// Adds windows up: what each tap of the windows at all positions, behind rows of zeros, adds to the large grid, (N, H,
+/// W, C).
 fn large_of_windows(g: &Geometry, windows: &Tensor) -> Result<Tensor> {
     let (s, c, (height, width), (h, w)) = (g.stride, g.large_channels, positions(g), g.large);
     let front = rows_behind(g);

@@ -15,8 +15,9 @@ pub(super) fn dtype(precision: Precision) -> DType {
 
 /// a·b of matrices, or of batches of them, of one element type.
 ///
-/// Products of f32 take TF32 on tensor cores only where the precision says so. Candle has one switch for that in a process, which
-/// is read when a product is asked for: it is set under a lock, so that threads of two precisions do not meet.
+/// Products of f32 take TF32 on tensor cores only where the precision says so. Candle has one switch for that in a
+/// process, which is read when a product is asked for: it is set under a lock, so that threads of two precisions do not
+/// meet.
 pub(super) fn product(a: &Tensor, b: &Tensor, precision: Precision) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     let _switch = a.device().is_cuda().then(|| {
@@ -42,8 +43,8 @@ pub(super) fn relu(x: &Tensor) -> Result<Tensor> {
     Ok(x.add(&x.abs()?)?.affine(0.5, 0.0)?)
 }
 
-/// Sums over the rows of a matrix, (M, C) → (1, C), as a product with ones: candle's reduction over leading dimensions gives each
-/// sum to one block of threads, whose loads lie C values apart.
+/// Sums over the rows of a matrix, (M, C) → (1, C), as a product with ones: candle's reduction over leading dimensions
+/// gives each sum to one block of threads, whose loads lie C values apart.
 pub(super) fn column_sums(x: &Tensor) -> Result<Tensor> {
     product(&Tensor::ones((1, x.dim(0)?), x.dtype(), x.device())?, x, Precision::F32)
 }

@@ -48,8 +48,8 @@ fn errors(batch: usize, g: Geometry, seed: u64, precision: Precision) -> [(&'sta
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// 150 random geometries: kernels of 1 to 7, strides 1 and 2, grids that are not square, padding that is not symmetric,
-    /// kernels larger than the image and smaller than the stride.
+    /// 150 random geometries: kernels of 1 to 7, strides 1 and 2, grids that are not square, padding that is not
+    /// symmetric, kernels larger than the image and smaller than the stride.
     #[test]
     fn composed_convolutions_compute_the_definition((batch, g) in geometries(), seed in any::<u64>()) {
         for (what, error) in errors(batch, g, seed, Precision::F32) {

@@ -1,7 +1,7 @@
 //! The golden values of `fixtures/golden`: every stage, every gradient, three steps of Adam.
 //!
-//! Errors are max|a − b| / max|b| over a tensor, as some gradients are exactly 0. PyTorch in f32 itself reaches 1.4e-6 on
-//! the gradients; 1e-4 leaves room for other orders of summation and none for another formula.
+//! Errors are max|a − b| / max|b| over a tensor, as some gradients are exactly 0. PyTorch in f32 itself reaches 1.4e-6
+//! on the gradients; 1e-4 leaves room for other orders of summation and none for another formula.
 
 use rstest::rstest;
 use safetensors::SafeTensors;

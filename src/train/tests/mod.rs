@@ -52,7 +52,8 @@ fn finish(mut trainer: Trainer) -> Trainer {
 
 #[test]
 fn the_learning_rate_follows_its_schedule() {
-    // Four steps an epoch: the rate falls by epochs, not by steps, and the first step of Adam moves a weight by just it.
+    // Four steps an epoch: the rate falls by epochs, not by steps, and the first step of Adam moves a weight by just
+    // it.
     let options =
         [("network", "4".into()), ("epochs", 5.into()), ("learning_rate", 0.01.into()), ("batch_size", 9.into())];
     let mut first = trainer(&options);
@@ -119,7 +120,8 @@ fn a_diverged_network_stops_training_and_is_no_model() {
     assert_eq!(error, "tensor 'decoder.out.conv.bias' is not finite after training: try a smaller learning_rate");
 }
 
-/// A first step that throws the weights far off: the second is named, though a GPU has begun a third by the time it is read.
+/// A first step that throws the weights far off: the second is named, though a GPU has begun a third by the time it is
+/// read.
 #[test]
 fn the_step_that_diverged_is_named() {
     let mut trainer = trainer(&[("network", "4".into()), ("batch_size", 4.into())]);
@@ -141,8 +143,8 @@ fn options_that_the_images_were_not_collected_under_are_refused() {
     assert_eq!(error, "option 'batch_size' must be an integer between 2 and 1048576, got 0");
 }
 
-/// On a GPU a constant λ lets the losses of several steps be read together, and an adaptive one, which moves every 1,000 steps,
-/// does not. (On the processor both are read at once.)
+/// On a GPU a constant λ lets the losses of several steps be read together, and an adaptive one, which moves every
+/// 1,000 steps, does not. (On the processor both are read at once.)
 #[test]
 fn losses_that_are_read_late_are_the_same() {
     let of = |schedule: &str| {

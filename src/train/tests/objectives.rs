@@ -1,5 +1,6 @@
-//! The promises of every objective: its gradient is that of its loss, its training is finite, λ weighs it, and scores are no
-//! random numbers. Each mistake that public code makes has a test here or beside the formula that would turn red.
+//! The promises of every objective: its gradient is that of its loss, its training is finite, λ weighs it, and scores
+//! are no random numbers. Each mistake that public code makes has a test here or beside the formula that would turn
+//! red.
 
 use rstest::rstest;
 use serde_json::json;

@@ -21,8 +21,9 @@ impl AdamKernel {
 }
 
 impl Adam for AdamKernel {
-    /// Changes parameters and moments in place, where a view lies within its storage too: a step of the composed Adam leaves
-    /// parameters that are parts of one row. Like the CPU's kernel it assumes that no other tensor shares this memory.
+    /// Changes parameters and moments in place, where a view lies within its storage too: a step of the composed Adam
+    /// leaves parameters that are parts of one row. Like the CPU's kernel it assumes that no other tensor shares this
+    /// memory.
     fn adam(&self, step: AdamStep, trained: &mut [Trained<'_>]) -> Result<()> {
         if trained.is_empty() {
             return Ok(());
@@ -45,8 +46,8 @@ impl Adam for AdamKernel {
         let rates = [learning_rate, beta1.0, beta1.1, beta2.0, beta2.1, epsilon, corrections.0, corrections.1];
         let mut arguments = vec![Argument::Count(counted(values)?), Argument::Count(count), Argument::Values(&table)];
         arguments.extend(rates.map(Argument::F32));
-        // SAFETY: the arguments are those of `adam`. The addresses are those of contiguous f32 tensors, of as many values as lie
-        // between two beginnings, and the tensors live: `trained` and `gradients` hold them.
+        // SAFETY: the arguments are those of `adam`. The addresses are those of contiguous f32 tensors, of as many
+        // values as lie between two beginnings, and the tensors live: `trained` and `gradients` hold them.
         unsafe { self.0.launch("adam", values, &arguments) }
     }
 }

@@ -1,9 +1,9 @@
 //! SAME convolutions by cuDNN.
 //!
-//! `down` is cuDNN's forward convolution from the large grid to the small one, `up` its data gradient, and the gradient of the
-//! weights its filter gradient. Activations are (N, H, W, C) on both sides; weights, (k, k, C_large, C_small) here, are
-//! (C_small, k, k, C_large) there. cuDNN pads both sides of a grid alike: where SAME pads one side more than the other, the large
-//! grid is padded beforehand, and cropped after `up`.
+//! `down` is cuDNN's forward convolution from the large grid to the small one, `up` its data gradient, and the gradient
+//! of the weights its filter gradient. Activations are (N, H, W, C) on both sides; weights, (k, k, C_large, C_small)
+//! here, are (C_small, k, k, C_large) there. cuDNN pads both sides of a grid alike: where SAME pads one side more than
+//! the other, the large grid is padded beforehand, and cropped after `up`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,8 +39,8 @@ struct Library {
     plans: HashMap<ConvolutionTask, Plan>,
 }
 
-// SAFETY: cuDNN's handle and descriptors may be used from any thread, but by one at a time; they are reached through the mutex of
-// `CudnnConvolutions` alone, and no reference to them leaves it.
+// SAFETY: cuDNN's handle and descriptors may be used from any thread, but by one at a time; they are reached through
+// the mutex of `CudnnConvolutions` alone, and no reference to them leaves it.
 unsafe impl Send for Library {}
 
 impl fmt::Debug for CudnnConvolutions {
@@ -97,8 +97,8 @@ impl CudnnConvolutions {
         let scratch = unsafe { self.device.alloc::<u8>(plan.bytes.max(1)) }?;
         let workspace = (start(&scratch, &stream), scratch.len());
         let [large, small, weights] = [address(large)?, address(small)?, address(weights)?];
-        // SAFETY: the callers give the tensors the shapes of the task, for which the plan was made, and its type. All of them,
-        // and the scratch memory, are freed on the device's stream, which is the handle's.
+        // SAFETY: the callers give the tensors the shapes of the task, for which the plan was made, and its type. All
+        // of them, and the scratch memory, are freed on the device's stream, which is the handle's.
         unsafe { plan.run(handle, &Addresses { large, small, weights, workspace }) }
     }
 }

@@ -1,6 +1,7 @@
 //! cuDNN's handle, and the algorithm that it computes a convolution with.
 //!
-//! cudarc's own wrappers take the first of cuDNN's answers when they are asked for an algorithm; here all are looked at.
+//! cudarc's own wrappers take the first of cuDNN's answers when they are asked for an algorithm; here all are looked
+//! at.
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
 
-/// The most bytes of scratch memory of an algorithm, if another takes less: the tensors of a step have to fit beside it.
+/// The most bytes of scratch memory of an algorithm, if another takes less: the tensors of a step have to fit beside
+/// it.
 const WORKSPACE: usize = 1 << 30;
 
 static ONE: f32 = 1.0;
@@ -87,8 +89,8 @@ pub(super) enum Algorithm {
 }
 
 impl Operation {
-    /// The algorithm that cuDNN's reference calls deterministic, and that PyTorch takes in its deterministic mode, whatever the
-    /// layout (`Conv_v7.cpp`, `DEFAULT_ALGO`).
+    /// The algorithm that cuDNN's reference calls deterministic, and that PyTorch takes in its deterministic mode,
+    /// whatever the layout (`Conv_v7.cpp`, `DEFAULT_ALGO`).
     fn documented(self) -> Algorithm {
         use {
             cudnnConvolutionBwdDataAlgo_t as Data, cudnnConvolutionBwdFilterAlgo_t as Filter,
@@ -152,10 +154,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Takes the first of cuDNN's answers, which come fastest first, that is deterministic, keeps to the precision and needs no
-    /// more than [`WORKSPACE`]; if all need more, the one that needs least. Their order is cuDNN's guess from the shape and the GPU.
-    /// Were it measured, two trainings on one GPU could take two algorithms, and their sums would differ. Behind the answers
-    /// stands the algorithm that is documented to do.
+    /// Takes the first of cuDNN's answers, which come fastest first, that is deterministic, keeps to the precision and
+    /// needs no more than [`WORKSPACE`]; if all need more, the one that needs least. Their order is cuDNN's guess from
+    /// the shape and the GPU. Were it measured, two trainings on one GPU could take two algorithms, and their sums
+    /// would differ. Behind the answers stands the algorithm that is documented to do.
     ///
     /// # Errors
     /// [`Error::Device`] if none will do.
@@ -192,8 +194,8 @@ impl Plan {
     /// Computes the tensor of the plan's operation from the two others.
     ///
     /// # Safety
-    /// The addresses are those of tensors of the plan's shapes and type, and of as much scratch memory as is said, which are freed
-    /// on the handle's stream or later.
+    /// The addresses are those of tensors of the plan's shapes and type, and of as much scratch memory as is said,
+    /// which are freed on the handle's stream or later.
     pub(super) unsafe fn run(&self, handle: &Handle, at: &Addresses) -> Result<()> {
         let (h, (c, wd, xd, yd)) = (handle.raw, self.descriptors.raw());
         // The factors of what is computed and of what was there before: f32 for bf16, too.

@@ -1,7 +1,7 @@
 //! Addresses of tensors for kernels and cuDNN, and new tensors for them to write.
 //!
-//! An address stays valid until its tensor is dropped, and longer for work on the device's stream: memory is freed on the same
-//! stream, behind all that was asked for before.
+//! An address stays valid until its tensor is dropped, and longer for work on the device's stream: memory is freed on
+//! the same stream, behind all that was asked for before.
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr};
@@ -38,8 +38,8 @@ pub(super) fn dense(tensor: &Tensor, shape: &[usize]) -> Result<Tensor> {
 /// A tensor that is to be written before it is read.
 pub(super) fn unwritten<T: CudaDType + DeviceRepr>(device: &CudaDevice, shape: &[usize]) -> Result<Tensor> {
     let len = counted(shape.iter().product())? as usize;
-    // SAFETY: memory that was not written holds numbers all the same, as all bits of T are a number. The callers, all in this
-    // module, have a kernel or cuDNN write every value before the tensor goes out.
+    // SAFETY: memory that was not written holds numbers all the same, as all bits of T are a number. The callers, all
+    // in this module, have a kernel or cuDNN write every value before the tensor goes out.
     let values = unsafe { device.alloc::<T>(len) }?;
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, device.clone()));
     Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))

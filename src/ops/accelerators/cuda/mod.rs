@@ -1,7 +1,7 @@
 //! CUDA: a device of candle's, and the accelerators on it.
 //!
-//! Accelerators work on candle's own storage and on the stream of candle's device, and their results are candle's tensors:
-//! whatever was asked for before on a device is done before, and memory is freed behind its last use.
+//! Accelerators work on candle's own storage and on the stream of candle's device, and their results are candle's
+//! tensors: whatever was asked for before on a device is done before, and memory is freed behind its last use.
 //!
 //! | accelerator | by |
 //! |---|---|
@@ -59,8 +59,8 @@ fn pool(device: &CudaDevice) -> Result<CUmemoryPool> {
     Ok(unsafe { driver::get_default_mem_pool(stream.context().cu_device()) }.w()?)
 }
 
-/// Memory that is freed stays with the process, as a training frees and takes the same amounts in each step. By default the driver
-/// takes it back each time the device is waited for.
+/// Memory that is freed stays with the process, as a training frees and takes the same amounts in each step. By default
+/// the driver takes it back each time the device is waited for.
 fn keep_freed_memory(device: &CudaDevice) -> Result<()> {
     let mut threshold = u64::MAX;
     let attribute = CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;

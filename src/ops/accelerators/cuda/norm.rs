@@ -23,8 +23,8 @@ const TOGETHER: usize = 8;
 #[derive(Debug)]
 pub(super) struct NormKernels(Arc<Program>);
 
-/// The cut of a sum's rows, as in `kernels/common.cu`: parts of every `parts`th row, joined in groups. It follows from the shape
-/// alone, and so does the order of the sum.
+/// The cut of a sum's rows, as in `kernels/common.cu`: parts of every `parts`th row, joined in groups. It follows from
+/// the shape alone, and so does the order of the sum.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     parts: usize,
@@ -48,7 +48,8 @@ struct Size {
     rows: usize,
     channels: usize,
     cut: Cut,
-    /// Parts where each value stands for itself: twice the threads of a sum, with as many rows each as are loaded at once.
+    /// Parts where each value stands for itself: twice the threads of a sum, with as many rows each as are loaded at
+    /// once.
     spread: usize,
 }
 
@@ -178,8 +179,8 @@ mod tests {
 
     use super::*;
 
-    /// Every row is in one part of one group, parts are neither small nor more than there are threads for, and the last step
-    /// is short.
+    /// Every row is in one part of one group, parts are neither small nor more than there are threads for, and the last
+    /// step is short.
     #[rstest]
     #[case(1, 3, 1, 1)]
     #[case(31, 3, 1, 1)]

@@ -15,8 +15,8 @@ const SOURCE: &str =
     concat!(include_str!("kernels/common.cu"), include_str!("kernels/norm.cu"), include_str!("kernels/adam.cu"));
 /// The name under which candle's device keeps the loaded kernels.
 const MODULE: &str = "wae-core";
-/// The newest architecture that kernels are compiled for. They use nothing newer, the driver makes machine code of it for every GPU
-/// since, and a GPU that is newer than NVRTC has its kernels, too.
+/// The newest architecture that kernels are compiled for. They use nothing newer, the driver makes machine code of it
+/// for every GPU since, and a GPU that is newer than NVRTC has its kernels, too.
 const NEWEST: i32 = 80;
 /// Threads a block.
 const BLOCK: u32 = 256;
@@ -64,8 +64,8 @@ impl Program {
     /// Runs a kernel in at least `threads` threads, on the device's stream.
     ///
     /// # Safety
-    /// The arguments are those that the kernel declares, in order, and each tensor is on this device, has the kernel's type, and
-    /// as many values as the kernel reads and writes there.
+    /// The arguments are those that the kernel declares, in order, and each tensor is on this device, has the kernel's
+    /// type, and as many values as the kernel reads and writes there.
     pub(super) unsafe fn launch(&self, kernel: &str, threads: usize, arguments: &[Argument<'_>]) -> Result<()> {
         let addresses = arguments.iter().map(|argument| match argument {
             Argument::Values(tensor) => address(tensor),

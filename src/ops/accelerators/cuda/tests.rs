@@ -1,4 +1,5 @@
-//! Accelerators on a GPU against the composed operations there, on larger and stranger inputs than opening a device compares.
+//! Accelerators on a GPU against the composed operations there, on larger and stranger inputs than opening a device
+//! compares.
 //!
 //! Where no GPU can be opened, the tests say that they skip; if `WAE_REQUIRE_GPU` is set, they fail.
 
@@ -43,8 +44,8 @@ fn cuda_accelerators_are_taken() {
     }
 }
 
-/// The geometries of the paper's networks, with few channels, and random ones: kernels smaller than the stride, grids smaller
-/// than the kernel, and unequal padding among them.
+/// The geometries of the paper's networks, with few channels, and random ones: kernels smaller than the stride, grids
+/// smaller than the kernel, and unequal padding among them.
 fn geometries(generator: &mut impl Rng) -> Vec<Geometry> {
     let mut all = vec![
         Geometry::same((28, 28), (1, 128), 4, 2),
