@@ -21,9 +21,9 @@ use arrow::array::{ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use wae_core::bench::Geometry;
 use wae_core::config::Network;
 use wae_core::image::Limits;
-use wae_core::bench::Geometry;
 use wae_core::{
     Config, DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
 };

@@ -2,8 +2,8 @@
 
 mod layout;
 
-use crate::device::Precision;
 use crate::config::{Config, EncoderKind};
+use crate::device::Precision;
 use crate::kernels::Geometry;
 
 /// The direction of a layer's convolution between its two grids.

@@ -27,12 +27,12 @@ pub use self::files::{remove_temporary_files, write_atomically};
 use self::format::{check_names_and_shapes, json, values};
 use self::held_out::{LATENT, SCORES, precision_shape, read_calibration, read_latent};
 pub use self::history::EpochReport;
-pub(crate) use self::resume::{OptimizerState, State};
 pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
+pub(crate) use self::resume::{OptimizerState, State};
+use crate::architecture::{Architecture, LayerSpec, parameters};
 use crate::calibrate::{Calibration, LatentStatistics};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::architecture::{Architecture, LayerSpec, parameters};
 
 /// The format that this crate reads and writes.
 pub const FORMAT: &str = "wae/1";

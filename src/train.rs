@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use self::epochs::Epochs;
+use crate::architecture::largest_activation;
 use crate::checkpoint::EpochReport;
 use crate::config::{Config, TrainOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::architecture::largest_activation;
 use crate::model::TrainingNetwork;
 use crate::ops::Target;
 use crate::train::random::{Purpose, generator};

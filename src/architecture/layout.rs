@@ -89,9 +89,9 @@ fn gather(values: &[f32], place: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use crate::architecture::Architecture;
     use crate::config::TrainOptions;
     use crate::image::ImageShape;
-    use crate::architecture::Architecture;
 
     /// Every tensor of a network with a head and a stem: back where it was, and moved as the shapes say.
     #[test]

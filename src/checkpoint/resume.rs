@@ -14,10 +14,10 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::{EpochReport, TensorData, Tensors, files, format, read_weights};
+use crate::architecture::{Architecture, LayerSpec};
 use crate::config::Config;
 use crate::dataset::Fingerprint;
 use crate::error::{Error, Result};
-use crate::architecture::{Architecture, LayerSpec};
 
 /// The format of a checkpoint.
 pub const CHECKPOINT_FORMAT: &str = "wae/1-checkpoint";

@@ -3,7 +3,7 @@
 use crate::architecture::{Direction, LayerSpec, Role, Tail};
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::ops::{self, NormStatistics, AdamMoments, Operations, RunningStatistics, Target, Tensor, Trained};
+use crate::ops::{self, AdamMoments, NormStatistics, Operations, RunningStatistics, Target, Tensor, Trained};
 
 /// A layer with its parameters, their gradients and Adam's moments.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 //! They count the values that are in memory together at the worst moment, without the scratch memory of the kernels'
 //! tasks.
 
-use crate::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
 use super::inference::images_a_pass;
+use crate::architecture::{Architecture, Direction, LayerSpec, Tail, parameters};
 use crate::config::Config;
 
 /// Bytes of a value.

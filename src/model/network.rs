@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use self::adversary::Adversary;
-use crate::architecture::{Architecture, Direction, LayerSpec, Role};
 use super::layer::{self, TrainingLayer};
+use crate::architecture::{Architecture, Direction, LayerSpec, Role};
 use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};
 use crate::error::{Error, Result};

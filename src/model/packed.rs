@@ -3,8 +3,8 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::architecture::{Activation, Direction};
 use super::folded::Folded;
+use crate::architecture::{Activation, Direction};
 use crate::device::Precision;
 use crate::kernels::{DownWeights, Epilogue, UpWeights};
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::architecture::{Activation, Direction};
 use super::folded::Folded;
+use crate::architecture::{Activation, Direction};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, PixelSlice};
@@ -38,7 +38,10 @@ impl Scorer {
         decoder: &[(Folded, Precision)],
     ) -> Result<Self> {
         let layers = |layers: &[(Folded, Precision)]| {
-            layers.iter().map(|(layer, precision)| ScoringLayer::try_new(target, layer, *precision)).collect::<Result<_>>()
+            layers
+                .iter()
+                .map(|(layer, precision)| ScoringLayer::try_new(target, layer, *precision))
+                .collect::<Result<_>>()
         };
         Ok(Self { target: target.clone(), encoder: layers(encoder)?, decoder: layers(decoder)? })
     }
@@ -92,7 +95,12 @@ impl Scorer {
 
     /// Passes rows of `len` values in all through layers; `upload` takes a range of the values to the device. If memory
     /// runs out, freed memory goes back to the driver, and the rows are tried once in two halves.
-    fn apply(&self, layers: &[ScoringLayer], len: usize, upload: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Vec<f32>> {
+    fn apply(
+        &self,
+        layers: &[ScoringLayer],
+        len: usize,
+        upload: impl Fn(Range<usize>) -> Result<Tensor>,
+    ) -> Result<Vec<f32>> {
         let pass = |range: Range<usize>| -> Result<Vec<f32>> {
             to_vec(&layers.iter().try_fold(upload(range)?, |values, layer| layer.apply(&self.target, &values))?)
         };

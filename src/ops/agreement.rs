@@ -8,13 +8,13 @@ use candle_core::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Adam, Convolution, AdamMoments, Norm, Operations, Pointwise, Tensor, Trained, to_vec};
-use crate::device::Precision;
+use super::{Adam, AdamMoments, Convolution, Norm, Operations, Pointwise, Tensor, Trained, to_vec};
+use crate::architecture::Activation;
 use crate::config::Cost;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::image::ImageShape;
 use crate::kernels::{AdamStep, Geometry};
-use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
 /// The reason why an implementation is not used: an operation is off by too much, or failed.

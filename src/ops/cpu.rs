@@ -7,11 +7,11 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use super::{Adam, NormStatistics, Convolution, Norm, NormGradients, Pointwise, Trained};
+use super::{Adam, Convolution, Norm, NormGradients, NormStatistics, Pointwise, Trained};
+use crate::architecture::Activation;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::{self, AdamStep, DownWeights, Epilogue, Geometry, UpWeights};
-use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
 /// The CPU's kernels.

@@ -5,10 +5,10 @@ use candle_nn::Linear;
 
 use super::cpu::{Kernels, slice};
 use super::{Convolution, Pointwise};
+use crate::architecture::Activation;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::{Epilogue, Geometry, UpWeights, is_composed};
-use crate::architecture::Activation;
 
 /// x·wᵀ + b, or max(0, x·wᵀ + b): differentiable by x, w and b, and ReLU's derivative at 0 is 0.
 ///

@@ -31,10 +31,10 @@ pub(crate) use self::cpu::to_vec;
 pub(crate) use self::linear::linear;
 pub(crate) use self::map::map;
 pub(crate) use self::target::{MOST_VALUES, Target};
+use crate::architecture::Activation;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::{AdamStep, Geometry};
-use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 
 /// Share of a new batch in the running statistics (PyTorch's `momentum`; the authors' `decay` is 1 − this).

@@ -28,11 +28,7 @@ pub(super) fn summed(
     Ok(sum.unwrap_or_else(|| Err(candle_core::Error::Msg("a batch without parts".to_owned())))?)
 }
 
-fn parts(
-    images: usize,
-    values_an_image: usize,
-    f: impl Fn(usize, usize) -> Result<Tensor>,
-) -> Result<Vec<Tensor>> {
+fn parts(images: usize, values_an_image: usize, f: impl Fn(usize, usize) -> Result<Tensor>) -> Result<Vec<Tensor>> {
     let together = (MOST_VALUES / values_an_image.max(1)).max(1);
     let part = |first| Ok(f(first, together.min(images - first))?.to_dtype(DType::F32)?);
     (0..images.max(1)).step_by(together).map(part).collect()

@@ -88,7 +88,7 @@ impl Trainer {
     }
 
     /// Training rows as a batch where the network lies, (N, H, W, C). Bytes go to a GPU as bytes.
-    fn batch(&self, rows: &[usize]) -> Result<Tensor> {
+    pub(super) fn batch(&self, rows: &[usize]) -> Result<Tensor> {
         let target = self.network.target();
         let image = self.dataset.shape();
         let shape = [rows.len(), image.height(), image.width(), image.channels()];

@@ -3,10 +3,10 @@
 use super::Trainer;
 use super::random::{Purpose, generator};
 use super::step::{Draws, Generators};
-use crate::device::Precision;
 use crate::calibrate::LatentStatistics;
 use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
 use crate::config::Objective;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::model::{Wae, recalibrate_with};

@@ -36,7 +36,8 @@ impl Trainer {
         if let Some(warning) = info.other_kernels(&trainer.network.target().kernels()) {
             log::warn!("{warning}");
         }
-        trainer.network = TrainingNetwork::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
+        trainer.network =
+            TrainingNetwork::from_tensors(&trainer.config, trainer.network.target(), checkpoint.tensors())?;
         trainer.network.set_optimizer(checkpoint.optimizer())?;
         (trainer.lambda, trainer.seconds_before) = (info.state.lambda, info.state.seconds);
         trainer.history.clone_from(&info.history);

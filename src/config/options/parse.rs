@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::given::Given;
 use super::{LambdaSchedule, OPTION_NAMES, ObjectiveChoice, Preset, Schedule, TrainOptions, used};
 use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, bounds};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::image::Preprocess;
-use crate::device::Precision;
 
 /// Options that say nothing unless the objective is one of these.
 const OF_OBJECTIVES: [(&str, &[ObjectiveChoice]); 4] = [

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::architecture::largest_activation;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::architecture::largest_activation;
 use crate::ops::MOST_VALUES;
 
 /// The most images of a pass: enough to fill every register tile.

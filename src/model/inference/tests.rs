@@ -5,7 +5,10 @@ use super::*;
 fn model_and_bytes() -> (Wae, Vec<u8>) {
     let file = ModelFile::from_bytes(include_bytes!("../../../fixtures/golden/golden.model.safetensors")).unwrap();
     let len = file.config().image().len();
-    (Wae::try_new(&file, Device::Cpu, Precision::F32).unwrap(), (0..(2 * IMAGES + 7) * len).map(|i| (i * i % 251) as u8).collect())
+    (
+        Wae::try_new(&file, Device::Cpu, Precision::F32).unwrap(),
+        (0..(2 * IMAGES + 7) * len).map(|i| (i * i % 251) as u8).collect(),
+    )
 }
 
 /// To the bit, so that a UInt8 column and a Float32 column of v / 255 have the same scores.

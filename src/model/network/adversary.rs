@@ -1,11 +1,11 @@
 //! The discriminator of WAE-GAN in training: candle's layers on seeded tensors, and Adam's state of each.
 
 use super::discriminator::Discriminator;
+use crate::architecture::{LayerSpec, Role};
 use crate::checkpoint::{OptimizerState, TensorData, Tensors};
 use crate::config::{Config, Objective, PriorKind};
 use crate::error::{Error, Result};
 use crate::kernels::AdamStep;
-use crate::architecture::{LayerSpec, Role};
 use crate::objective::adversary::discriminator_loss;
 use crate::ops::{AdamMoments, Operations, Target, Tensor, Trained, to_vec};
 

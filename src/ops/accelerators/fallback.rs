@@ -56,12 +56,14 @@ impl Convolution for WithFallback {
     }
 
     fn up(&self, g: &Geometry, small: &Tensor, weights: &Tensor, precision: Precision) -> Result<Tensor> {
-        let call = ConvolutionCall { operation: "a transposed convolution", geometry: *g, images: small.dim(0)?, precision };
+        let call =
+            ConvolutionCall { operation: "a transposed convolution", geometry: *g, images: small.dim(0)?, precision };
         self.compute(call, |convolution| convolution.up(g, small, weights, precision))
     }
 
     fn weight_gradient(&self, g: &Geometry, large: &Tensor, small: &Tensor, precision: Precision) -> Result<Tensor> {
-        let call = ConvolutionCall { operation: "a gradient of weights", geometry: *g, images: large.dim(0)?, precision };
+        let call =
+            ConvolutionCall { operation: "a gradient of weights", geometry: *g, images: large.dim(0)?, precision };
         self.compute(call, |convolution| convolution.weight_gradient(g, large, small, precision))
     }
 }

@@ -9,7 +9,7 @@ use rstest::rstest;
 use super::*;
 use crate::kernels::{AdamStep, Geometry};
 use crate::ops::composed::Composed;
-use crate::ops::{NormStatistics, AdamMoments, NormGradients, Trained, to_vec};
+use crate::ops::{AdamMoments, NormGradients, NormStatistics, Trained, to_vec};
 
 /// A tensor that an operation gives or changes.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,8 +4,8 @@
 use candle_core::Tensor;
 
 use super::product::product;
-use crate::device::Precision;
 use crate::config::Cost;
+use crate::device::Precision;
 use crate::error::Result;
 use crate::objective::cost::{CostFunction, DISSIMILARITY, ROOT_FLOOR};
 use crate::objective::ssim::{C1, C2, REACH};

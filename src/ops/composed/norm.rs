@@ -6,7 +6,7 @@ use super::Composed;
 use super::product::{column_sums, relu, rows};
 use crate::error::Result;
 use crate::kernels::EPSILON;
-use crate::ops::{NormStatistics, Norm, NormGradients};
+use crate::ops::{Norm, NormGradients, NormStatistics};
 
 impl Norm for Composed {
     fn norm_relu(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(Tensor, NormStatistics)> {

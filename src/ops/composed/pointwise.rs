@@ -4,8 +4,8 @@ use candle_core::Tensor;
 
 use super::product::{column_sums, relu, rows};
 use super::{Composed, cost};
-use crate::error::Result;
 use crate::architecture::Activation;
+use crate::error::Result;
 use crate::objective::cost::CostFunction;
 use crate::ops::Pointwise;
 

@@ -4,13 +4,13 @@ use candle_core::Device;
 use proptest::prelude::*;
 
 use super::Composed;
-use crate::device::Precision;
+use crate::architecture::Activation;
 use crate::config::Cost;
+use crate::device::Precision;
 use crate::error::Error;
 use crate::image::ImageShape;
 use crate::kernels::Geometry;
 use crate::kernels::tests::{definition, geometries, relative_error, values};
-use crate::architecture::Activation;
 use crate::objective::cost::CostFunction;
 use crate::ops::{Convolution, Norm, Operations, Pointwise, Target, Tensor, to_vec};
 

@@ -7,9 +7,9 @@ use rstest::rstest;
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::device::{Device, Precision};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::Objective;
+use crate::device::{Device, Precision};
 use crate::model::Wae;
 use crate::ops::{self, Tensor};
 use crate::train::step::{Draws, Losses, number};

@@ -13,14 +13,14 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, DType, Tensor};
 use half::bf16;
 
-use super::dnn::{Addresses, Handle, Operation, Plan, ConvolutionTask};
+use super::dnn::{Addresses, ConvolutionTask, Handle, Operation, Plan};
 use super::memory::{address, dense, start, unwritten};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::Geometry;
+use crate::ops::Convolution;
 use crate::ops::composed::Composed;
 use crate::ops::parts::{joined, summed};
-use crate::ops::Convolution;
 
 /// Plans that are kept. A training has three a layer; scoring has another for each number of rows.
 const PLANS: usize = 512;

@@ -11,7 +11,7 @@ use candle_core::cuda_backend::cudarc::cudnn::sys::{
     cudnnTensorDescriptor_t, cudnnTensorFormat_t,
 };
 
-use super::dnn::{Algorithm, Answer, Handle, Operation, ConvolutionTask};
+use super::dnn::{Algorithm, Answer, ConvolutionTask, Handle, Operation};
 use crate::device::Precision;
 use crate::error::Result;
 

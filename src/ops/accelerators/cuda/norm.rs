@@ -8,7 +8,7 @@ use super::memory::{counted, dense, unwritten};
 use super::program::{Argument, Program};
 use crate::error::Result;
 use crate::kernels::EPSILON;
-use crate::ops::{NormStatistics, Norm, NormGradients};
+use crate::ops::{Norm, NormGradients, NormStatistics};
 
 /// Threads that sum over rows: enough that their loads fill a large GPU's memory bus.
 const THREADS: usize = 1 << 17;

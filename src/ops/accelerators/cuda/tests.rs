@@ -12,7 +12,7 @@ use super::*;
 use crate::device::{Device, Precision};
 use crate::kernels::{AdamStep, Geometry};
 use crate::ops::composed::Composed;
-use crate::ops::{Adam, Convolution, AdamMoments, Operations, Tensor, Trained, agreement, to_vec};
+use crate::ops::{Adam, AdamMoments, Convolution, Operations, Tensor, Trained, agreement, to_vec};
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 
