@@ -15,7 +15,7 @@ use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_wae::WaePassExec;
+use datafusion_wae::{WaePassExec, distributed};
 use rstest::rstest;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -328,12 +328,13 @@ async fn a_limit_stops_early(#[case] sql: &str, #[case] most: usize) {
     assert!((10..=most).contains(&count), "{count}\n{plan}");
 }
 
-/// Another node gets a plan by the names of its functions, optimised already, and may not have the rules.
+/// Another node gets a plan by the names of its functions and what their calls carry, optimised already, and may not have
+/// the rules.
 #[rstest]
 #[case::without_the_rules(false)]
 #[case::with_the_rules(true)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_decoded_by_name_gives_the_same_rows(#[case] rules: bool) {
+async fn a_plan_that_travelled_gives_the_same_rows(#[case] rules: bool) {
     let ctx = context(2).await;
     for sql in [
         "SELECT wae_encode(I), C FROM t WHERE id < 900 AND wae_is_outlier(I, 0.2) ORDER BY C DESC LIMIT 20",
@@ -344,12 +345,14 @@ async fn a_plan_decoded_by_name_gives_the_same_rows(#[case] rules: bool) {
         let state = ctx.state();
         let plan = state.optimize(ctx.sql(&sql).await.unwrap().logical_plan()).unwrap();
         assert!(plan.display_indent().to_string().contains("wae_pass("), "{}", plan.display_indent());
-        let functions = state.scalar_functions().clone();
         let decoded = plan.transform_up_with_subqueries(|node| {
             node.map_expressions(|expr| {
                 expr.transform_up(|expr| match expr {
                     Expr::ScalarFunction(call) => {
-                        let call = ScalarFunction::new_udf(Arc::clone(&functions[call.name()]), call.args);
+                        let bytes = distributed::encode_function(&call.func);
+                        let decoded = distributed::decode_function(call.name(), &bytes)?;
+                        let function = decoded.map_or(call.func, Arc::new);
+                        let call = ScalarFunction::new_udf(function, call.args);
                         Ok(Transformed::yes(Expr::ScalarFunction(call)))
                     }
                     other => Ok(Transformed::no(other)),

@@ -9,6 +9,8 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use wae_core::ImageShape;
 use wae_core::image::{ImageType, tensor_field};
 
+use crate::models::LoadedModel;
+
 /// The images that a field holds.
 ///
 /// # Errors
@@ -56,6 +58,30 @@ pub(crate) fn image_field(name: &str, shape: ImageShape) -> Field {
 pub(crate) fn unknown_image_field(name: &str) -> Field {
     let item = Field::new_list_field(DataType::UInt8, true);
     Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)
+}
+
+/// The field of a column of latent codes: its items are nullable, since array functions such as `array_normalize` take
+/// no others.
+pub(crate) fn code_field(name: &str, model: Option<&LoadedModel>) -> Field {
+    let width = model.map_or(0, |m| m.wae().config().latent_dim());
+    let item = Field::new_list_field(DataType::Float32, true);
+    Field::new(name, DataType::FixedSizeList(Arc::new(item), width as i32), true)
+}
+
+/// The field of a column of images as the model makes them.
+pub(crate) fn decoded_field(name: &str, model: Option<&LoadedModel>) -> Field {
+    model.map_or_else(|| unknown_image_field(name), |m| image_field(name, m.wae().config().image()))
+}
+
+/// The field of maps, (H, W); without a model, a list without a shape.
+pub(crate) fn map_field(name: &str, model: Option<&LoadedModel>) -> Field {
+    match model.map(|model| model.wae().config().image()) {
+        Some(shape) => tensor_field(name, DataType::Float32, &[("H", shape.height()), ("W", shape.width())], true),
+        None => {
+            let item = Field::new_list_field(DataType::Float32, true);
+            Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)
+        }
+    }
 }
 
 /// A column of lists of one length, as the field says.

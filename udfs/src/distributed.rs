@@ -1,4 +1,4 @@
-//! What a plan needs to be run by other processes: for codecs of plans, and for planners that send plans away.
+//! Plans that other processes run: for codecs of plans, and for planners that send plans away.
 //!
 //! Functions travel by name. Beyond that, a call of a function over a model carries the version of the model that it was
 //! planned with: the model's name, the SHA-256 of its file, and the options that it was found under. The node that runs
@@ -12,31 +12,21 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
-use crate::function::ModelFunction;
-use crate::image_decode::{ImageDecode, image_decode_udf};
-use crate::image_encode::{ImageEncode, image_encode_udf};
-use crate::image_sharpness::{ImageSharpness, image_sharpness_udf};
-use crate::latent_aggregate::{LatentAggregate, LatentStatistic};
+use crate::aggregate;
+use crate::aggregate::latent::LatentAggregate;
+use crate::models::pin::Pin;
 use crate::options::WaeOptions;
-use crate::pin::Pin;
-use crate::planned_image::PlannedImage;
-use crate::sharing::WaePassPlanner;
-use crate::train::TrainTable;
-use crate::wae_calibrate::CalibrateTable;
-use crate::wae_mmd::WaeMmd;
-use crate::wae_mmd_p_value::WaeMmdPValue;
+use crate::plan::WaePassPlanner;
+use crate::scalar;
+use crate::scalar::function::KernelFunction;
+use crate::scalar::wae_pass::wae_pass_udf;
+use crate::table::wae_calibrate::CalibrateTable;
+use crate::table::wae_train::TrainTable;
 
-/// What a scalar function's calls carry beyond its name; nothing for one that is not the plugin's, or that no planning
+/// Bytes that a scalar function's calls carry beyond its name; none for one that is not the plugin's, or that no planning
 /// has seen yet.
 pub fn encode_function(function: &ScalarUDF) -> Vec<u8> {
-    let inner = function.inner();
-    if let Some(function) = inner.downcast_ref::<ModelFunction>() {
-        return function.pinned().map(Pin::encode).unwrap_or_default();
-    }
-    let image = inner.downcast_ref::<ImageEncode>().map(ImageEncode::image);
-    let image = image.or_else(|| inner.downcast_ref::<ImageDecode>().map(ImageDecode::image));
-    let image = image.or_else(|| inner.downcast_ref::<ImageSharpness>().map(ImageSharpness::image));
-    image.map(PlannedImage::encode).unwrap_or_default()
+    function.inner().downcast_ref::<KernelFunction>().map(KernelFunction::encode).unwrap_or_default()
 }
 
 /// The scalar function of a call from another node; `None` if the name is not one of the plugin's.
@@ -45,29 +35,24 @@ pub fn encode_function(function: &ScalarUDF) -> Vec<u8> {
 /// A plan error if a function over a model came without the version of its model: computing with whatever this node has
 /// under the name could give other values than another node does.
 pub fn decode_function(name: &str, bytes: &[u8]) -> Result<Option<ScalarUDF>> {
-    let function = match name {
-        "image_encode" => image_encode_udf(PlannedImage::decode(name, bytes)?),
-        "image_decode" => image_decode_udf(PlannedImage::decode(name, bytes)?),
-        "image_sharpness" => image_sharpness_udf(PlannedImage::decode(name, bytes)?),
-        _ => {
-            let functions = crate::functions(&WaeOptions::default());
-            let Some(function) = functions.into_iter().find(|function| function.name() == name) else {
-                return Ok(None);
-            };
-            match function.inner().downcast_ref::<ModelFunction>() {
-                Some(model_function) => ScalarUDF::from(model_function.clone().pin(Pin::decode(name, bytes)?)),
-                None => function,
-            }
-        }
-    };
-    Ok(Some(function))
+    match kernel_function(name) {
+        Some(function) => Ok(Some(ScalarUDF::from(function.decode(bytes)?))),
+        None => Ok(None),
+    }
 }
 
-/// What an aggregate's calls carry beyond its name, as [`encode_function`] says.
+/// The plugin's scalar function of a name, with the one that the optimiser's rule calls.
+fn kernel_function(name: &str) -> Option<KernelFunction> {
+    let options = WaeOptions::default();
+    let mut functions = scalar::all(&options);
+    functions.push(wae_pass_udf(&options));
+    let function = functions.into_iter().find(|function| function.name() == name)?;
+    function.inner().downcast_ref::<KernelFunction>().cloned()
+}
+
+/// Bytes that an aggregate's calls carry beyond its name, as [`encode_function`] says.
 pub fn encode_aggregate(function: &AggregateUDF) -> Vec<u8> {
-    let inner = function.inner();
-    let pin = inner.downcast_ref::<LatentAggregate<WaeMmd>>().and_then(LatentAggregate::pin);
-    let pin = pin.or_else(|| inner.downcast_ref::<LatentAggregate<WaeMmdPValue>>().and_then(LatentAggregate::pin));
+    let pin = function.inner().downcast_ref::<LatentAggregate>().and_then(LatentAggregate::pinned);
     pin.map(Pin::encode).unwrap_or_default()
 }
 
@@ -76,22 +61,23 @@ pub fn encode_aggregate(function: &AggregateUDF) -> Vec<u8> {
 /// # Errors
 /// Those of [`decode_function`].
 pub fn decode_aggregate(name: &str, bytes: &[u8]) -> Result<Option<AggregateUDF>> {
-    match name {
-        WaeMmd::NAME => pinned::<WaeMmd>(bytes).map(Some),
-        WaeMmdPValue::NAME => pinned::<WaeMmdPValue>(bytes).map(Some),
-        _ => Ok(crate::all_aggregates().into_iter().find(|function| function.name() == name)),
+    let Some(function) = aggregate_function(name) else { return Ok(None) };
+    match function.inner().downcast_ref::<LatentAggregate>() {
+        Some(aggregate) => Ok(Some(AggregateUDF::from(aggregate.clone().pin(Pin::decode(name, bytes)?)))),
+        None => Ok(Some(function)),
     }
 }
 
-fn pinned<K: LatentStatistic>(bytes: &[u8]) -> Result<AggregateUDF> {
-    Ok(AggregateUDF::from(LatentAggregate::<K>::pinned(Pin::decode(K::NAME, bytes)?)))
+/// The plugin's aggregate of a name.
+fn aggregate_function(name: &str) -> Option<AggregateUDF> {
+    aggregate::all().into_iter().find(|function| function.name() == name)
 }
 
-/// Whether a function computes with a model, so that its calls mean something on another node only with what
+/// Whether a function computes with a model, so that its calls mean something on another node only with the bytes that
 /// [`encode_function`] or [`encode_aggregate`] gives.
 pub fn is_over_model(name: &str) -> bool {
-    let scalar = crate::all_functions().iter().any(|f| f.name() == name && f.inner().is::<ModelFunction>());
-    scalar || [WaeMmd::NAME, WaeMmdPValue::NAME].contains(&name)
+    kernel_function(name).is_some_and(|function| function.is_over_model())
+        || aggregate_function(name).is_some_and(|function| function.inner().is::<LatentAggregate>())
 }
 
 /// The rule of physical plans that makes a [`WaePassExec`](crate::WaePassExec), for a planner that has rules of its own: it

@@ -82,58 +82,18 @@
 //! | `read_images(glob)` | files, with their bytes |
 
 mod aggregate;
-mod args;
-mod auroc;
-mod average_precision;
 mod columns;
 pub mod distributed;
+mod documentation;
 mod error;
-mod frechet_distance;
-mod function;
-mod image_decode;
-mod image_encode;
-mod image_reader;
-mod image_sharpness;
-mod kernel;
-mod latent_aggregate;
 mod models;
 mod options;
-mod pass;
-mod pin;
-mod planned_image;
-mod ranking;
-mod read_images;
+mod plan;
 mod reference;
-mod rows;
-mod scores;
-mod sharing;
-mod source;
-mod table_function;
+mod scalar;
+mod table;
 mod text;
-mod train;
-mod vectors;
-mod wae_anomaly_map;
-mod wae_anomaly_score;
-mod wae_calibrate;
-mod wae_decode;
-mod wae_detect;
-mod wae_drop;
-mod wae_encode;
-mod wae_fdr;
-mod wae_history;
-mod wae_interpolate;
-mod wae_is_outlier;
-mod wae_latent_distance;
-mod wae_mmd;
-mod wae_mmd_p_value;
-mod wae_models;
-mod wae_p_value;
-mod wae_pass;
-mod wae_reconstruct;
-mod wae_reconstruction_cost;
-mod wae_rename;
-mod wae_sample;
-mod worker;
+mod window;
 
 use std::sync::Arc;
 
@@ -143,12 +103,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use crate::models::read_model;
 pub use crate::options::{OnError, WaeOptions, set_default_object_stores};
-use crate::planned_image::PlannedImage;
+pub use crate::plan::WaePassExec;
 pub use crate::reference::sql_reference;
-pub use crate::sharing::WaePassExec;
-use crate::table_function::{Positional, TABLE_FUNCTIONS, WaeRelationPlanner};
+use crate::table::function::{Positional, WaeRelationPlanner};
+pub use crate::table::wae_train::WaeTrainExec;
 pub use crate::text::{csv_batch, table_batch};
-pub use crate::train::WaeTrainExec;
 
 /// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the planner
 /// that gives table functions named arguments, and the optimiser's rules by which functions of one image share one pass
@@ -174,41 +133,35 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
         config.extensions.insert(kept.with_object_stores(object_stores));
         WaeOptions::of(config)
     };
-    for function in functions(&options) {
+    for function in scalar::all(&options) {
         ctx.register_udf(function);
     }
-    for function in all_aggregates() {
+    for function in aggregate::all() {
         ctx.register_udaf(function);
     }
-    for function in all_window_functions() {
+    for function in window::all() {
         ctx.register_udwf(function);
     }
-    for function in TABLE_FUNCTIONS {
-        ctx.register_udtf(function.name, Arc::new(Positional(function)));
+    for function in table::ALL {
+        ctx.register_udtf(function.name(), Arc::new(Positional(function)));
     }
-    sharing::register(ctx);
-    ctx.register_relation_planner(Arc::new(WaeRelationPlanner))
+    plan::register(ctx);
+    ctx.register_relation_planner(Arc::new(WaeRelationPlanner(table::ALL)))
 }
 
 /// The scalar functions, under the default options; a session's own come with its next `SET`.
 pub fn all_functions() -> Vec<ScalarUDF> {
-    functions(&WaeOptions::default())
+    scalar::all(&WaeOptions::default())
 }
 
 /// The aggregates.
 pub fn all_aggregates() -> Vec<AggregateUDF> {
-    vec![
-        auroc::auroc_udaf(),
-        average_precision::average_precision_udaf(),
-        wae_mmd::wae_mmd_udaf(),
-        wae_mmd_p_value::wae_mmd_p_value_udaf(),
-        frechet_distance::frechet_distance_udaf(),
-    ]
+    aggregate::all()
 }
 
 /// The window functions.
 pub fn all_window_functions() -> Vec<WindowUDF> {
-    vec![wae_fdr::wae_fdr_udwf()]
+    window::all()
 }
 
 /// A context with everything registered, in which a file can be named in FROM by its path.
@@ -226,23 +179,3 @@ pub fn session_context() -> Result<SessionContext> {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
-
-fn functions(options: &WaeOptions) -> Vec<ScalarUDF> {
-    vec![
-        wae_encode::wae_encode_udf(options),
-        wae_decode::wae_decode_udf(options),
-        wae_reconstruct::wae_reconstruct_udf(options),
-        wae_reconstruction_cost::wae_reconstruction_cost_udf(options),
-        wae_latent_distance::wae_latent_distance_udf(options),
-        wae_anomaly_score::wae_anomaly_score_udf(options),
-        wae_p_value::wae_p_value_udf(options),
-        wae_is_outlier::wae_is_outlier_udf(options),
-        wae_detect::wae_detect_udf(options),
-        wae_anomaly_map::wae_anomaly_map_udf(options),
-        wae_interpolate::wae_interpolate_udf(options),
-        wae_pass::wae_pass_udf(options),
-        image_decode::image_decode_udf(PlannedImage::default()),
-        image_encode::image_encode_udf(PlannedImage::default()),
-        image_sharpness::image_sharpness_udf(PlannedImage::default()),
-    ]
-}

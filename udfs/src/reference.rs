@@ -6,8 +6,8 @@ use datafusion::config::ExtensionOptions;
 use datafusion::logical_expr::Documentation;
 
 use crate::options::WaeOptions;
-use crate::table_function::{TABLE_FUNCTIONS, TableDocumentation};
-use crate::train::reference::OPTIONS;
+use crate::table;
+use crate::table::wae_train::reference::OPTIONS;
 use crate::{all_aggregates, all_functions, all_window_functions};
 
 /// The reference of everything that the plugin adds to SQL, in Markdown: scalar, aggregate and window functions from their
@@ -19,17 +19,14 @@ use crate::{all_aggregates, all_functions, all_window_functions};
 /// ```
 pub fn sql_reference() -> String {
     let mut text = "### Scalar functions\n".to_owned();
-    let included = |page: &&Documentation| page.doc_section.include;
-    let scalars = all_functions();
-    let scalars = scalars.iter().filter_map(|f| f.documentation());
-    scalars.filter(included).for_each(|page| text += &function_entry(page));
+    all_functions().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
     text += "\n### Aggregates\n";
     all_aggregates().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
     text += "\n### Window functions\n";
     all_window_functions().iter().filter_map(|f| f.documentation()).for_each(|page| text += &function_entry(page));
     text += "\n### Table functions\n";
-    for function in TABLE_FUNCTIONS {
-        text += &table_entry(&function.documentation);
+    for function in table::ALL {
+        text += &function_entry(&function.documentation.page());
     }
     text += "\n### Options of `wae_train`\n\n| option | default | values |\n| --- | --- | --- |\n";
     for option in OPTIONS {
@@ -49,21 +46,10 @@ fn function_entry(documentation: &Documentation) -> String {
     for (name, text) in documentation.arguments.iter().flatten() {
         let _ = writeln!(arguments, "- `{name}`: {text}");
     }
-    let example = documentation.sql_example.as_deref().unwrap_or_default();
-    entry(&documentation.syntax_example, &documentation.description, &arguments, example)
-}
-
-fn table_entry(documentation: &TableDocumentation) -> String {
-    let mut arguments = String::new();
-    for (name, text) in documentation.arguments {
-        let _ = writeln!(arguments, "- `{name}`: {text}");
-    }
-    entry(documentation.syntax, documentation.description, &arguments, documentation.example)
-}
-
-fn entry(syntax: &str, description: &str, arguments: &str, example: &str) -> String {
     let gap = if arguments.is_empty() { "" } else { "\n" };
-    format!("\n#### `{syntax}`\n\n{description}\n{gap}{arguments}\nExample: `{example}`\n")
+    let Documentation { syntax_example, description, .. } = documentation;
+    let example = documentation.sql_example.as_deref().unwrap_or_default();
+    format!("\n#### `{syntax_example}`\n\n{description}\n{gap}{arguments}\nExample: `{example}`\n")
 }
 
 #[cfg(test)]
@@ -85,11 +71,9 @@ mod tests {
             let example = documentation.sql_example.as_deref().unwrap_or_else(|| panic!("{name}"));
             DFParser::parse_sql(example).unwrap_or_else(|e| panic!("{example}: {e}"));
         }
-        for function in TABLE_FUNCTIONS {
+        for function in table::ALL {
             let documentation = &function.documentation;
-            assert!(documentation.syntax.starts_with(function.name));
-            let described: Vec<_> = documentation.arguments.iter().map(|(name, _)| *name).collect();
-            assert_eq!(described, function.parameters);
+            assert!(documentation.syntax.starts_with(function.name()));
             DFParser::parse_sql(documentation.example).unwrap_or_else(|e| panic!("{}: {e}", documentation.example));
         }
     }

@@ -92,9 +92,7 @@ fn scalars(config: &Arc<ConfigOptions>) -> Vec<ScalarUDF> {
         let function = function.inner().with_updated_config(config).unwrap_or(function);
         ScalarUDF::from(HostFunction { function, options: WaeOptions::of(config) })
     };
-    // The pass that the optimiser's rule puts into plans is not for statements, and the reference leaves it out, too.
-    let is_public = |f: &ScalarUDF| f.documentation().is_some_and(|page| page.doc_section.include);
-    datafusion_wae::all_functions().into_iter().filter(is_public).map(bind).collect()
+    datafusion_wae::all_functions().into_iter().map(bind).collect()
 }
 
 fn aggregates(config: &Arc<ConfigOptions>) -> Result<Vec<AggregateUDF>> {

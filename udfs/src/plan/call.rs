@@ -1,0 +1,185 @@
+//! Calls of functions over a pass, in expressions: how to find them, and what takes their place.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{Case, Expr, LogicalPlan, ScalarUDF, lit};
+
+use super::need::Need;
+use crate::models::pin::Pin;
+use crate::scalar::function::KernelFunction;
+use crate::scalar::pass::Outputs;
+use crate::scalar::wae_pass::{self, WaePass};
+
+/// What the names of columns of passes begin with.
+pub(super) const COLUMN: &str = "__wae_pass_";
+
+/// Which pass: of an image, through one version of a model.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) image: Expr,
+    pin: Pin,
+}
+
+impl Key {
+    /// The pass of the same model over another expression, such as the same image in another node.
+    pub(super) fn of_image(&self, image: Expr) -> Self {
+        Self { image, ..self.clone() }
+    }
+
+    /// Whether both go through one version of one model.
+    pub(super) fn same_model(&self, other: &Self) -> bool {
+        self.pin.sha256() == other.pin.sha256() && self.pin.options() == other.pin.options()
+    }
+}
+
+/// A call that a pass answers.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) key: Key,
+    pub(super) outputs: Outputs,
+    pub(super) function: String,
+    /// When the call is computed at all, in the expression that it is.
+    pub(super) need: Need,
+}
+
+impl Call {
+    /// The call that an expression is, without those among its arguments.
+    ///
+    /// A pass that DataFusion moved into the expression above it is one too. Left alone are calls that no model is
+    /// pinned to yet, those on literals, on volatile expressions and on the result of another call, which has to become
+    /// a pass first.
+    pub(super) fn find(expr: &Expr) -> Option<Self> {
+        if let Some((condition, pass)) = guarded(expr) {
+            return Self::find(pass).map(|call| Self { need: Need::When(condition.clone()), ..call });
+        }
+        let Expr::ScalarFunction(call) = expr else { return None };
+        let function = call.func.inner().downcast_ref::<KernelFunction>()?;
+        let (pin, outputs, image) = (function.pinned()?, function.outputs(&call.args), call.args.first()?);
+        if outputs == Outputs::NONE || !shareable(image) {
+            return None;
+        }
+        let name = match call.args.last() {
+            Some(Expr::Literal(name, _)) if call.name() == wae_pass::NAME => name.try_as_str().flatten(),
+            _ => None,
+        };
+        let function_name = name.unwrap_or_else(|| call.name()).to_owned();
+        let key = Key { image: image.clone(), pin: pin.clone() };
+        Some(Self { key, outputs, function: function_name, need: Need::Always })
+    }
+
+    /// All calls in an expression.
+    pub(super) fn all(expr: &Expr) -> Vec<Self> {
+        let mut calls = Vec::new();
+        let found = expr.apply(|expr| {
+            let jump = guarded(expr).is_some();
+            calls.extend(Self::find(expr));
+            Ok(if jump { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+        });
+        // The closure cannot fail.
+        debug_assert!(found.is_ok());
+        calls
+    }
+}
+
+/// Whether a pass of this expression can be a column of its own.
+fn shareable(image: &Expr) -> bool {
+    !is_pass(image)
+        && image.any_column_refs()
+        && !image.is_volatile()
+        && !image.contains_outer()
+        && !image.exists(|e| Ok(holds_subquery(e) || Call::find(e).is_some())).unwrap_or(true)
+}
+
+fn holds_subquery(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) | Expr::Unnest(_)
+    )
+}
+
+/// Whether an expression is a column that holds passes, or a pass itself.
+fn is_pass(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(column) => column.name.starts_with(COLUMN),
+        Expr::Alias(alias) => is_pass(&alias.expr),
+        other => is_pass_call(other) || guarded(other).is_some(),
+    }
+}
+
+fn is_pass_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<KernelFunction>() && call.name() == wae_pass::NAME)
+}
+
+/// The condition and the pass of `CASE WHEN condition THEN wae_pass(..) END`.
+fn guarded(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    match expr {
+        Expr::Case(Case { expr: None, when_then_expr, else_expr: None }) => match when_then_expr.as_slice() {
+            [(when, then)] if is_pass_call(then) => Some((when, then)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a projection's expression is a pass in its place: computed into a column of its own.
+pub(super) fn is_definition(expr: &Expr) -> bool {
+    matches!(expr, Expr::Alias(alias) if alias.name.starts_with(COLUMN) && Call::find(&alias.expr).is_some())
+}
+
+/// How many calls a plan has that no pass answers yet.
+pub(super) fn count(plan: &LogicalPlan) -> usize {
+    let mut count = 0;
+    let counted = plan.apply_with_subqueries(|node| {
+        // Conditions that a scan may use are copies of those in a filter.
+        if !matches!(node, LogicalPlan::TableScan(_)) {
+            node.apply_expressions(|expr| {
+                count += if is_definition(expr) { 0 } else { Call::all(expr).len() };
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(counted.is_ok());
+    count
+}
+
+/// The first number that no column of a plan's passes has.
+pub(super) fn next_column(plan: &LogicalPlan) -> usize {
+    let own = plan.schema().fields().iter().filter_map(|f| f.name().strip_prefix(COLUMN)?.parse::<usize>().ok());
+    let next = own.max().map_or(1, |n| n + 1);
+    plan.inputs().into_iter().map(next_column).fold(next, usize::max)
+}
+
+/// The expression that computes a pass, where `need` says so.
+pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> Expr {
+    let udf = KernelFunction::new(&WaePass, key.pin.options()).pin(key.pin.clone());
+    let args = vec![key.image.clone(), lit(key.pin.name()), lit(outputs.names()), lit(function)];
+    let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(udf)), args));
+    match need {
+        Need::When(condition) => Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(call))], None)),
+        Need::Always | Need::Never => call,
+    }
+}
+
+/// Puts columns of passes in place of the images that calls take; `column` gives the one of a pass, if there is one.
+pub(super) fn replace(expr: Expr, column: &dyn Fn(&Key) -> Option<Column>) -> Result<Expr> {
+    let replaced = expr.transform_down(|expr| {
+        let Some(column) = Call::find(&expr).and_then(|call| column(&call.key)) else {
+            return Ok(Transformed::no(expr));
+        };
+        Ok(Transformed::yes(match expr {
+            expr if is_pass(&expr) => Expr::Column(column),
+            Expr::ScalarFunction(mut call) => {
+                if let Some(image) = call.args.first_mut() {
+                    *image = Expr::Column(column);
+                }
+                Expr::ScalarFunction(call)
+            }
+            other => other,
+        }))
+    })?;
+    Ok(replaced.data)
+}

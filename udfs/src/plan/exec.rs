@@ -1,0 +1,296 @@
+//! The plan node that runs images through networks, and the rule that puts it into physical plans.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result, Statistics, exec_err, resources_datafusion_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterDescription, FilterPushdownPhase};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
+use futures::{StreamExt, TryStreamExt, stream};
+use wae_core::model::scoring_memory;
+
+use crate::error::Skipped;
+use crate::options::WaeOptions;
+use crate::scalar::function::KernelFunction;
+use crate::scalar::wae_pass;
+use crate::table::source::in_mini_batches;
+
+/// Computes passes into columns after those of its input.
+///
+/// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many, and
+/// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that could
+/// not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below it.
+#[derive(Debug, Clone)]
+pub struct WaePassExec {
+    /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
+    /// that it does not know; then the passes.
+    projection: ProjectionExec,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl WaePassExec {
+    /// Adds passes to the columns of an input.
+    ///
+    /// # Errors
+    /// Those of a projection.
+    pub fn try_new(input: Arc<dyn ExecutionPlan>, passes: Vec<ProjectionExpr>) -> Result<Self> {
+        let column = |(i, name): (usize, &str)| ProjectionExpr::new(Arc::new(Column::new(name, i)), name);
+        let schema = input.schema();
+        let columns = schema.fields().iter().map(|f| f.name().as_str()).enumerate().map(column);
+        let exprs: Vec<_> = columns.chain(passes).collect();
+        let projection = ProjectionExec::try_new(exprs, input)?;
+        Ok(Self { projection, metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    /// The passes.
+    pub fn passes(&self) -> &[ProjectionExpr] {
+        &self.projection.expr()[self.projection.input().schema().fields().len()..]
+    }
+
+    /// The number of images that went through the network so far, over all passes of this node.
+    pub fn rows_scored(&self) -> usize {
+        self.metric(ROWS_SCORED)
+    }
+
+    /// The number of images that could not be read so far and are NULL, over all passes of this node.
+    pub fn rows_skipped(&self) -> usize {
+        self.metric(ROWS_SKIPPED)
+    }
+
+    fn metric(&self, name: &str) -> usize {
+        self.metrics.clone_inner().sum_by_name(name).map_or(0, |value| value.as_usize())
+    }
+}
+
+/// The metrics' names.
+const ROWS_SCORED: &str = "rows_scored";
+const ROWS_SKIPPED: &str = "rows_skipped";
+
+impl DisplayAs for WaePassExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaePassExec: ")?;
+        for (i, pass) in self.passes().iter().enumerate() {
+            write!(f, "{}{} as {}", if i > 0 { ", " } else { "" }, pass.expr, pass.alias)?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for WaePassExec {
+    fn name(&self) -> &str {
+        "WaePassExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.projection.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.projection.children()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.projection.apply_expressions(f)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let [input] = children.as_slice() else {
+            return exec_err!("WaePassExec: one input expected, got {}", children.len());
+        };
+        Ok(Arc::new(Self::try_new(Arc::clone(input), self.passes().to_vec())?))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = WaeOptions::of(context.session_config().options()).batch_size();
+        let input = self.projection.input().execute(partition, in_mini_batches(&context, rows))?;
+        let mut worker = Worker {
+            passes: self.passes().to_vec(),
+            schema: self.schema(),
+            memory: MemoryConsumer::new(format!("WaePassExec[{partition}]")).register(context.memory_pool()),
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            scored: MetricBuilder::new(&self.metrics).counter(ROWS_SCORED, partition),
+            unread: MetricBuilder::new(&self.metrics).counter(ROWS_SKIPPED, partition),
+            skipped: Skipped::default(),
+        };
+        let parts =
+            input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
+        let stream = parts.map(move |part| worker.project(&part?));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        self.projection.child_stats_requests(partition)
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        self.projection.statistics_from_inputs(inputs, args)
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+
+    /// Filters of the input's own columns go below, so that rows are left out before the network sees them.
+    fn gather_filters_for_pushdown(
+        &self,
+        _: FilterPushdownPhase,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        let input = self.projection.input();
+        let schema = input.schema();
+        // Filters are moved by name: not those of columns that share theirs.
+        let unique = |i: &usize| schema.fields().iter().filter(|f| f.name() == schema.field(*i).name()).count() == 1;
+        let kept: HashSet<_> = (0..schema.fields().len()).filter(unique).collect();
+        let child = ChildFilterDescription::from_child_with_allowed_indices(&filters, kept, input)?;
+        Ok(FilterDescription::new().with_child(child))
+    }
+}
+
+/// A batch in parts of at most `rows` rows; the values are shared.
+fn slices(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> {
+    let count = batch.num_rows();
+    (0..count).step_by(rows).map(move |start| batch.slice(start, rows.min(count - start)))
+}
+
+/// What computes a partition's batches.
+struct Worker {
+    passes: Vec<ProjectionExpr>,
+    schema: SchemaRef,
+    /// Held from the first batch to the last, so that what sorts or groups the scores does not take it between two.
+    memory: MemoryReservation,
+    baseline: BaselineMetrics,
+    scored: Count,
+    unread: Count,
+    skipped: Skipped,
+}
+
+impl Worker {
+    /// Asks for the memory of the largest pass of so many rows.
+    fn reserve(&self, rows: usize) -> Result<()> {
+        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows));
+        let bytes = bytes.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
+        if bytes <= self.memory.size() {
+            return Ok(());
+        }
+        self.memory.try_resize(bytes).map_err(|e| {
+            resources_datafusion_err!(
+                "a pass of {rows} images takes about {} MB: raise the memory limit, or lower wae.batch_size. {}",
+                bytes.div_ceil(1_000_000),
+                e.message()
+            )
+        })
+    }
+
+    fn project(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let timer = self.baseline.elapsed_compute().timer();
+        let rows = batch.num_rows();
+        self.reserve(rows)?;
+        let mut columns = batch.columns().to_vec();
+        for pass in &self.passes {
+            let before = self.skipped.count();
+            let column = self.skipped.collect(|| pass.expr.evaluate(batch))?.into_array(rows)?;
+            self.unread.add(self.skipped.count() - before);
+            // NULL where there is no image, where it could not be read, and where nothing needs it.
+            self.scored.add(rows - column.null_count());
+            columns.push(column);
+        }
+        timer.done();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        Ok(batch.record_output(&self.baseline))
+    }
+}
+
+/// Bytes for `rows` images in the pass of an expression, whose model planning has found.
+///
+/// # Errors
+/// Those of [`Pin::model`](crate::models::pin::Pin::model): on another node than the planning one the model is read here.
+fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
+    let mut bytes = 0;
+    expr.apply(|expr| {
+        let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(TreeNodeRecursion::Continue) };
+        if let Some(pin) = call.fun().inner().downcast_ref::<KernelFunction>().and_then(KernelFunction::pinned) {
+            bytes = bytes.max(scoring_memory(pin.model(call.fun().name())?.wae().config(), rows));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(bytes)
+}
+
+fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    let is_call = |expr: &Arc<dyn PhysicalExpr>| {
+        expr.downcast_ref::<ScalarFunctionExpr>()
+            .is_some_and(|call| call.fun().inner().is::<KernelFunction>() && call.name() == wae_pass::NAME)
+    };
+    expr.exists(|expr| Ok(is_call(expr))).unwrap_or(false)
+}
+
+/// The rule of physical plans: what a projection computes of passes becomes a [`WaePassExec`] below it.
+#[derive(Debug)]
+pub(crate) struct WaePassPlanner;
+
+impl PhysicalOptimizerRule for WaePassPlanner {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|plan| match plan.downcast_ref::<ProjectionExec>() {
+            Some(projection) if projection.expr().iter().any(|e| is_pass(&e.expr)) => {
+                Ok(Transformed::yes(with_passes_below(projection)?))
+            }
+            _ => Ok(Transformed::no(plan)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "wae_passes"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn with_passes_below(projection: &ProjectionExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let input = projection.input();
+    let (mut passes, mut position) = (Vec::new(), input.schema().fields().len());
+    let mut exprs = projection.expr().to_vec();
+    for expr in exprs.iter_mut().filter(|e| is_pass(&e.expr)) {
+        passes.push(expr.clone());
+        expr.expr = Arc::new(Column::new(&expr.alias, position));
+        position += 1;
+    }
+    let node = Arc::new(WaePassExec::try_new(Arc::clone(input), passes)?);
+    Ok(Arc::new(ProjectionExec::try_new_with_schema_metadata(exprs, node, &projection.schema())?))
+}

@@ -1,0 +1,100 @@
+//! One pass through the network a row: the optimiser's rule.
+//!
+//! DataFusion computes an expression once a node. A query such as
+//!
+//! ```sql
+//! SELECT wae_encode(image) FROM t WHERE label < 3 AND wae_reconstruction_cost(image) > 20
+//! ```
+//!
+//! would run the network in its filter, and for the rows that pass again in its projection. The rule computes a pass
+//! (`crate::scalar::pass`) into a column, right below the lowest node that needs it, with the outputs of all calls above that
+//! can take it from there, and the calls take their results from the column:
+//!
+//! ```text
+//! Projection: wae_encode(__wae_pass_1)
+//!   Filter: wae_reconstruction_cost(__wae_pass_1) > 20
+//!     Projection: wae_pass(image, 'm', 'latent,cost', ..) AS __wae_pass_1
+//!       Filter: label < 3
+//!         TableScan: t
+//! ```
+//!
+//! - A filter is split: conditions that need no pass come before it, and a pass before the conditions that need it.
+//! - Where AND, OR, CASE or an aggregate's FILTER leaves rows out, the pass is computed under that condition
+//!   ([`need`]).
+//! - The column goes up through projections, filters, sorts, limits, windows, aliases, unions whose inputs all have it,
+//!   joins from either side, and aggregations grouped by the image.
+//!
+//! The rewritten plan has DataFusion's own nodes, and functions that are registered. `wae_pass` is volatile, since
+//! DataFusion moves filters below a projection whose expressions are not, and copies the expressions into them. Where it
+//! joins a projection with the one above, the rule, which runs last in each round of the optimiser, takes the pass out
+//! again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
+//! computes the same, but a filter may move below, and nothing is counted.
+//!
+//! A plan that is sent to another node computes the same there, with these functions registered: calls carry the version
+//! of their model ([`crate::distributed`]), and a codec of physical plans can make a [`WaePassExec`] again from its passes.
+
+mod below;
+mod call;
+mod demand;
+mod exec;
+mod need;
+mod rewriter;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::Transformed;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::prelude::SessionContext;
+
+pub use self::exec::WaePassExec;
+pub(crate) use self::exec::WaePassPlanner;
+use self::rewriter::Rewriter;
+
+/// Adds the rules to a context, once.
+pub(crate) fn register(ctx: &SessionContext) {
+    if !ctx.state().optimizers().iter().any(|rule| rule.name() == SharePasses.name()) {
+        ctx.add_optimizer_rule(Arc::new(SharePasses));
+    }
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    let rules = state.physical_optimizers();
+    if !rules.iter().any(|rule| rule.name() == WaePassPlanner.name()) {
+        // First, before filters move below projections.
+        let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(WaePassPlanner);
+        let rules = [first].into_iter().chain(rules.iter().cloned()).collect();
+        let builder = SessionStateBuilder::new_from_existing(state.clone());
+        // A state keeps its id; the builder would give it another.
+        let builder = builder.with_session_id(state.session_id().to_owned()).with_physical_optimizer_rules(rules);
+        *state = builder.build();
+    }
+}
+
+/// The rule of logical plans.
+#[derive(Debug)]
+struct SharePasses;
+
+impl OptimizerRule for SharePasses {
+    fn name(&self) -> &str {
+        "wae_share_passes"
+    }
+
+    fn rewrite(&self, mut plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let mut calls = call::count(&plan);
+        if calls == 0 {
+            return Ok(Transformed::no(plan));
+        }
+        // A call on the result of another becomes a pass in the next round.
+        loop {
+            plan = Rewriter::new(&plan).root(plan)?;
+            let left = call::count(&plan);
+            if left == 0 || left >= calls {
+                return Ok(Transformed::yes(plan));
+            }
+            calls = left;
+        }
+    }
+}

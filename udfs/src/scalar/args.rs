@@ -1,0 +1,275 @@
+//! The arguments of scalar functions: checks at planning, batches at run time.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{Field, FieldRef};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use rayon::prelude::*;
+use wae_core::image::PixelSlice;
+use wae_core::{ImageColumn, ImageShape, Wae};
+
+use crate::columns::{constant, image_type};
+use crate::documentation::FunctionDocumentation;
+use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
+use crate::models::LoadedModel;
+use crate::models::argument::is_placeholder;
+use crate::options::WaeOptions;
+use crate::scalar::image_reader::ImageReader;
+use crate::scalar::pass::{Outputs, Pass, PassBuilder};
+
+/// The arguments of a call as planning sees them: fields, the values of literals, and the model.
+pub(crate) struct PlannedArgs<'a> {
+    documentation: &'static FunctionDocumentation,
+    fields: &'a [FieldRef],
+    literals: &'a [Option<&'a ScalarValue>],
+    model: Option<&'a LoadedModel>,
+}
+
+impl<'a> PlannedArgs<'a> {
+    /// The arguments of a call whose number has been checked.
+    pub(crate) fn new(
+        documentation: &'static FunctionDocumentation,
+        fields: &'a [FieldRef],
+        literals: &'a [Option<&'a ScalarValue>],
+        model: Option<&'a LoadedModel>,
+    ) -> Self {
+        Self { documentation, fields, literals, model }
+    }
+
+    /// The function's name.
+    pub(crate) fn function(&self) -> &'static str {
+        self.documentation.name
+    }
+
+    /// The model; `None` for a function over none, and while a prepared parameter has no value yet.
+    pub(crate) fn model(&self) -> Option<&'a LoadedModel> {
+        self.model
+    }
+
+    /// Number of arguments that are given.
+    pub(crate) fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// The field of an argument, if it is given.
+    pub(crate) fn field(&self, index: usize) -> Option<&Field> {
+        self.fields.get(index).map(AsRef::as_ref)
+    }
+
+    /// The name of the parameter at a position.
+    pub(crate) fn parameter(&self, index: usize) -> &'static str {
+        self.documentation.arguments.get(index).map_or("", |(name, _)| *name)
+    }
+
+    /// The value of an argument that is a literal.
+    pub(crate) fn literal(&self, index: usize) -> Option<&ScalarValue> {
+        self.literals.get(index).copied().flatten()
+    }
+
+    /// Whether an argument is a prepared parameter that has no value yet.
+    pub(crate) fn is_placeholder(&self, index: usize) -> bool {
+        self.literal(index).is_none() && self.field(index).is_some_and(is_placeholder)
+    }
+
+    /// The text of an argument that has to be a string literal; `None` if it is left out.
+    pub(crate) fn text(&self, index: usize) -> Result<Option<&str>> {
+        let Some(field) = self.field(index) else { return Ok(None) };
+        match self.literal(index).and_then(ScalarValue::try_as_str) {
+            Some(Some(text)) => Ok(Some(text)),
+            _ => plan_err!(
+                "{}: {} must be a string literal, got an expression of type {}",
+                self.function(),
+                self.parameter(index),
+                field.data_type()
+            ),
+        }
+    }
+
+    /// Checks that the first argument is an image that the model, if there is one, takes, as far as its type tells. An
+    /// untyped NULL is an image, and a pass comes from one.
+    pub(crate) fn check_image(&self) -> Result<()> {
+        let got = match self.field(0) {
+            Some(field) if !field.data_type().is_null() && !Pass::is(field.data_type()) => match image_type(field) {
+                Ok(image_type) => image_type.shape(),
+                Err(message) => return plan_err!("{}: {message}", self.function()),
+            },
+            _ => None,
+        };
+        let (Some(got), Some(model)) = (got, self.model) else { return Ok(()) };
+        let config = model.wae().config();
+        if config.preprocess().is_none() && got != config.image() {
+            return plan_err!("{}: {}", self.function(), shape_mismatch(got, model.name(), config.image()));
+        }
+        Ok(())
+    }
+}
+
+/// The arguments of a call on one batch. Where all are literals, it is one row, whatever the batch's number of rows.
+#[derive(Clone)]
+pub(crate) struct Batch<'a> {
+    function: &'a str,
+    args: &'a ScalarFunctionArgs,
+    options: WaeOptions,
+    model: Option<&'a LoadedModel>,
+    outputs: Outputs,
+    rows: usize,
+    scalar: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// The batch of a call, with its model if the function takes one, and the outputs of the network that it is made from.
+    pub(crate) fn new(
+        function: &'a str,
+        args: &'a ScalarFunctionArgs,
+        options: WaeOptions,
+        model: Option<&'a LoadedModel>,
+        outputs: Outputs,
+    ) -> Self {
+        let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if scalar { 1 } else { args.number_rows };
+        Self { function, args, options, model, outputs, rows, scalar }
+    }
+
+    /// The function's name, for messages.
+    pub(crate) fn function(&self) -> &'a str {
+        self.function
+    }
+
+    /// The same arguments, with another function's name in messages.
+    pub(crate) fn on_behalf_of<'b>(&self, function: &'b str) -> Batch<'b>
+    where
+        'a: 'b,
+    {
+        Batch { function, ..self.clone() }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The session's options.
+    pub(crate) fn options(&self) -> &WaeOptions {
+        &self.options
+    }
+
+    /// The field that planning promised.
+    pub(crate) fn return_field(&self) -> &Field {
+        &self.args.return_field
+    }
+
+    /// The model of the call.
+    pub(crate) fn model(&self) -> Result<&'a LoadedModel> {
+        self.model.ok_or_else(|| exec_datafusion_err!("{}: no model", self.function))
+    }
+
+    /// The outputs of the network on the first argument's images that the function is made from: those that the
+    /// optimiser's rule had computed below, or computed now.
+    pub(crate) fn pass(&self) -> Result<Pass<'a>> {
+        match self.array(0)? {
+            Some(array) if Pass::is(array.data_type()) => Pass::try_from_array(self.function, &array),
+            _ => {
+                let model = self.model()?;
+                let mut builder = PassBuilder::try_new(self.function, self.rows, self.outputs, model)?;
+                let valid = self.for_images(|wae, rows, images| builder.fill(wae, rows, images))?;
+                builder.finish(valid)
+            }
+        }
+    }
+
+    /// An argument's values, one a row; `None` if it is left out.
+    pub(crate) fn array(&self, index: usize) -> Result<Option<ArrayRef>> {
+        self.args.args.get(index).map(|a| a.to_array(self.rows)).transpose()
+    }
+
+    /// An argument that has one value for the whole batch; `None` if it is left out.
+    pub(crate) fn scalar(&self, index: usize, parameter: &str) -> Result<Option<ScalarValue>> {
+        match self.args.args.get(index) {
+            None => Ok(None),
+            Some(ColumnarValue::Scalar(value)) => Ok(Some(value.clone())),
+            Some(ColumnarValue::Array(array)) => constant(self.function, parameter, array).map(Some),
+        }
+    }
+
+    /// The first argument as images; `None` if it is an untyped NULL. `fallback` is the shape of those whose type has
+    /// none.
+    pub(crate) fn images(&self, fallback: Option<ImageShape>) -> Result<Option<ImageColumn>> {
+        let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
+        if array.data_type().is_null() {
+            return Ok(None);
+        }
+        ImageColumn::try_new(field, &array, fallback).map(Some).map_err(|e| exec_error(self.function, &e))
+    }
+
+    /// Gives the result back as DataFusion expects it.
+    pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
+        if self.scalar {
+            // Of a list, `try_from_array` drops the item's metadata, and with it the type that was promised.
+            return match array.as_list_opt::<i32>() {
+                Some(list) => Ok(ColumnarValue::Scalar(ScalarValue::List(Arc::new(list.clone())))),
+                None => ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar),
+            };
+        }
+        Ok(ColumnarValue::Array(array))
+    }
+
+    /// A result that is NULL in every row.
+    pub(crate) fn nulls(&self) -> ArrayRef {
+        new_null_array(self.return_field().data_type(), self.rows)
+    }
+
+    /// Reads the images of the first argument, `wae.batch_size` rows at a time, and tells which rows have one.
+    ///
+    /// `compute` takes rows and their pixels, (N, H, W, C). NULL rows, and unreadable ones under
+    /// `wae.on_error = null`, are left out.
+    fn for_images(
+        &self,
+        mut compute: impl FnMut(&Wae, &[usize], PixelSlice<'_>) -> wae_core::Result<()>,
+    ) -> Result<NullBuffer> {
+        let model = self.model()?;
+        let mut valid = vec![false; self.rows];
+        let mut unreadable = Unreadable::default();
+        let Some(column) = self.images(Some(model.wae().config().image()))? else { return Ok(valid.into()) };
+        let config = model.wae().config();
+        let reader = ImageReader { function: self.function, model: model.name(), config, options: &self.options };
+        let present: Vec<usize> = (0..column.len()).filter(|row| !column.is_null(*row)).collect();
+        for rows in present.chunks(self.options.batch_size()) {
+            let (rows, pixels) = reader.read(&column, rows, &mut unreadable)?;
+            if rows.is_empty() {
+                continue;
+            }
+            compute(model.wae(), &rows, (&pixels).into()).map_err(|e| exec_error(self.function, &e))?;
+            rows.iter().for_each(|row| valid[*row] = true);
+        }
+        unreadable.warn(self.function, present.len(), Some(model.name()));
+        Ok(valid.into())
+    }
+
+    /// Computes each row's image by itself, in parallel. NULL rows, and those that cannot be read under
+    /// `wae.on_error = null`, give `None`.
+    pub(crate) fn map_rows<T: Send>(
+        &self,
+        column: &ImageColumn,
+        compute: impl Fn(usize) -> wae_core::Result<T> + Sync,
+    ) -> Result<Vec<Option<T>>> {
+        let rows = (0..column.len()).into_par_iter();
+        let rows: Vec<_> = rows.map(|row| (!column.is_null(row)).then(|| compute(row))).collect();
+        let images = rows.iter().flatten().count();
+        let mut unreadable = Unreadable::default();
+        // In order, so that of several errors the first row's is reported, not the first found.
+        let values = rows.into_iter().enumerate().map(|(row, computed)| match computed.transpose() {
+            Ok(value) => Ok(value),
+            Err(e) if self.options.forgives(&e) => {
+                unreadable.push(row, e);
+                Ok(None)
+            }
+            Err(e) => Err(row_error(self.function, row, e)),
+        });
+        let values = values.collect::<Result<Vec<_>>>()?;
+        unreadable.warn(self.function, images, None);
+        Ok(values)
+    }
+}

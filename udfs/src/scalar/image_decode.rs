@@ -1,0 +1,200 @@
+//! `image_decode(bytes [, height, width, channels])`: encoded bytes as an image tensor.
+//!
+//! With a height, width and channels it is an `arrow.fixed_shape_tensor`, and images of another size are resized;
+//! without, each image keeps its own shape, in an `arrow.variable_shape_tensor`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Int32Array, ListArray, StructArray, UInt8Array};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::ScalarUDF;
+use wae_core::image::{Limits, resize};
+use wae_core::{Error, ImageColumn, ImageShape};
+
+use crate::columns::{buffer, check_offsets, fixed_size_list, image_field, unknown_image_field};
+use crate::documentation::FunctionDocumentation;
+use crate::options::WaeOptions;
+use crate::scalar::args::{Batch, PlannedArgs};
+use crate::scalar::function::KernelFunction;
+use crate::scalar::kernel::ScalarKernel;
+
+const NAME: &str = "image_decode";
+/// The positions of `height`, `width` and `channels`, each with its largest value.
+const DIMENSIONS: [(usize, i64); 3] = [(1, MAX_SIDE), (2, MAX_SIDE), (3, MAX_CHANNELS)];
+/// Largest height or width of a result, in pixels.
+const MAX_SIDE: i64 = 4096;
+/// Most channels of a result: red, green, blue, alpha.
+const MAX_CHANNELS: i64 = 4;
+
+/// The function under a session's options.
+pub(crate) fn image_decode_udf(options: &WaeOptions) -> ScalarUDF {
+    KernelFunction::udf(&ImageDecode, options)
+}
+
+/// Bytes -> (H, W, C).
+#[derive(Debug)]
+struct ImageDecode;
+
+impl ScalarKernel for ImageDecode {
+    fn documentation(&self) -> &'static FunctionDocumentation {
+        &DOCUMENTATION
+    }
+
+    fn model_position(&self, _: usize, _: &dyn Fn(usize) -> bool) -> Option<usize> {
+        None
+    }
+
+    fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
+        let number = |t: &DataType| if t.is_integer() { DataType::Int64 } else { t.clone() };
+        types.iter().enumerate().map(|(i, t)| if i == 0 { t.clone() } else { number(t) }).collect()
+    }
+
+    fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
+        args.check_image()?;
+        match args.len() {
+            1 => Ok(variable_field()),
+            given if given <= DIMENSIONS.len() => {
+                plan_err!("{NAME}: height, width and channels go together, got {} of them", given - 1)
+            }
+            _ if DIMENSIONS.iter().any(|(i, _)| args.is_placeholder(*i)) => Ok(unknown_image_field(NAME)),
+            _ => Ok(image_field(NAME, shape(|i| Ok(args.literal(i).cloned()))?)),
+        }
+    }
+
+    fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
+        let limits = batch.options().limits();
+        let Some(column) = batch.images(None)? else { return Ok(batch.nulls()) };
+        let mut target = None;
+        if batch.array(DIMENSIONS.len())?.is_some() {
+            target = Some(shape(|i| batch.scalar(i, parameter(i)))?);
+        }
+        let images = batch.map_rows(&column, |row| decode_row(&column, row, target, &limits))?;
+        match target {
+            Some(shape) => fixed(batch.return_field(), shape, &images),
+            None => variable(&images),
+        }
+    }
+}
+
+/// The shape whose dimensions are the values of arguments.
+fn shape(value: impl Fn(usize) -> Result<Option<ScalarValue>>) -> Result<ImageShape> {
+    let mut sides = [0; DIMENSIONS.len()];
+    for (side, (position, max)) in sides.iter_mut().zip(DIMENSIONS) {
+        *side = dimension(parameter(position), value(position)?.as_ref(), max)?;
+    }
+    let [height, width, channels] = sides;
+    Ok(ImageShape::new(height, width, channels))
+}
+
+/// The name of a parameter.
+fn parameter(position: usize) -> &'static str {
+    DOCUMENTATION.arguments.get(position).map_or("", |(name, _)| *name)
+}
+
+/// A dimension that has to be a literal.
+fn dimension(parameter: &str, value: Option<&ScalarValue>, max: i64) -> Result<usize> {
+    match value.map(|v| v.cast_to(&DataType::Int64)).transpose()? {
+        Some(ScalarValue::Int64(Some(v))) if (1..=max).contains(&v) => Ok(v as usize),
+        Some(other) => plan_err!("{NAME}: {parameter} must be an integer between 1 and {max}, got {other}"),
+        None => plan_err!("{NAME}: {parameter} must be a literal"),
+    }
+}
+
+/// A shape and the bytes of its pixels, (H, W, C).
+type Decoded = (ImageShape, Vec<u8>);
+
+/// Decodes one row, and resizes it where a shape is asked for.
+fn decode_row(
+    column: &ImageColumn,
+    row: usize,
+    target: Option<ImageShape>,
+    limits: &Limits,
+) -> wae_core::Result<Decoded> {
+    let mut image = column.image(row, target.map(ImageShape::channels), limits)?;
+    if let Some(expected) = target {
+        let got = image.shape();
+        if (got.height(), got.width()) != (expected.height(), expected.width()) {
+            image = resize(&image, expected.height(), expected.width())?;
+        }
+        // Channels are converted while bytes are decoded; a tensor has those that it has.
+        if image.shape() != expected {
+            return Err(Error::Shape { expected, got });
+        }
+    }
+    Ok((image.shape(), image.to_u8()))
+}
+
+/// Images of one shape, as an `arrow.fixed_shape_tensor`.
+fn fixed(field: &Field, shape: ImageShape, images: &[Option<Decoded>]) -> Result<ArrayRef> {
+    let DataType::FixedSizeList(_, length) = field.data_type() else { return exec_err!("{NAME}: not a tensor") };
+    if *length as usize != shape.len() {
+        return exec_err!("{NAME}: images of shape {shape} do not fit the planned type {}", field.data_type());
+    }
+    let mut values = buffer(NAME, images.len(), shape.len())?; // (N, H, W, C)
+    for (slot, image) in values.chunks_exact_mut(shape.len()).zip(images) {
+        if let Some((_, pixels)) = image {
+            slot.copy_from_slice(pixels);
+        }
+    }
+    fixed_size_list(field, Arc::new(UInt8Array::from(values)), nulls(images))
+}
+
+/// Images of any shapes, as an `arrow.variable_shape_tensor`.
+fn variable(images: &[Option<Decoded>]) -> Result<ArrayRef> {
+    let length = |image: &Option<Decoded>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
+    check_offsets(NAME, images.iter().map(length).sum())?;
+    let offsets = OffsetBuffer::from_lengths(images.iter().map(length));
+    let nulls = nulls(images);
+    let pixels: Vec<u8> = images.iter().flatten().flat_map(|(_, pixels)| pixels).copied().collect();
+    let sides = |s: ImageShape| [s.height() as i32, s.width() as i32, s.channels() as i32];
+    let shapes: Vec<i32> = images.iter().flat_map(|i| i.as_ref().map_or([0; 3], |(s, _)| sides(*s))).collect();
+    let data =
+        ListArray::try_new(item(DataType::UInt8), offsets, Arc::new(UInt8Array::from(pixels)), Some(nulls.clone()))?;
+    let shapes = Arc::new(Int32Array::from(shapes));
+    let shape = FixedSizeListArray::try_new(item(DataType::Int32), 3, shapes, Some(nulls.clone()))?;
+    let columns: Vec<ArrayRef> = vec![Arc::new(data), Arc::new(shape)];
+    Ok(Arc::new(StructArray::try_new(variable_fields(), columns, Some(nulls))?))
+}
+
+fn nulls<T>(images: &[Option<T>]) -> NullBuffer {
+    images.iter().map(Option::is_some).collect::<Vec<_>>().into()
+}
+
+fn item(data_type: DataType) -> FieldRef {
+    Arc::new(Field::new_list_field(data_type, true))
+}
+
+/// Nullable, since a field taken out of a struct (`image['shape']`) does not know that the struct was NULL.
+fn variable_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("data", DataType::List(item(DataType::UInt8)), true),
+        Field::new("shape", DataType::FixedSizeList(item(DataType::Int32), 3), true),
+    ])
+}
+
+fn variable_field() -> Field {
+    let metadata = HashMap::from([
+        ("ARROW:extension:name".to_owned(), "arrow.variable_shape_tensor".to_owned()),
+        ("ARROW:extension:metadata".to_owned(), r#"{"dim_names":["H","W","C"]}"#.to_owned()),
+    ]);
+    Field::new(NAME, DataType::Struct(variable_fields()), true).with_metadata(metadata)
+}
+
+const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
+    name: NAME,
+    syntax: "image_decode(bytes [, height, width, channels])",
+    description: "Decodes PNG, JPEG, WebP, BMP, GIF (first frame) or TIFF into an image tensor of UInt8, height x width x \
+         channels. With a height, width and channels, images are converted and resized to them; without, each keeps \
+         its own shape.",
+    arguments: &[
+        ("bytes", "The encoded image, or an image of any other form."),
+        ("height", "Rows of pixels: an integer literal."),
+        ("width", "Pixels a row: an integer literal."),
+        ("channels", "1 (grey), 3 (RGB) or 4 (RGB and alpha): an integer literal."),
+    ],
+    example: "SELECT image_decode(bytes, 64, 64, 3) AS image FROM read_images('photos/*.jpg');",
+    related: &["image_encode"],
+};

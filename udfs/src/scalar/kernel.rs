@@ -1,0 +1,57 @@
+//! One scalar function: the trait that its file implements.
+
+use std::fmt::Debug;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::Result;
+use datafusion::logical_expr::Volatility;
+
+use crate::documentation::FunctionDocumentation;
+use crate::scalar::args::{Batch, PlannedArgs};
+use crate::scalar::pass::Outputs;
+
+/// The text of an argument by its position, where it is a string that planning knows.
+pub(crate) type Texts<'a> = dyn Fn(usize) -> Option<String> + 'a;
+
+/// A scalar function: its entry in the reference, its type rule and its computation.
+pub(crate) trait ScalarKernel: Debug + Send + Sync {
+    /// The entry in the SQL reference, with the function's name and parameters.
+    fn documentation(&self) -> &'static FunctionDocumentation;
+
+    /// Number of arguments that must be given.
+    fn required(&self) -> usize {
+        1
+    }
+
+    /// Stable: a model's file can change between statements, but not within one.
+    fn volatility(&self) -> Volatility {
+        Volatility::Stable
+    }
+
+    /// The position of the argument that names the model, in a call with so many arguments, where it may be left out;
+    /// `None` for a function over no model. `is_text` tells whether an argument is a string.
+    fn model_position(&self, _arguments: usize, _is_text: &dyn Fn(usize) -> bool) -> Option<usize> {
+        Some(1)
+    }
+
+    /// Outputs of the network on the first argument's image that the result is made from; none for a function that takes no
+    /// image. [`Self::run`] makes the result from [`Batch::pass`] and the other arguments alone: the first argument may
+    /// be a pass that was computed for other calls too.
+    fn outputs(&self, _texts: &Texts<'_>) -> Outputs {
+        Outputs::NONE
+    }
+
+    /// The types that arguments are cast to; most functions take them as they are.
+    fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
+        types.to_vec()
+    }
+
+    /// Checks the arguments, and gives the result's field.
+    ///
+    /// Without a model, which is so while a prepared parameter has no value yet, it is a stand-in.
+    fn field(&self, args: &PlannedArgs<'_>) -> Result<Field>;
+
+    /// Computes a batch: one value a row.
+    fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef>;
+}

@@ -1,0 +1,331 @@
+//! A pass of an image through the network: the outputs that functions are made from.
+//!
+//! A pass is computed once a row, whatever number of functions use it. As a column it is a struct with the outputs that a
+//! query needs together, NULL where the image is NULL or could not be read:
+//!
+//! | output | field of the struct | from |
+//! |---|---|---|
+//! | latent code z = E(x) | `wae.latent`: FixedSizeList of Float32 | the encoder |
+//! | reconstruction G(z) | `wae.reconstruction`: FixedSizeList of UInt8 | encoder and decoder |
+//! | reconstruction cost c(x, G(z)) | `wae.cost`: Float32 | encoder and decoder |
+//! | structural cost, whatever c is | `wae.anomaly`: Float32 | encoder and decoder |
+//! | each pixel's term of the cost | `wae.map`: FixedSizeList of Float32 | encoder and decoder |
+//!
+//! A further output is a variant of [`Output`] with its field, its values in [`Columns`], and a method of [`Pass`].
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StructArray, UInt8Array, make_array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Fields, Float32Type};
+use datafusion::common::{Result, exec_err};
+use wae_core::Wae;
+use wae_core::image::PixelSlice;
+
+use crate::columns::{buffer, code_field, decoded_field, fixed_size_list, map_field, to_bytes};
+use crate::models::LoadedModel;
+
+/// The beginning of the names of a pass's fields, which tells it from an image that is a struct.
+const PREFIX: &str = "wae.";
+
+/// An output of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Latent,
+    Reconstruction,
+    Cost,
+    Anomaly,
+    Map,
+}
+
+impl Output {
+    const ALL: [Self; 5] = [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Map];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Latent => "latent",
+            Self::Reconstruction => "reconstruction",
+            Self::Cost => "cost",
+            Self::Anomaly => "anomaly",
+            Self::Map => "map",
+        }
+    }
+
+    /// Its field of the struct.
+    fn field(self, model: Option<&LoadedModel>) -> Field {
+        let name = format!("{PREFIX}{}", self.name());
+        match self {
+            Self::Latent => code_field(&name, model),
+            Self::Reconstruction => decoded_field(&name, model),
+            Self::Cost | Self::Anomaly => Field::new(name, DataType::Float32, true),
+            Self::Map => map_field(&name, model),
+        }
+    }
+}
+
+/// A set of outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Outputs(u8);
+
+impl Outputs {
+    /// No output: the function takes no image.
+    pub(crate) const NONE: Self = Self(0);
+    /// The latent code.
+    pub(crate) const LATENT: Self = Self::of(Output::Latent);
+    /// The reconstruction, as bytes.
+    pub(crate) const RECONSTRUCTION: Self = Self::of(Output::Reconstruction);
+    /// The reconstruction cost.
+    pub(crate) const COST: Self = Self::of(Output::Cost);
+    /// The structural cost, from which the anomaly score is made.
+    pub(crate) const ANOMALY: Self = Self::of(Output::Anomaly);
+    /// Each pixel's term of the reconstruction cost.
+    pub(crate) const MAP: Self = Self::of(Output::Map);
+
+    const fn of(output: Output) -> Self {
+        Self(1 << output as u8)
+    }
+
+    /// Those of either.
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn contains(self, output: Output) -> bool {
+        self.0 & Self::of(output).0 != 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = Output> {
+        Output::ALL.into_iter().filter(move |output| self.contains(*output))
+    }
+
+    /// Their names, as [`Self::parse`] reads them.
+    pub(crate) fn names(self) -> String {
+        self.iter().map(Output::name).collect::<Vec<_>>().join(",")
+    }
+
+    /// The outputs of names with commas between them; `None` if one is unknown or there is none.
+    pub(crate) fn parse(names: &str) -> Option<Self> {
+        names.split(',').try_fold(Self::NONE, |outputs, name| {
+            let output = Output::ALL.into_iter().find(|output| output.name() == name)?;
+            Some(outputs.union(Self::of(output)))
+        })
+    }
+
+    /// The type of a pass with these outputs.
+    pub(crate) fn data_type(self, model: Option<&LoadedModel>) -> DataType {
+        DataType::Struct(self.iter().map(|output| output.field(model)).collect())
+    }
+}
+
+/// The outputs of a batch of images.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    /// The function that takes them, for messages.
+    function: &'a str,
+    outputs: StructArray,
+}
+
+impl<'a> Pass<'a> {
+    /// Whether values of a type are passes.
+    pub(crate) fn is(data_type: &DataType) -> bool {
+        let DataType::Struct(fields) = data_type else { return false };
+        let known = |name: &str| name.strip_prefix(PREFIX).is_some_and(|name| Outputs::parse(name).is_some());
+        !fields.is_empty() && fields.iter().all(|field| known(field.name()))
+    }
+
+    /// The pass that a column holds.
+    pub(crate) fn try_from_array(function: &'a str, array: &ArrayRef) -> Result<Self> {
+        match array.as_struct_opt() {
+            Some(array) => Ok(Self { function, outputs: array.clone() }),
+            None => exec_err!("{function}: a pass expected, got {}", array.data_type()),
+        }
+    }
+
+    /// The latent codes, (N, Z).
+    pub(crate) fn latent(&self) -> Result<ArrayRef> {
+        self.column(Output::Latent)
+    }
+
+    /// The reconstructions as bytes, (N, H, W, C).
+    pub(crate) fn reconstruction(&self) -> Result<ArrayRef> {
+        self.column(Output::Reconstruction)
+    }
+
+    /// The reconstruction costs, (N,).
+    pub(crate) fn costs(&self) -> Result<Float32Array> {
+        Ok(self.column(Output::Cost)?.as_primitive::<Float32Type>().clone())
+    }
+
+    /// The structural costs, (N,).
+    pub(crate) fn anomalies(&self) -> Result<Float32Array> {
+        Ok(self.column(Output::Anomaly)?.as_primitive::<Float32Type>().clone())
+    }
+
+    /// Each pixel's term of the reconstruction cost, (N, H, W).
+    pub(crate) fn map(&self) -> Result<ArrayRef> {
+        self.column(Output::Map)
+    }
+
+    /// The struct as a column.
+    pub(crate) fn into_array(self) -> ArrayRef {
+        Arc::new(self.outputs)
+    }
+
+    /// An output, NULL where the pass is.
+    fn column(&self, output: Output) -> Result<ArrayRef> {
+        let name = format!("{PREFIX}{}", output.name());
+        let Some(column) = self.outputs.column_by_name(&name) else {
+            return exec_err!("{}: a pass without {} where it is needed", self.function, output.name());
+        };
+        let nulls = NullBuffer::union(self.outputs.nulls(), column.nulls());
+        if nulls.as_ref() == column.nulls() {
+            return Ok(Arc::clone(column));
+        }
+        Ok(make_array(column.to_data().into_builder().nulls(nulls).build()?))
+    }
+}
+
+/// The outputs of a batch while they are computed; the columns of those not needed stay empty.
+pub(crate) struct PassBuilder<'a> {
+    function: &'a str,
+    model: &'a LoadedModel,
+    outputs: Outputs,
+    latent: Vec<f32>,
+    reconstruction: Vec<u8>,
+    cost: Vec<f32>,
+    anomaly: Vec<f32>,
+    map: Vec<f32>,
+}
+
+impl<'a> PassBuilder<'a> {
+    /// Room for the outputs of so many rows.
+    ///
+    /// # Errors
+    /// An execution error where memory has no room.
+    pub(crate) fn try_new(function: &'a str, rows: usize, outputs: Outputs, model: &'a LoadedModel) -> Result<Self> {
+        let config = model.wae().config();
+        let image = config.image();
+        let width = |output: Output, width: usize| if outputs.contains(output) { width } else { 0 };
+        Ok(Self {
+            function,
+            model,
+            outputs,
+            latent: buffer(function, rows, width(Output::Latent, config.latent_dim()))?,
+            reconstruction: buffer(function, rows, width(Output::Reconstruction, image.len()))?,
+            cost: buffer(function, rows, width(Output::Cost, 1))?,
+            anomaly: buffer(function, rows, width(Output::Anomaly, 1))?,
+            map: buffer(function, rows, width(Output::Map, image.height() * image.width()))?,
+        })
+    }
+
+    /// Computes rows from their images, (N, H, W, C).
+    pub(crate) fn fill(&mut self, wae: &Wae, rows: &[usize], images: PixelSlice<'_>) -> wae_core::Result<()> {
+        let codes = wae.encode(images)?; // (N, Z)
+        scatter(&mut self.latent, rows, &codes);
+        let of_pairs = [&self.cost, &self.anomaly, &self.map];
+        if self.reconstruction.is_empty() && of_pairs.into_iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let reconstructions = wae.decode(&codes)?; // (N, H, W, C)
+        if !self.cost.is_empty() {
+            scatter(&mut self.cost, rows, &wae.costs(images, &reconstructions)?);
+        }
+        if !self.anomaly.is_empty() {
+            scatter(&mut self.anomaly, rows, &wae.anomalies(images, &reconstructions)?);
+        }
+        if !self.map.is_empty() {
+            scatter(&mut self.map, rows, &wae.anomaly_maps(images, &reconstructions)?);
+        }
+        if !self.reconstruction.is_empty() {
+            scatter(&mut self.reconstruction, rows, &to_bytes(&reconstructions));
+        }
+        Ok(())
+    }
+
+    /// The pass; `valid` tells the rows that have an image.
+    pub(crate) fn finish(mut self, valid: NullBuffer) -> Result<Pass<'a>> {
+        let fields: Fields = self.outputs.iter().map(|output| output.field(Some(self.model))).collect();
+        let columns = self.outputs.iter().zip(&fields).map(|(output, field)| self.column(output, field, valid.clone()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        Ok(Pass { function: self.function, outputs: StructArray::try_new(fields, columns, Some(valid))? })
+    }
+
+    /// Takes the values of an output as a column.
+    fn column(&mut self, output: Output, field: &Field, nulls: NullBuffer) -> Result<ArrayRef> {
+        match output {
+            Output::Latent => fixed_size_list(field, numbers(&mut self.latent, None), nulls),
+            Output::Reconstruction => {
+                let values = UInt8Array::from(std::mem::take(&mut self.reconstruction));
+                fixed_size_list(field, Arc::new(values), nulls)
+            }
+            Output::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
+            Output::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
+            Output::Map => fixed_size_list(field, numbers(&mut self.map, None), nulls),
+        }
+    }
+}
+
+/// Takes values as an array.
+fn numbers(values: &mut Vec<f32>, nulls: Option<NullBuffer>) -> ArrayRef {
+    Arc::new(Float32Array::new(std::mem::take(values).into(), nulls))
+}
+
+/// Puts values of rows, equally many each, in their rows' places.
+fn scatter<T: Copy>(into: &mut [T], rows: &[usize], values: &[T]) {
+    let width = values.len() / rows.len();
+    for (row, values) in rows.iter().zip(values.chunks_exact(width)) {
+        if let Some(place) = into.get_mut(row * width..(row + 1) * width) {
+            place.copy_from_slice(values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("latent", Some(Outputs::LATENT))]
+    #[case("cost,latent", Some(Outputs::LATENT.union(Outputs::COST)))]
+    #[case("", None)]
+    #[case("latent,", None)]
+    #[case("code", None)]
+    fn outputs_are_read_from_names(#[case] names: &str, #[case] outputs: Option<Outputs>) {
+        assert_eq!(Outputs::parse(names), outputs);
+        if let Some(outputs) = outputs {
+            assert_eq!(Outputs::parse(&outputs.names()), Some(outputs));
+        }
+    }
+
+    #[test]
+    fn a_struct_of_another_kind_is_no_pass() {
+        let of = |names: &[&str]| {
+            DataType::Struct(names.iter().map(|name| Field::new(*name, DataType::Float32, true)).collect())
+        };
+        assert!(Pass::is(&of(&["wae.cost"])) && Pass::is(&of(&["wae.latent", "wae.cost"])));
+        assert!(!Pass::is(&of(&["bytes", "path"])) && !Pass::is(&of(&["wae.cost", "path"])) && !Pass::is(&of(&[])));
+        assert!(!Pass::is(&of(&["cost"])) && !Pass::is(&DataType::Float32));
+    }
+
+    #[test]
+    fn an_output_is_null_where_the_pass_is() {
+        let costs: ArrayRef = Arc::new(Float32Array::from(vec![Some(1.0), None, Some(3.0)]));
+        let fields: Fields = vec![Field::new("wae.cost", DataType::Float32, true)].into();
+        let nulls = NullBuffer::from(vec![true, true, false]);
+        let array: ArrayRef = Arc::new(StructArray::new(fields, vec![costs], Some(nulls)));
+        let pass = Pass::try_from_array("f", &array).unwrap();
+        assert_eq!(pass.costs().unwrap(), Float32Array::from(vec![Some(1.0), None, None]));
+        let error = pass.latent().unwrap_err().strip_backtrace();
+        assert!(error.contains("f: a pass without latent where it is needed"), "{error}");
+    }
+
+    #[test]
+    fn rows_take_their_places() {
+        let mut values = [0; 6];
+        scatter(&mut values, &[0, 2], &[1, 2, 5, 6]);
+        assert_eq!(values, [1, 2, 0, 0, 5, 6]);
+        scatter(&mut [], &[0, 2], &[1, 2, 5, 6]);
+    }
+}

@@ -1,0 +1,142 @@
+//! The source of a table function: a subquery or a table, of which it reads the one column of images.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_expr::expressions;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use crate::columns::image_type;
+use crate::table::function::{Argument, Call};
+
+/// The description of the argument.
+pub(crate) const SOURCE_ARGUMENT: &str =
+    "A subquery with one column of images, or a table's or file's name as a string.";
+
+/// Where the images come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A subquery.
+    Plan(LogicalPlan),
+    /// A table's name, or a file's path, looked up when the plan is made: looking up needs an async context.
+    Table(String),
+}
+
+impl Source {
+    /// Takes the argument `source` out of a call.
+    ///
+    /// # Errors
+    /// A plan error if there is none, or if it is a subquery without images.
+    pub(crate) fn take(call: &mut Call) -> Result<Self> {
+        let function = call.function;
+        match call.take("source") {
+            Some(Argument::Plan(plan)) => {
+                image_column(function, plan.schema())?;
+                Ok(Self::Plan(plan))
+            }
+            Some(Argument::Value(value)) => match value.try_as_str() {
+                Some(Some(name)) => Ok(Self::Table(name.to_owned())),
+                _ => plan_err!("{function}: source must be a subquery or a table's name, got {value}"),
+            },
+            None => plan_err!("{function}: no source given, expected a subquery or a table's name"),
+        }
+    }
+
+    /// The plan of the one column of images, in one partition.
+    ///
+    /// # Errors
+    /// A plan error if there is no such table, or no such column.
+    pub(crate) async fn images(&self, function: &str, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let source = self.logical_plan(function, state).await?;
+        let image = image_column(function, source.schema())?;
+        let source = LogicalPlanBuilder::from(source).project([image])?.build()?;
+        state.create_physical_plan(&source).await.map(one_partition)
+    }
+
+    async fn logical_plan(&self, function: &str, state: &dyn Session) -> Result<LogicalPlan> {
+        let name = match self {
+            Self::Plan(plan) => return Ok(plan.clone()),
+            Self::Table(name) => name,
+        };
+        let catalog = &state.config_options().catalog;
+        // A path is no dotted name; where a file has the name's text, it is meant.
+        let reference = if Path::new(name).exists() || name.contains('/') {
+            TableReference::bare(name.as_str())
+        } else {
+            TableReference::parse_str(name)
+        };
+        let resolved = reference.resolve(&catalog.default_catalog, &catalog.default_schema);
+        let schema = state.catalog_list().catalog(&resolved.catalog).and_then(|c| c.schema(&resolved.schema));
+        let table = match schema {
+            Some(schema) => schema.table(&resolved.table).await?,
+            None => None,
+        };
+        let Some(table) = table else {
+            return plan_err!("{function}: no table or file '{name}'");
+        };
+        LogicalPlanBuilder::scan(resolved.table.as_ref(), provider_as_source(table), None)?.build()
+    }
+}
+
+/// The one column of images of a source; its other columns, such as labels, are left alone.
+fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
+    let images: Vec<_> = schema.iter().filter(|(_, field)| image_type(field).is_ok()).collect();
+    match (images.as_slice(), schema.fields().as_ref()) {
+        ([image], _) => Ok(Expr::Column(Column::from(*image))),
+        ([], [field]) => match image_type(field) {
+            Err(message) => plan_err!("{function}: source column '{}': {message}", field.name()),
+            Ok(_) => plan_err!("{function}: source must have one column of images"),
+        },
+        (images, _) => {
+            let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let (count, names) = (images.len(), names.join(", "));
+            plan_err!("{function}: source must have one column of images, got {count} among ({names}): select one")
+        }
+    }
+}
+
+/// A plan with its partitions in one.
+pub(crate) fn one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    if plan.output_partitioning().partition_count() > 1 { Arc::new(CoalescePartitionsExec::new(plan)) } else { plan }
+}
+
+/// The context in which a plan of images runs: it reads at most `rows` rows at a time. DataFusion's own batches are 8,192 rows,
+/// of which some wait in each channel: hundreds of megabytes of images.
+pub(crate) fn in_mini_batches(context: &Arc<TaskContext>, rows: usize) -> Arc<TaskContext> {
+    let config = context.session_config();
+    if config.batch_size() <= rows {
+        return Arc::clone(context);
+    }
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        config.clone().with_batch_size(rows),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        context.runtime_env(),
+    ))
+}
+
+/// The columns of a plan that a scan asks for.
+pub(crate) fn projected(
+    plan: Arc<dyn ExecutionPlan>,
+    schema: &SchemaRef,
+    projection: Option<&Vec<usize>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(projection) = projection else { return Ok(plan) };
+    let column = |index: &usize| {
+        let name = schema.field(*index).name().clone();
+        ProjectionExpr { expr: Arc::new(expressions::Column::new(&name, *index)), alias: name }
+    };
+    Ok(Arc::new(ProjectionExec::try_new(projection.iter().map(column).collect::<Vec<_>>(), plan)?))
+}

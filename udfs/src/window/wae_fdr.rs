@@ -1,0 +1,261 @@
+//! `wae_fdr(p) OVER ()`: p-values adjusted for the number of rows that were tested, after Benjamini and Hochberg.
+//!
+//! `q_(i) = min over j ≥ i of min(1, p_(j)·m/j)`
+//!
+//! Where: p_(1) ≤ ... ≤ p_(m) are the p-values of the window's partition that are not NULL. Flagging q ≤ α keeps the
+//! false-discovery rate, the expected share of normal rows among those flagged, at α·m₀/m or below, where m₀ is the number of
+//! normal rows: if the p-values are independent, or conformal and against one set of calibration rows.
+//!
+//! # Source
+//! Benjamini and Hochberg, Controlling the false discovery rate, JRSS B 57 (1995), procedure 1, in the adjusted form of R's
+//! `p.adjust`. Conformal p-values: Bates, Candès, Lei, Romano and Sesia, arXiv 2104.08279, theorem 2.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowFunctionSimplification, WindowUDFFieldArgs};
+use datafusion::logical_expr::{
+    Documentation, Expr, PartitionEvaluator, ReversedUDWF, Signature, Volatility, WindowFrameBound, WindowUDF,
+    WindowUDFImpl,
+};
+
+use crate::documentation::FunctionDocumentation;
+
+const NAME: &str = "wae_fdr";
+
+/// The window function.
+pub(crate) fn wae_fdr_udwf() -> WindowUDF {
+    WindowUDF::from(WaeFdr {
+        signature: DOCUMENTATION.signature(Volatility::Immutable),
+        documentation: DOCUMENTATION.page(),
+    })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WaeFdr {
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl WindowUDFImpl for WaeFdr {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        DOCUMENTATION.check_arity(1, types.len())?;
+        if !types[0].is_numeric() && !types[0].is_null() {
+            return plan_err!("{NAME}: p must be a number, got {}", types[0]);
+        }
+        Ok(vec![DataType::Float64])
+    }
+
+    fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(args.name(), DataType::Float64, true)))
+    }
+
+    fn partition_evaluator(&self, _: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        Ok(Box::new(Adjustment))
+    }
+
+    /// DataFusion evaluates a function of the whole partition without looking at a frame or DISTINCT: what would change the rows
+    /// that are counted, and does not, is refused here, where it can be seen.
+    fn simplify(&self) -> Option<WindowFunctionSimplification> {
+        Some(Box::new(|window: WindowFunction, _| {
+            check_window(&window.params)?;
+            Ok(Expr::WindowFunction(Box::new(window)))
+        }))
+    }
+
+    /// A row's value does not depend on the order of rows.
+    fn reverse_expr(&self) -> ReversedUDWF {
+        ReversedUDWF::Identical
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
+
+/// Refuses what would adjust for a part of the partition only. The frame that ORDER BY implies is let pass: whoever orders the
+/// window means no frame.
+fn check_window(window: &WindowFunctionParams) -> Result<()> {
+    // FILTER is refused by DataFusion itself.
+    if window.distinct {
+        return plan_err!("{NAME}: DISTINCT is not supported, expected a subquery with SELECT DISTINCT");
+    }
+    let frame = &window.window_frame;
+    let implied = !window.order_by.is_empty() && matches!(frame.end_bound, WindowFrameBound::CurrentRow);
+    let to_the_end = matches!(&frame.end_bound, WindowFrameBound::Following(rows) if rows.is_null());
+    if !frame.start_bound.is_unbounded() || !(to_the_end || implied) {
+        return plan_err!(
+            "{NAME}: p-values are adjusted over the whole partition, expected no frame in OVER, got {frame}"
+        );
+    }
+    Ok(())
+}
+
+/// The evaluator of one partition, which sees all of its rows at once.
+#[derive(Debug)]
+struct Adjustment;
+
+impl PartitionEvaluator for Adjustment {
+    fn evaluate_all(&mut self, values: &[ArrayRef], _: usize) -> Result<ArrayRef> {
+        let Some(p) = values.first().and_then(|values| values.as_primitive_opt::<Float64Type>()) else {
+            return exec_err!("{NAME}: p must be a column of Float64");
+        };
+        Ok(Arc::new(adjusted(p)?))
+    }
+}
+
+/// The adjusted p-value of each row.
+fn adjusted(p: &Float64Array) -> Result<Float64Array> {
+    let mut rows: Vec<usize> = (0..p.len()).filter(|row| p.is_valid(*row)).collect();
+    if let Some(row) = rows.iter().find(|row| !(0.0..=1.0).contains(&p.value(**row))) {
+        return exec_err!("{NAME}: row {row} of the partition: p must be between 0 and 1, got {}", p.value(*row));
+    }
+    rows.sort_unstable_by(|a, b| p.value(*b).total_cmp(&p.value(*a)));
+    let tested = rows.len();
+    let mut least = 1.0_f64;
+    let mut adjusted = vec![None; p.len()];
+    for (above, row) in rows.into_iter().enumerate() {
+        // m/j first, which is exactly 1 for the largest: p·m/j could round to less than p.
+        let ratio = tested as f64 / (tested - above) as f64;
+        least = least.min(p.value(row) * ratio);
+        adjusted[row] = Some(least);
+    }
+    Ok(Float64Array::from(adjusted))
+}
+
+const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
+    name: NAME,
+    syntax: "wae_fdr(p) OVER ([PARTITION BY ...])",
+    description: "P-values adjusted for the number of rows tested, after Benjamini and Hochberg; a Float64. Of the rows with \
+         `wae_fdr(p) OVER () <= 0.1`, at most a tenth is expected to be normal, however many rows were tested. Adjusted over \
+         the whole partition of the window, whatever the order of its rows: ORDER BY in OVER changes nothing, and a frame, \
+         FILTER and DISTINCT are refused. NULL stays NULL and counts as not tested. With n calibration rows and m rows \
+         tested, a p-value is at least 1/(n + 1), so that a level α flags none or at least m/(α(n + 1)) rows.",
+    arguments: &[("p", "The p-value, a number between 0 and 1; NaN is an error.")],
+    example: "SELECT path FROM (SELECT path, wae_fdr(wae_p_value(image, 'fashion')) OVER () AS q FROM 'images.parquet') WHERE q <= 0.1;",
+    related: &["wae_p_value"],
+};
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use wae_core::calibrate::{Calibration, Score};
+
+    use super::*;
+
+    fn of(p: &[Option<f64>]) -> Vec<Option<f64>> {
+        adjusted(&Float64Array::from(p.to_vec())).unwrap().iter().collect()
+    }
+
+    /// Numbers whose products with the ratio are exact, or the nearest to a third.
+    #[rstest]
+    #[case::alone(&[0.25], &[0.25])]
+    #[case::by_rank(&[0.125, 0.25, 0.75, 1.0], &[0.5, 0.5, 1.0, 1.0])]
+    #[case::the_minimum_runs_from_the_largest(&[0.25, 0.25, 0.25, 0.5], &[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.5])]
+    #[case::no_more_than_one(&[0.75, 1.0], &[1.0, 1.0])]
+    #[case::zero(&[0.0, 0.5], &[0.0, 0.5])]
+    #[case::minus_zero(&[-0.0, 0.0], &[0.0, 0.0])]
+    fn by_hand(#[case] p: &[f64], #[case] expected: &[f64]) {
+        let (p, expected): (Vec<_>, Vec<_>) =
+            (p.iter().copied().map(Some).collect(), expected.iter().copied().map(Some).collect());
+        assert_eq!(of(&p), expected);
+        // Backwards, the same.
+        let reversed: Vec<_> = p.iter().rev().copied().collect();
+        assert_eq!(of(&reversed), expected.iter().rev().copied().collect::<Vec<_>>());
+    }
+
+    /// The example of Benjamini and Hochberg's section 3.2: four of 15 hypotheses are rejected at 0.05.
+    #[test]
+    fn the_papers_example() {
+        let p = [
+            0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528,
+            0.7590, 1.0,
+        ];
+        let q = of(&p.map(Some));
+        assert_eq!(q.iter().flatten().filter(|q| **q <= 0.05).count(), 4);
+        assert!((q[3].unwrap() - 0.0095 * 15.0 / 4.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn null_is_not_tested() {
+        assert_eq!(of(&[None, Some(0.25), None, Some(0.5)]), [None, Some(0.5), None, Some(0.5)]);
+        assert_eq!(of(&[None, None]), [None, None]);
+        assert_eq!(of(&[]), []);
+    }
+
+    #[test]
+    fn an_adjusted_p_value_is_no_less_than_its_own() {
+        let p: Vec<_> = (0..1000).map(|i| Some(f64::from(i * 7919 % 1000) / 999.0)).collect();
+        assert!(of(&p).iter().zip(&p).all(|(q, p)| q >= p));
+    }
+
+    #[rstest]
+    #[case::not_a_number(f64::NAN, "row 1 of the partition: p must be between 0 and 1, got NaN")]
+    #[case::negative(-0.5, "got -0.5")]
+    #[case::above_one(1.5, "got 1.5")]
+    fn what_is_no_p_value_is_refused(#[case] p: f64, #[case] message: &str) {
+        let error = adjusted(&Float64Array::from(vec![Some(0.5), Some(p)])).unwrap_err().strip_backtrace();
+        assert!(error.contains(message), "{error}");
+    }
+
+    /// SplitMix64: draws that are uniform in [0, 1).
+    struct Uniform(u64);
+
+    impl Uniform {
+        fn draw(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+
+    /// Conformal p-values of 400 rows, a twentieth of them strange, against one set of calibration rows for all: the mean
+    /// false-discovery proportion is at most the level, and would not be without the adjustment.
+    #[rstest]
+    #[case::few_calibration_rows(199)]
+    #[case::more(499)]
+    #[case::many(1999)]
+    fn the_false_discovery_rate_is_kept(#[case] calibration_rows: usize) {
+        const LEVEL: f64 = 0.1;
+        const TABLES: usize = 400;
+        let mut random = Uniform(7);
+        let (mut proportions, mut raw, mut found) = (Vec::new(), 0.0, 0);
+        for _ in 0..TABLES {
+            let calibration: Vec<f32> = (0..calibration_rows).map(|_| random.draw() as f32).collect();
+            let calibration = Calibration::try_new(calibration).unwrap();
+            let calibration = calibration.scores(Score::Cost).unwrap();
+            // Of the strange rows three in four score above every normal one, and the others among the highest tenth.
+            let strange = |row: usize| row < 20;
+            let score = |row, u: f64| if strange(row) { 0.9 + 0.4 * u } else { u };
+            let p: Vec<_> = (0..400).map(|row| Some(calibration.p_value(score(row, random.draw()) as f32))).collect();
+            let proportion = |values: &[Option<f64>]| {
+                let flagged: Vec<_> = (0..400).filter(|row| values[*row].unwrap() <= LEVEL).collect();
+                let false_ones = flagged.iter().filter(|row| !strange(**row)).count();
+                (false_ones as f64 / flagged.len().max(1) as f64, flagged.len() - false_ones)
+            };
+            let (share, true_ones) = proportion(&of(&p));
+            proportions.push(share);
+            found += true_ones;
+            raw += proportion(&p).0 / TABLES as f64;
+        }
+        let mean = proportions.iter().sum::<f64>() / TABLES as f64;
+        let variance = proportions.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (TABLES - 1) as f64;
+        let error = (variance / TABLES as f64).sqrt();
+        assert!(mean <= LEVEL + 3.0 * error, "false-discovery rate {mean} ± {error} at level {LEVEL}");
+        assert!(raw > 0.5, "without the adjustment {raw}");
+        assert!(found > 0, "none found");
+    }
+}
