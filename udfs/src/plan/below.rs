@@ -1,4 +1,4 @@
-//! What an expression over a node's output is over the node's input.
+//! An expression over a node's output, as it is written over the node's input.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// The same expression over the input of a node with one input that keeps its rows, or groups them by it. `None` where
-/// there is none, or where it would be computed anew.
+/// The same expression over the input of a node with one input that keeps its rows. `None` where there is none, or where it
+/// would be computed anew.
 pub(super) fn below(plan: &LogicalPlan, expr: &Expr) -> Option<Expr> {
     match plan {
         LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Repartition(_) => {
@@ -16,9 +16,6 @@ pub(super) fn below(plan: &LogicalPlan, expr: &Expr) -> Option<Expr> {
         LogicalPlan::Projection(node) => substitute(expr, &node.schema, &node.expr),
         LogicalPlan::SubqueryAlias(node) => by_position(expr, &node.schema, node.input.schema()),
         LogicalPlan::Window(node) => is_over(expr, node.input.schema()).then(|| expr.clone()),
-        LogicalPlan::Aggregate(node) if !matches!(node.group_expr.as_slice(), [Expr::GroupingSet(_)]) => {
-            substitute(expr, &node.schema, &node.group_expr)
-        }
         _ => None,
     }
 }
@@ -31,7 +28,8 @@ pub(super) fn by_position(expr: &Expr, from: &DFSchema, to: &DFSchema) -> Option
 
 /// An expression as far down as it can be followed, by which two ways to write one are known to be the same.
 pub(super) fn canonical(expr: &Expr, plan: &LogicalPlan) -> Expr {
-    let (mut expr, mut plan) = (expr.clone(), plan);
+    let mut expr = expr.clone();
+    let mut plan = plan;
     while let (Some(lower), [input]) = (below(plan, &expr), plan.inputs().as_slice()) {
         (expr, plan) = (lower, input);
     }

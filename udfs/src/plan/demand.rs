@@ -1,4 +1,4 @@
-//! What the nodes of a plan want of passes.
+//! The passes that nodes of a plan ask of their inputs.
 
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -23,8 +23,6 @@ impl Demand {
     pub(super) fn below(&self, plan: &LogicalPlan) -> Option<Self> {
         let key = self.key.of_image(below(plan, &self.key.image)?);
         let need = match &self.need {
-            // A pass that a group carries is part of what tells groups apart: it must not be there in some rows alone.
-            _ if matches!(plan, LogicalPlan::Aggregate(_)) => Need::Always,
             Need::When(condition) => below(plan, condition).map_or(Need::Always, Need::When),
             need => need.clone(),
         };
@@ -53,7 +51,7 @@ pub(super) struct Asked {
 pub(super) struct Wanted(pub(super) Vec<Asked>);
 
 impl Wanted {
-    /// What a node's own expressions want of its input.
+    /// The passes that a node's own expressions ask of its input.
     pub(super) fn by(exprs: &[Expr], input: &LogicalPlan) -> Self {
         let mut wanted = Self::default();
         for Call { key, outputs, function, .. } in exprs.iter().flat_map(Call::all) {
@@ -156,7 +154,8 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             union(own.reduce(Outputs::union), taken_below(side, key))
         }
         other => {
-            let (image, inputs) = (below(other, &key.image)?, other.inputs());
+            let image = below(other, &key.image)?;
+            let inputs = other.inputs();
             let input = inputs.first()?;
             let lowest = canonical(&image, input);
             let same = |call: &Call| call.key.same_model(key) && canonical(&call.key.image, input) == lowest;

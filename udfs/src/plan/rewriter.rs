@@ -6,7 +6,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Expr, Filter, Join, LogicalPlan, Projection, Union, WriteOp};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Union, WriteOp};
 
 use super::below::{by_position, is_over, survives};
 use super::call::{self, COLUMN, Call};
@@ -283,12 +283,6 @@ fn carry(
         LogicalPlan::Projection(_) => {
             exprs.extend(carried);
             project(input, exprs)?
-        }
-        LogicalPlan::Aggregate(node) => {
-            // One image, one pass: the groups stay the same.
-            let aggregates = exprs.split_off(node.group_expr.len());
-            exprs.extend(carried);
-            LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), exprs, aggregates)?)
         }
         LogicalPlan::SubqueryAlias(node) => {
             for column in columns.iter_mut().flatten() {
