@@ -1,8 +1,10 @@
 //! What SQL scripts cannot say of the plugin: when rows arrive, what is cancelled, which version of a model is used.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -396,6 +398,24 @@ fn every_target_is_declared(#[case] folder: &str) {
         let name = file.unwrap().file_name().into_string().unwrap();
         assert!(!name.ends_with(".rs") || manifests.contains(&format!("{folder}/{name}\"")), "{folder}/{name}");
     }
+}
+
+/// `cargo run` takes the dependencies that `cargo test` compiled: with other features, DataFusion would be compiled twice.
+#[test]
+fn running_and_testing_take_dependencies_of_the_same_features() {
+    let features = |edges: &str| -> BTreeSet<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p} {f}", "--edges", edges]);
+        let output = cargo.current_dir(root).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    };
+    let run = features("normal");
+    let test = features("normal,dev");
+    assert!(run.len() > 300, "{run:?}");
+    assert_eq!(run.difference(&test).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 /// Every scalar function has a page with an example, and named arguments.
