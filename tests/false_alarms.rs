@@ -1,16 +1,16 @@
-//! The guarantees of p-values on the fixture, by `examples/false_alarms.rs`.
+//! The guarantees of p-values on the fixture, by the study `benches/false_alarms`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::PathBuf;
 
 use false_alarms::{Options, run};
 
-#[path = "../examples/false_alarms.rs"]
-#[allow(dead_code, reason = "the example's main")]
+#[path = "../benches/false_alarms/main.rs"]
+#[allow(dead_code, reason = "the study's main")]
 mod false_alarms;
 
-/// False alarms of one calibration lie around α: within three deviations of a rate over rows that are drawn anew, with a
-/// threshold that is drawn too.
+/// False alarms of one calibration lie around α: within three deviations of a rate over rows that are drawn anew, with
+/// a threshold that is drawn too.
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_are_what_p_values_promise() {
     let dir = tempfile::tempdir().unwrap();
@@ -24,11 +24,13 @@ async fn rates_are_what_p_values_promise() {
     let measured = run(&options).await.unwrap();
     assert_eq!(measured.len(), 3);
     for of_score in &measured {
-        let (name, splits) = (of_score.score, &of_score.splits);
+        let name = of_score.score;
+        let splits = &of_score.splits;
         for split in splits {
             assert_eq!((split.calibration_rows, split.tested / 10), (1200, 60), "{name}");
             for (alpha, alarms) in [0.01, 0.05, 0.1].into_iter().zip(split.false_alarms) {
-                let (calibration_rows, tested) = (split.calibration_rows as f64, split.tested as f64);
+                let calibration_rows = split.calibration_rows as f64;
+                let tested = split.tested as f64;
                 let deviation = (alpha * (1.0 - alpha) * (1.0 / calibration_rows + 1.0 / tested)).sqrt();
                 assert!(alarms <= alpha + 3.0 * deviation, "{name}: {alarms} false alarms at {alpha}");
             }

@@ -1,12 +1,12 @@
-//! The tables of `examples/tables.rs` on the fixture: what is finished is not computed again.
+//! The study `benches/tables` on the fixture: finished cells are not computed again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::PathBuf;
 
 use tables::{Options, Table, run};
 
-#[path = "../examples/tables.rs"]
-#[allow(dead_code, reason = "the example's main")]
+#[path = "../benches/tables/main.rs"]
+#[allow(dead_code, reason = "the study's main")]
 mod tables;
 
 #[tokio::test(flavor = "multi_thread")]

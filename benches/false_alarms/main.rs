@@ -1,4 +1,4 @@
-//! Whether the rates that p-values promise are the rates that one gets: false alarms and false discoveries, measured through
+//! The rates that p-values promise beside the rates that one gets: false alarms and false discoveries, measured through
 //! SQL on rows that the model was not trained on.
 //!
 //! ```sh
@@ -6,10 +6,10 @@
 //! cargo run --example false_alarms -- --data target/data/fashion # minutes
 //! ```
 //!
-//! One model is trained on clothes. Clothes that it has not seen are dealt into disjoint splits; in each, two thirds calibrate
-//! the model (`wae_calibrate`) and a third is tested, with shoes and bags as a twentieth of the tested table. So that a
-//! mean over splits is a mean over calibration draws, which is what the guarantees are about.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+//! One model is trained on clothes. Clothes that it has not seen are dealt into disjoint splits; in each, two thirds
+//! calibrate the model (`wae_calibrate`) and a third is tested, with shoes and bags as a twentieth of the tested table.
+//! A mean over splits is then a mean over calibration draws, as the guarantees have it.
+#![expect(clippy::print_stdout, reason = "it prints its table")]
 
 use std::error::Error;
 use std::fmt::Write;
@@ -23,7 +23,7 @@ use datafusion::prelude::SessionContext;
 /// The rates at which rows are flagged.
 const ALPHAS: [f64; 3] = [0.01, 0.05, 0.1];
 
-/// What rows are scored by.
+/// The scores that rows get.
 const SCORES: [&str; 3] = ["cost", "latent_distance", "anomaly_score"];
 
 /// The level at which false discoveries are controlled.
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// What was measured of one score.
+/// The measurements of one score.
 pub struct Measured {
     /// The score.
     pub score: &'static str,
@@ -69,7 +69,7 @@ pub struct Measured {
     pub splits: Vec<Split>,
 }
 
-/// What was measured of one score in one split.
+/// The measurements of one score in one split.
 pub struct Split {
     /// Rows that calibrated the model.
     pub calibration_rows: i64,
@@ -103,12 +103,13 @@ pub async fn run(options: &Options) -> Result<Vec<Measured>> {
     Ok(measured.into())
 }
 
-/// Trains on clothes, and deals those that were left out, with shoes and bags, into splits. Rows are ordered by a hash of
-/// their bytes, so that training and test file are mixed.
+/// Trains on clothes, and deals those that were left out, with shoes and bags, into splits. Rows are ordered by a hash
+/// of their bytes, so that training and test file are mixed.
 async fn prepare(ctx: &SessionContext, options: &Options) -> Result<()> {
-    let (data, unseen, splits) = (options.data.display(), options.unseen, options.splits);
-    let (clothes, by_hash) =
-        ("label IN (0, 1, 2, 3, 4, 6)", "CAST(row_number() OVER (ORDER BY md5(image['bytes'])) AS BIGINT) - 1 AS i");
+    let Options { unseen, splits, .. } = *options;
+    let data = options.data.display();
+    let clothes = "label IN (0, 1, 2, 3, 4, 6)";
+    let by_hash = "CAST(row_number() OVER (ORDER BY md5(image['bytes'])) AS BIGINT) - 1 AS i";
     let strange = format!("(SELECT count(*) FROM tested WHERE NOT strange AND split = 0) * {CONTAMINATION}");
     for sql in [
         format!("SET wae.model_dir = '{}'", options.models.display()),

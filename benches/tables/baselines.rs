@@ -1,4 +1,4 @@
-//! What a model is held against in table (b): principal components and the nearest training image, both on pixels.
+//! The baselines of table (b): principal components and the nearest training image, both on pixels.
 
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ pub fn pca_costs(train: &[f32], test: &[f32], components: usize) -> Result<Vec<f
 pub fn nearest_distances(train: &[f32], test: &[f32]) -> Result<Vec<f32>> {
     const ROWS: usize = 500; // at a time: with 6,000 others, 12 MB
     let train = matrix(train)?;
-    let (norms, transposed) = (train.sqr()?.sum(D::Minus1)?, train.t()?.contiguous()?);
+    let norms = train.sqr()?.sum(D::Minus1)?;
+    let transposed = train.t()?.contiguous()?;
     let mut distances = Vec::with_capacity(test.len() / (SIDE * SIDE));
     for rows in test.chunks(ROWS * SIDE * SIDE) {
         let rows = matrix(rows)?;

@@ -26,7 +26,7 @@ impl Results {
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
         let text = fs::read_to_string(path)?;
-        // A line that a crash cut off is no cell; what follows must not be joined to it.
+        // A line that a crash cut off is no cell; the next must not be joined to it.
         if !text.is_empty() && !text.ends_with('\n') {
             writeln!(file)?;
         }

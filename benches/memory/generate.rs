@@ -51,8 +51,11 @@ fn image(number: usize) -> wae_core::Result<Image> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) as usize
     };
-    let (height, width) = (SHAPE.height(), SHAPE.width());
-    let (y0, x0, radius) = (random() % height, random() % width, 8 + random() % 16);
+    let height = SHAPE.height();
+    let width = SHAPE.width();
+    let y0 = random() % height;
+    let x0 = random() % width;
+    let radius = 8 + random() % 16;
     let colours: [[usize; 3]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| random() % 192));
     let mut values = Vec::with_capacity(SHAPE.len());
     for y in 0..height {

@@ -1,13 +1,14 @@
-//! What training and scoring take in memory when the images do not fit: generates images, trains an epoch under a limit on the
-//! query's memory pool and scores two tables, each in a process of its own, and prints their peaks (Linux).
+//! The memory of training and scoring when the images do not fit: generates images, trains an epoch under a limit on
+//! the query's memory pool and scores two tables, each in a process of its own, and prints their peaks (Linux).
 //!
 //! ```sh
 //! cargo run --example memory                                            # 10,000 images in half a minute
 //! cargo run --example memory -- --rows 200000 --pool 512                # 2.4 GB of decoded images in minutes
 //! ```
 //!
-//! It ends with an error if a training whose images went to a file has another loss than the same with all of them in memory.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+//! It ends with an error if a training whose images went to a file has another loss than the same with all of them in
+//! memory.
+#![expect(clippy::print_stdout, reason = "it prints its table")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,6 @@ use datafusion_wae::WaeTrainExec;
 use serde_json::{Value, json};
 use wae_core::TrainOptions;
 
-#[path = "memory/generate.rs"]
 mod generate;
 
 /// As in the `wae` shell.
@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A result with any error.
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// Generates images, trains and scores, and prints what that took.
+/// Generates images, trains and scores, and prints time and memory.
 #[derive(Debug, Parser)]
 struct Options {
     /// Images of 64×64×3 in the large table; the small one has a tenth.
@@ -50,10 +50,10 @@ struct Options {
     /// The folder of the tables, which are kept, and of the models.
     #[arg(long, value_name = "DIR", default_value = "target/memory")]
     dir: PathBuf,
-    /// What a process of its own does.
+    /// The step that a process of its own runs.
     #[arg(long, hide = true)]
     step: Option<Step>,
-    /// The table that it does it with.
+    /// The table that it reads.
     #[arg(long, hide = true, default_value_t = 0)]
     of: usize,
 }

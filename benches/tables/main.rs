@@ -1,25 +1,20 @@
-//! Two tables of what the methods do on whole data sets, through SQL: what each objective makes of Fashion-MNIST, and how
-//! well one class is told from the rest, beside two baselines.
+//! Two tables about whole data sets, through SQL: (a) the objectives compared on Fashion-MNIST, and (b) one class
+//! against the rest, beside two baselines.
 //!
 //! ```sh
 //! python fixtures/make.py full target/data                     # downloads both data sets
 //! cargo run --example tables -- --seeds 3                      # hours: start it, stop it, start it again
 //! ```
 //!
-//! Each finished cell is a line of the results file (`benches/tables.jsonl`), with everything that identifies it. A cell
-//! that is there already is not computed again: after an interruption the rest is, and a change of the options below
-//! computes anew what it concerns. The tables are printed as Markdown, from the file.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+//! Each finished cell is a line of the results file (`benches/tables.jsonl`), with everything that identifies it. A
+//! cell that is there already is not computed again: after an interruption the rest is, and a change of the options
+//! below computes anew what it concerns. The tables are printed as Markdown, from the file.
+#![expect(clippy::print_stdout, reason = "it prints its tables")]
 
-#[path = "tables/baselines.rs"]
 mod baselines;
-#[path = "tables/markdown.rs"]
 mod markdown;
-#[path = "tables/objectives.rs"]
 mod objectives;
-#[path = "tables/one_class.rs"]
 mod one_class;
-#[path = "tables/results.rs"]
 mod results;
 
 use std::error::Error;
@@ -35,10 +30,10 @@ use serde_json::Value;
 
 use self::results::Results;
 
-/// How every model of table (a) is trained, but for the objective, the epochs and the seed.
+/// Options of every model of table (a), but for the objective, the epochs and the seed.
 const OBJECTIVES: &str = "network => '32,64,128', latent_dim => 8";
 
-/// How every model of table (b) is trained, for every class of both data sets, but for the objective and the seed.
+/// Options of every model of table (b), for every class of both data sets, but for the objective and the seed.
 const ONE_CLASS: &str = "network => '16,32', latent_dim => 8, noise => 0.2, epochs => 12, batch_size => 25";
 
 /// The feature space of table (a)'s Fréchet distance: the codes of this model, trained on the training rows.
@@ -89,7 +84,7 @@ pub struct Options {
 /// Which table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Table {
-    /// What each objective makes of Fashion-MNIST.
+    /// The objectives on Fashion-MNIST.
     A,
     /// One class against the rest.
     B,
@@ -105,7 +100,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct Run {
     /// The tables.
     pub markdown: String,
@@ -126,7 +121,7 @@ pub async fn run(options: &Options) -> Result<Run> {
     Ok(Run { markdown, computed: bench.results.computed })
 }
 
-/// What both tables need.
+/// The parts that both tables need.
 pub struct Bench {
     options: Options,
     ctx: SessionContext,
@@ -142,7 +137,7 @@ impl Bench {
         Ok(Self { options, ctx, results })
     }
 
-    /// Makes a data set's views `NAME_train` and `NAME_test`, and says what identifies it.
+    /// Makes a data set's views `NAME_train` and `NAME_test`, and gives the values that identify it.
     async fn open(&self, name: &str) -> Result<Value> {
         let mut rows = Vec::new();
         for split in ["train", "test"] {

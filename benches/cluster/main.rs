@@ -5,12 +5,12 @@
 //! cargo run -p datafusion-wae-ballista --example cluster -- [COPIES] [THREADS]
 //! ```
 //!
-//! The 1,500 test images of the fixture stand COPIES times (112) in 16 Parquet files; a model of the network `small` scores
-//! them. Each executor takes one task at a time and computes with THREADS threads (1), so that up to as many executors as
-//! there are cores work on cores of their own.
+//! The 1,500 test images of the fixture stand COPIES times (112) in 16 Parquet files; a model of the network `small`
+//! scores them. Each executor takes one task at a time and computes with THREADS threads (1), so that up to as many
+//! executors as there are cores work on cores of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a measurement")]
 
-#[path = "../tests/cluster/mod.rs"]
+#[path = "../../tests/cluster/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod cluster;
 
@@ -33,7 +33,7 @@ const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion
 const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/test.parquet");
 const FILES: usize = 16;
 
-/// What is measured: a statistic of all rows, and a column of codes that the client takes.
+/// The queries that are measured: a statistic of all rows, and a column of codes that the client takes.
 const QUERIES: [(&str, &str); 2] = [
     ("outliers by label", "SELECT label, count(*) AS n FROM images WHERE wae_is_outlier(image, 0.01) GROUP BY label"),
     ("codes", "SELECT label, wae_encode(image) AS code FROM images"),
@@ -117,7 +117,7 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
     ctx.sql(sql).await?.collect().await
 }
 
-/// Prints what goes between stages and to the client, a row of the table that is read.
+/// Prints the bytes that go between stages and to the client, for each row of the table that is read.
 async fn bytes(ctx: &SessionContext) -> Result<()> {
     let count = run(ctx, "SELECT count(*) FROM one").await?[0].column(0).as_primitive::<Int64Type>().value(0) as f64;
     for (name, sql) in QUERIES {

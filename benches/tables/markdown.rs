@@ -20,7 +20,8 @@ pub fn values(cells: &[&Map<String, Value>], name: &str) -> Vec<f64> {
 
 /// The mean, and from two values on the standard deviation; nothing for no values.
 pub fn mean(values: &[f64], digits: usize) -> String {
-    let (count, mean) = (values.len() as f64, values.iter().sum::<f64>() / values.len() as f64);
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
     match values.len() {
         0 => String::new(),
         _ if !mean.is_finite() => String::new(),

@@ -1,7 +1,7 @@
 //! Table (b): one class against the rest, AUROC of the test rows.
 //!
-//! A model or baseline sees the training rows of one class; all test rows are scored, and those of other classes are the
-//! positives. No test row is seen in training, and nothing is chosen by one.
+//! A model or baseline sees the training rows of one class; all test rows are scored, and those of other classes are
+//! the positives. No test row is seen in training, and nothing is chosen by one.
 
 use std::time::Instant;
 

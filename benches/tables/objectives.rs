@@ -1,4 +1,4 @@
-//! Table (a): what each objective makes of Fashion-MNIST at one architecture.
+//! Table (a): the objectives on Fashion-MNIST, at one architecture.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
@@ -15,7 +15,8 @@ const THE_DATA: &str = "data";
 /// Computes what is missing, and lays the table out.
 pub async fn table(bench: &mut Bench) -> Result<String> {
     let data = bench.open(DATA).await?;
-    let (epochs, seeds) = (bench.options.epochs, bench.options.seeds);
+    let epochs = bench.options.epochs;
+    let seeds = bench.options.seeds;
     if bench.results.get(&data_identity(&data)).is_none() {
         let started = Instant::now();
         let values = of_data(bench, &data).await?;
@@ -107,7 +108,8 @@ async fn of_model(
 }
 
 fn lay_out(bench: &Bench, data: &Value) -> String {
-    let (epochs, seeds) = (bench.options.epochs, bench.options.seeds);
+    let epochs = bench.options.epochs;
+    let seeds = bench.options.seeds;
     let columns = [
         "objective",
         "cost of test images",
