@@ -1,7 +1,9 @@
-//! Each kernel on the layers of the three networks, batch 100, in GFLOP/s (criterion's `Gelem/s`) or bytes moved a second.
+//! Each kernel on the layers of the three networks, batch 100, in GFLOP/s (criterion's `Gelem/s`) or bytes moved a
+//! second.
 //!
-//! `cargo bench --bench kernels` prints the measured peak of the processor first: what a convolution could reach at best. Work
-//! is counted with all taps, also those that fall on padding and are left out, so that small grids can exceed the peak.
+//! `cargo bench --bench kernels` prints the measured peak of the processor first: what a convolution could reach at
+//! best. Work is counted with all taps, also those that fall on padding and are left out, so that small grids can
+//! exceed the peak.
 #![expect(clippy::print_stdout, reason = "the peak belongs beside the figures")]
 
 use std::hint::black_box;
@@ -38,9 +40,11 @@ fn convolutions(criterion: &mut Criterion) {
     println!("measured peak: {:.0} GFLOP/s on {} threads", peak::measure(), rayon::current_num_threads());
     for (name, g) in layers() {
         let flop = 2 * (BATCH * g.products()) as u64;
-        let (large, small) = (values(BATCH * g.large_len()), values(BATCH * g.small_len()));
+        let large = values(BATCH * g.large_len());
+        let small = values(BATCH * g.small_len());
         let weights = values(g.weights_len());
-        let (down, up) = (DownWeights::new(g, &weights, None), UpWeights::new(g, &weights, None));
+        let down = DownWeights::new(g, &weights, None);
+        let up = UpWeights::new(g, &weights, None);
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(flop)).sample_size(20);
         group.bench_function("down", |b| b.iter(|| black_box(down.apply(&large, Epilogue::default()))));
@@ -64,8 +68,11 @@ fn bf16(group: &mut BenchmarkGroup<'_, WallTime>, g: Geometry, weights: &[f32], 
 }
 
 fn element_wise(criterion: &mut Criterion) {
-    let (channels, pixels) = (64, BATCH * 14 * 14);
-    let (x, gamma, beta) = (values(pixels * channels), vec![1.0; channels], vec![0.1; channels]);
+    let channels = 64;
+    let pixels = BATCH * 14 * 14;
+    let x = values(pixels * channels);
+    let gamma = vec![1.0; channels];
+    let beta = vec![0.1; channels];
     let bytes = (x.len() * size_of::<f32>()) as u64;
     let mut group = criterion.benchmark_group("norm and ReLU 14x14x64");
     group.throughput(Throughput::Bytes(3 * bytes)); // two reads, one write

@@ -1,5 +1,5 @@
-//! Times the networks on random images, and prints a JSON line a measurement: what `compare_torch.py` and `gpu/compare.py` set
-//! beside PyTorch.
+//! Times the networks on random images, and prints a JSON line a measurement: what `compare_torch.py` and
+//! `gpu/compare.py` set beside PyTorch.
 //!
 //! usage: network ARCH WHAT ITERATIONS [BATCH] [PRECISION] [DEVICE]
 //!            ARCH small | mnist | celeba; WHAT encode | decode | train; PRECISION f32 | tf32 | bf16; DEVICE auto | cpu | cuda:N
@@ -8,8 +8,9 @@
 //!            prepare ARCH WHAT STEPS BATCH PRECISION DEVICE   makes ready STEPS steps in a row, and runs them once
 //!            run                                              runs them; their milliseconds, a step
 //!
-//! A step trains on a batch, or computes it and has the result in memory. Steps in a row are on different batches; those of a
-//! training are an epoch: with its shuffle, with the gathering and the upload of each batch, and until all is computed.
+//! A step trains on a batch, or computes it and has the result in memory. Steps in a row are on different batches;
+//! those of a training are an epoch: with its shuffle, with the gathering and the upload of each batch, and until all
+//! is computed.
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
 use std::error::Error;
@@ -28,7 +29,8 @@ use wae_core::{
     Config, DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
 };
 
-/// As in the `wae` shell: a step's activations are megabytes that glibc would give back and fault in again at every step.
+/// As in the `wae` shell: a step's activations are megabytes that glibc would give back and fault in again at every
+/// step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -75,7 +77,8 @@ fn answer(line: &str, prepared: &mut Option<(usize, Work)>) -> Result<Value, Fai
         ["prepare", network, what, steps, rest @ ..] => {
             // The last one's memory is free before the next one's is taken.
             *prepared = None;
-            let (cell, steps) = (Cell::named(network, rest)?, steps.parse()?);
+            let cell = Cell::named(network, rest)?;
+            let steps = steps.parse()?;
             let (mut work, gflop) = cell.work(what, steps)?;
             work()?;
             *prepared = Some((steps, work));
@@ -174,8 +177,8 @@ impl Cell {
         Ok((work, gflop))
     }
 
-    /// Multiplications and additions of the convolutions, all taps counted, in units of 10⁹: of a step, three times those of
-    /// a forward pass less the first layer's data gradient, which nobody needs.
+    /// Multiplications and additions of the convolutions, all taps counted, in units of 10⁹: of a step, three times
+    /// those of a forward pass less the first layer's data gradient, which nobody needs.
     fn gflop(&self, what: &str, config: &Config) -> f64 {
         let Network { encoder_channels, decoder_channels, kernel, .. } = config.network();
         let product = |g: Geometry| 2.0 * g.products() as f64;

@@ -1,8 +1,9 @@
 //! The main job on real images: learn what clothes look like, encode a test set, flag what is none.
 //!
-//! `cargo run --example quickstart` trains on the six classes of clothes of a part of Fashion-MNIST and scores its test set,
-//! in which shoes and bags are the outliers. It prints what it finds beside two baselines, the distance to the mean image
-//! and principal components of the same width, and writes three contact sheets as PNG under `target/quickstart`.
+//! `cargo run --example quickstart` trains on the six classes of clothes of a part of Fashion-MNIST and scores its test
+//! set, in which shoes and bags are the outliers. It prints what it finds beside two baselines, the distance to the
+//! mean image and principal components of the same width, and writes three contact sheets as PNG under
+//! `target/quickstart`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -95,14 +96,17 @@ async fn score(ctx: &SessionContext) -> Result<()> {
     let train = pixels(&batch(ctx, &train).await?)?;
     let pca = Pca::fit(&train, SIDE * SIDE, LATENT_DIM)?;
 
-    let (normal_pixels, strange_pixels) = (pixels(&normal)?, pixels(&strange)?);
-    let (normal_costs, strange_costs) = (costs(&normal)?, costs(&strange)?);
+    let normal_pixels = pixels(&normal)?;
+    let strange_pixels = pixels(&strange)?;
+    let normal_costs = costs(&normal)?;
+    let strange_costs = costs(&strange)?;
     let pca_costs = pca.costs(&normal_pixels)?;
     println!("AUROC, shoes and bags against clothes:");
     println!("  reconstruction cost       {:.3}", auroc(&normal_costs, &strange_costs));
     println!("  principal components      {:.3}", auroc(&pca_costs, &pca.costs(&strange_pixels)?));
-    let distances = (pca.mean_distances(&normal_pixels)?, pca.mean_distances(&strange_pixels)?);
-    println!("  distance to mean image    {:.3}", auroc(&distances.0, &distances.1));
+    let normal_distances = pca.mean_distances(&normal_pixels)?;
+    let strange_distances = pca.mean_distances(&strange_pixels)?;
+    println!("  distance to mean image    {:.3}", auroc(&normal_distances, &strange_distances));
     println!("Reconstruction cost of clothes that neither has seen, at width {LATENT_DIM}:");
     println!("  this model                {:.2}", mean(&normal_costs));
     println!("  principal components      {:.2}", mean(&pca_costs));
@@ -140,11 +144,13 @@ async fn contact_sheets(ctx: &SessionContext, output: &Path) -> Result<()> {
 fn write_sheet(output: &Path, name: &str, tiles: Vec<Vec<&[u8]>>) -> Result<PathBuf> {
     const PER_ROW: usize = 12;
     let stack = tiles.first().map_or(1, Vec::len);
-    let (height, width) = (tiles.len().div_ceil(PER_ROW) * stack * SIDE, PER_ROW * SIDE);
+    let height = tiles.len().div_ceil(PER_ROW) * stack * SIDE;
+    let width = PER_ROW * SIDE;
     let mut sheet = vec![255; height * width];
     for (i, tile) in tiles.iter().enumerate() {
         for (j, image) in tile.iter().enumerate() {
-            let (top, left) = ((i / PER_ROW * stack + j) * SIDE, i % PER_ROW * SIDE);
+            let top = (i / PER_ROW * stack + j) * SIDE;
+            let left = i % PER_ROW * SIDE;
             for (y, row) in image.chunks_exact(SIDE).enumerate() {
                 sheet[(top + y) * width + left..][..SIDE].copy_from_slice(row);
             }

@@ -1,4 +1,4 @@
-//! What the processor can do at best: multiply-adds on values that never leave the registers.
+//! The peak of the processor: multiply-adds on values that never leave the registers.
 
 use std::time::Instant;
 
@@ -26,7 +26,8 @@ fn multiply_adds() -> (fn(usize), usize) {
 
     #[target_feature(enable = "avx512f")]
     fn avx512(steps: usize) {
-        let (factor, addend) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        let factor = _mm512_set1_ps(black_box(0.999));
+        let addend = _mm512_set1_ps(black_box(0.001));
         let mut sums = [_mm512_set1_ps(1.0); 24];
         for _ in 0..steps {
             sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(*sum, factor, addend));
@@ -35,7 +36,8 @@ fn multiply_adds() -> (fn(usize), usize) {
     }
     #[target_feature(enable = "avx2,fma")]
     fn avx2(steps: usize) {
-        let (factor, addend) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+        let factor = _mm256_set1_ps(black_box(0.999));
+        let addend = _mm256_set1_ps(black_box(0.001));
         let mut sums = [_mm256_set1_ps(1.0); 12];
         for _ in 0..steps {
             sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(*sum, factor, addend));
