@@ -1,4 +1,4 @@
-//! What a training is said to take in memory, held against what it takes: every allocation is counted.
+//! The memory that the engine says a training takes, beside the memory that it takes: every allocation is counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What `work` allocates beyond what was there before, at its worst moment.
+/// The result of `work`, and the most bytes that it had allocated at once.
 fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = USED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);

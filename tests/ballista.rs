@@ -3,6 +3,8 @@
 
 mod cells;
 mod cluster;
+#[path = "support/session.rs"]
+mod session;
 
 use std::fs;
 use std::future::Future;
@@ -17,6 +19,7 @@ use datafusion_wae_ballista::remote;
 
 use crate::cells::{cells, prepare};
 use crate::cluster::{Binaries, Cluster};
+use crate::session::{failure, query, run, set_model_dir, text};
 
 const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/train.parquet");
 const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/test.parquet");
@@ -57,45 +60,29 @@ fn block_on(test: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
-    ctx.sql(sql).await?.collect().await
-}
-
-async fn text(ctx: &SessionContext, sql: &str) -> String {
-    let rows = run(ctx, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-    pretty_format_batches(&rows).unwrap().to_string()
-}
-
-async fn error(ctx: &SessionContext, sql: &str) -> String {
-    match run(ctx, sql).await {
-        Ok(rows) => panic!("{sql}: an error expected, got\n{}", pretty_format_batches(&rows).unwrap()),
-        Err(e) => e.strip_backtrace(),
-    }
-}
-
 /// A context of one process, with a model `m` that it trains on clothes and the table `test` of four files.
 async fn one_process(folder: &Path) -> SessionContext {
     let ctx = datafusion_wae::session_context().unwrap();
-    let (data, models) = (folder.join("data"), folder.join("models"));
-    set_model(&ctx, &models).await;
+    let data = folder.join("data");
+    set_model(&ctx, &folder.join("models")).await;
     let train = format!(
         "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label IN (0, 1, 2, 3, 4, 6)), model => 'm', \
          network => '8,16', epochs => 1)"
     );
-    run(&ctx, &train).await.unwrap();
+    query(&ctx, &train).await;
     fs::create_dir_all(&data).unwrap();
     for file in 0..FILES {
         let path = data.join(format!("{file}.parquet"));
         let copy = format!("COPY (SELECT {file} AS file, label, image FROM '{TEST}') TO '{}'", path.display());
-        run(&ctx, &copy).await.unwrap();
+        query(&ctx, &copy).await;
     }
     register_test(&ctx, folder).await;
     ctx
 }
 
 async fn set_model(ctx: &SessionContext, models: &Path) {
-    run(ctx, &format!("SET wae.model_dir = '{}'", models.display())).await.unwrap();
-    run(ctx, "SET wae.model = 'm'").await.unwrap();
+    set_model_dir(ctx, models.display()).await;
+    query(ctx, "SET wae.model = 'm'").await;
 }
 
 async fn register_test(ctx: &SessionContext, folder: &Path) {
@@ -198,8 +185,8 @@ fn every_function_gives_what_it_gives_in_one_process() {
         // Sums of floats over partitions: equal but for their order.
         let distance = "SELECT round(frechet_distance(wae_encode(image), wae_encode(image)), 9) AS d FROM test";
         assert_eq!(text(&ctx, distance).await, text(&local, distance).await);
-        // Options travel: executors read the model for the session's precision, and codes are the same here and there. They
-        // differ from those in f32 on some processors only.
+        // Options travel: executors read the model for the session's precision, and codes are the same here and there.
+        // They differ from those in f32 on some processors only.
         let codes = "SELECT file, label, wae_encode(image) AS z, wae_reconstruction_cost(image) AS c FROM test \
              ORDER BY c DESC, file LIMIT 5";
         let read = |precision: &str| {
@@ -208,7 +195,7 @@ fn every_function_gives_what_it_gives_in_one_process() {
         };
         assert!(read("f32") > 0 && read("bf16") == 0);
         for context in [&ctx, &local] {
-            run(context, "SET wae.precision = 'bf16'").await.unwrap();
+            query(context, "SET wae.precision = 'bf16'").await;
         }
         assert_eq!(text(&ctx, codes).await, text(&local, codes).await);
         assert!(read("bf16") > 0, "no executor has read the model for bf16");
@@ -225,13 +212,14 @@ fn costs(times: usize) -> String {
     )
 }
 
-/// Runs a query until executor 1 computes a task of it, and kills the executor then. The executor is paused for the look at its
-/// log, which is so that of the moment of its death. A query that was over too early is followed by a longer one. Gives how often
-/// the files were read, and the answer.
+/// Runs a query until executor 1 computes a task of it, and kills the executor then. The executor is paused for the
+/// look at its log, which is so that of the moment of its death. A query that was over too early is followed by a
+/// longer one. Gives how often the files were read, and the answer.
 async fn kill_within_a_task(cluster: &mut Cluster, ctx: &SessionContext) -> (usize, Result<Vec<RecordBatch>>) {
     let mut times = 8;
     loop {
-        let (ctx, sql) = (ctx.clone(), costs(times));
+        let ctx = ctx.clone();
+        let sql = costs(times);
         let query = tokio::spawn(async move { run(&ctx, &sql).await });
         let begun = [0, 1].map(|executor| cluster.logged(executor, "Execute task"));
         while !query.is_finished() && (0..2).any(|executor| cluster.logged(executor, "Execute task") == begun[executor])
@@ -273,14 +261,15 @@ fn a_killed_executor_costs_no_rows() {
     });
 }
 
-/// Executors that see another folder `models`: the path is relative, client and scheduler begin at the crate's folder, and
-/// the executor at `a/b` below the test's. Gives the cluster, a client, and the models that the executor sees.
+/// Executors that see another folder `models`: the path is relative, client and scheduler begin at the crate's folder,
+/// and the executor at `a/b` below the test's. Gives the cluster, a client, and the models that the executor sees.
 async fn apart(folder: &Path) -> (Cluster, SessionContext, PathBuf) {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = crate_folder.join("../..").canonicalize().unwrap();
     let folder = folder.canonicalize().unwrap();
     let of_root = folder.strip_prefix(&root).expect("a target folder in the repository, which this test stands on");
-    let (at, models) = (folder.join("a/b"), folder.join(of_root).join("models"));
+    let at = folder.join("a/b");
+    let models = folder.join(of_root).join("models");
     fs::create_dir_all(&at).unwrap();
     fs::create_dir_all(&models).unwrap();
     let mut cluster = Cluster::start(&binaries(), &folder, crate_folder, EXECUTOR_TIMEOUT);
@@ -300,7 +289,7 @@ fn an_executor_without_the_model_says_so() {
         for sql in
             ["SELECT max(wae_reconstruction_cost(image)) FROM test", "SELECT wae_mmd(wae_encode(image)) FROM test"]
         {
-            let error = error(&ctx, sql).await;
+            let error = failure(&ctx, sql).await;
             assert!(error.contains("no model 'm' in '") && error.contains("which holds none"), "{error}");
         }
     });
@@ -317,11 +306,11 @@ fn an_executor_with_another_model_of_the_name_says_so() {
             "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label < 2), model => 'm', network => '8,16', \
              epochs => 1, seed => 1)"
         );
-        run(&local, &train).await.unwrap();
+        query(&local, &train).await;
         for sql in
             ["SELECT max(wae_reconstruction_cost(image)) FROM test", "SELECT wae_mmd(wae_encode(image)) FROM test"]
         {
-            let error = error(&ctx, sql).await;
+            let error = failure(&ctx, sql).await;
             assert!(error.contains("the query was planned with model 'm' of sha256 "), "{error}");
             assert!(error.contains("holds another of this name, of sha256 "), "{error}");
         }
@@ -369,7 +358,7 @@ fn table_functions_run_in_the_client() {
         // What neither side can read alone is refused.
         let mixed = "SELECT frechet_distance(x, y) FROM (SELECT wae_encode(image) AS x, NULL AS y FROM wae_sample(10) \
              UNION ALL SELECT NULL, wae_encode(image) FROM test)";
-        let error = error(&ctx, mixed).await;
+        let error = failure(&ctx, mixed).await;
         assert!(
             error.contains("wae_sample is a table of the client, which the cluster cannot read beside test"),
             "{error}"
@@ -385,12 +374,12 @@ fn what_works_on_a_cluster() {
         let local = one_process(&folder).await;
         let cluster = start(&folder, 1);
         let ctx = client(&cluster, &folder).await;
-        run(&local, &prepare()).await.unwrap();
-        run(&ctx, &prepare()).await.unwrap();
+        query(&local, &prepare()).await;
+        query(&ctx, &prepare()).await;
         for (cell, sql) in cells() {
             let sql = sql.replace("{data}", folder.join("data").to_str().unwrap());
             if cell == "these beside other tables" {
-                let error = error(&ctx, &sql).await;
+                let error = failure(&ctx, &sql).await;
                 assert!(error.contains("wae_sample is a table of the client"), "{cell}: {error}");
             } else {
                 assert_eq!(text(&ctx, &sql).await, text(&local, &sql).await, "{cell}");
@@ -413,13 +402,13 @@ fn errors_are_those_of_one_process() {
             "SELECT wae_is_outlier(image, 0.0001) FROM test",
             "SELECT * FROM wae_train((SELECT label FROM test), model => 'x')",
         ] {
-            assert_eq!(error(&ctx, sql).await, error(&local, sql).await, "{sql}");
+            assert_eq!(failure(&ctx, sql).await, failure(&local, sql).await, "{sql}");
         }
         // In a task, on an executor.
         let broken = "SELECT count(image_decode(arrow_cast('no image', 'Binary'))) FROM test";
-        let message = error(&ctx, broken).await;
+        let message = failure(&ctx, broken).await;
         assert!(message.contains("image_decode"), "{message}");
-        run(&ctx, "SET wae.on_error = 'null'").await.unwrap();
+        query(&ctx, "SET wae.on_error = 'null'").await;
         assert!(text(&ctx, broken).await.contains("| 0"));
         let error = remote("df://127.0.0.1:1").await.err().unwrap().strip_backtrace();
         assert!(error.contains("no scheduler answers at 'df://127.0.0.1:1'"), "{error}");

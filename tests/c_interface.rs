@@ -1,6 +1,9 @@
-//! Functions called from another library, by the C interface of `datafusion-ffi`: as the package `datafusion` of Python does it
-//! (`udfs/python`), where literals come as arrays and nothing is simplified.
+//! Functions called from another library, by the C interface of `datafusion-ffi`: as the package `datafusion` of Python
+//! does it (`udfs/python`), where literals come as arrays and nothing is simplified.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::sync::Arc;
 
@@ -12,9 +15,8 @@ use datafusion::prelude::SessionContext;
 use datafusion_ffi::udf::FFI_ScalarUDF;
 use datafusion_wae::WaeOptions;
 use rstest::rstest;
+use session::{TEST, query};
 use tempfile::TempDir;
-
-const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
 
 /// The marker of a library that is not this one.
 extern "C" fn elsewhere() -> usize {
@@ -40,14 +42,11 @@ fn host(options: WaeOptions) -> SessionContext {
     host
 }
 
+/// A context with the model `m` in a folder.
 async fn context(dir: &TempDir) -> SessionContext {
-    let ctx = datafusion_wae::session_context().unwrap();
-    let dir = dir.path().display();
-    let train =
-        format!("SELECT * FROM wae_train((SELECT image FROM '{TEST}'), model => 'm', network => '8', epochs => 1)");
-    for sql in [&format!("SET wae.model_dir = '{dir}'"), &train] {
-        ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    }
+    let ctx = session::context(dir.path()).await;
+    let options = "model => 'm', network => '8', epochs => 1";
+    query(&ctx, &format!("SELECT * FROM wae_train((SELECT image FROM '{TEST}'), {options})")).await;
     ctx
 }
 
@@ -55,7 +54,7 @@ async fn text(ctx: &SessionContext, sql: &str) -> Result<String> {
     let frame = ctx.read_parquet(TEST, Default::default()).await?.limit(0, Some(40))?;
     ctx.deregister_table("images")?;
     ctx.register_table("images", frame.into_view())?;
-    Ok(pretty_format_batches(&ctx.sql(sql).await?.collect().await?)?.to_string())
+    Ok(pretty_format_batches(&session::run(ctx, sql).await?)?.to_string())
 }
 
 #[rstest]

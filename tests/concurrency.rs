@@ -1,12 +1,14 @@
-//! A model that is replaced while queries use it: every query is computed by one version of it, every row wholly so, and none
-//! fails. Many queries in two contexts run while their model is replaced a hundred times, and one query after the other has its
-//! model replaced at each of its reads.
+//! A model that is replaced while queries use it: every query is computed by one version of it, every row wholly so,
+//! and none fails. Many queries in two contexts run while their model is replaced a hundred times, and one query after
+//! the other has its model replaced at each of its reads.
 //!
 //! 4 seconds by default; `WAE_REPLACE_SECONDS=300` is longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 #[path = "support/replacing_store.rs"]
 mod replacing_store;
+#[path = "support/session.rs"]
+mod session;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,32 +21,24 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use replacing_store::ReplacingStore;
+use session::{TEST, TRAIN, query, set_model_dir, with_plugin};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use url::Url;
 
-const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
-const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
 const REPLACEMENTS: u32 = 100;
 /// Replacements before those, each of which waits until its version has computed a query.
 const AWAITED: usize = 4;
 const QUERIES_AT_ONCE: usize = 8;
 
-async fn run(ctx: &SessionContext, sql: &str) -> Vec<RecordBatch> {
-    let batches = async { ctx.sql(sql).await?.collect().await };
-    batches.await.unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
 /// A context with 300 images as table `t`, in batches that are scored by several threads.
 async fn context(dir: &Path, store: Arc<dyn ObjectStore>) -> SessionContext {
     let config = SessionConfig::new().with_batch_size(50).with_target_partitions(2);
-    let ctx = SessionContext::new_with_config(config);
-    datafusion_wae::register_all(&ctx).unwrap();
+    let ctx = with_plugin(SessionContext::new_with_config(config), dir).await;
     ctx.register_object_store(&Url::parse("memory://").unwrap(), store);
     ctx.register_parquet("clothes", TEST, Default::default()).await.unwrap();
     ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
-    run(&ctx, &format!("SET wae.model_dir = '{}'", dir.display())).await;
-    run(&ctx, "CREATE TABLE t AS SELECT row_number() OVER () AS id, image FROM clothes LIMIT 300").await;
+    query(&ctx, "CREATE TABLE t AS SELECT row_number() OVER () AS id, image FROM clothes LIMIT 300").await;
     ctx
 }
 
@@ -55,12 +49,13 @@ async fn scores(ctx: &SessionContext, model: &str) -> Vec<(f32, f64, f32)> {
                 wae_encode(image, '{model}')[1] AS z FROM t ORDER BY id"
     );
     let rows = |batch: &RecordBatch| {
-        let (cost, z) = (batch.column(0).as_primitive::<Float32Type>(), batch.column(2).as_primitive::<Float32Type>());
+        let cost = batch.column(0).as_primitive::<Float32Type>();
         let p = batch.column(1).as_primitive::<Float64Type>();
+        let z = batch.column(2).as_primitive::<Float32Type>();
         assert!(cost.null_count() + p.null_count() + z.null_count() == 0);
         (0..batch.num_rows()).map(|i| (cost.value(i), p.value(i), z.value(i))).collect::<Vec<_>>()
     };
-    run(ctx, &sql).await.iter().flat_map(rows).collect()
+    query(ctx, &sql).await.iter().flat_map(rows).collect()
 }
 
 /// A model's file, and the scores that it gives.
@@ -74,7 +69,7 @@ async fn versions(ctx: &SessionContext, models: &Path) -> Vec<Version> {
             "SELECT * FROM wae_train((SELECT image FROM train LIMIT 400), model => '{name}', epochs => 1,
                  network => '4,8', holdout => 0.2, seed => {seed})"
         );
-        run(ctx, &sql).await;
+        query(ctx, &sql).await;
         let file = std::fs::read(models.join(format!("{name}.safetensors"))).unwrap();
         versions.push((file, scores(ctx, name).await));
     }
@@ -82,14 +77,15 @@ async fn versions(ctx: &SessionContext, models: &Path) -> Vec<Version> {
     versions
 }
 
-/// The model is replaced at the first request of a query for its file, then at the second of another query, and so on, until a
-/// query makes fewer requests. So it is replaced between all steps of planning that look at the file.
+/// The model is replaced at the first request of a query for its file, then at the second of another query, and so on,
+/// until a query makes fewer requests. So it is replaced between all steps of planning that look at the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_whose_model_is_replaced_while_it_is_planned_is_computed_by_one_version() {
-    let (dir, store) = (TempDir::new().unwrap(), Arc::new(ReplacingStore::default()));
+    let dir = TempDir::new().unwrap();
+    let store = Arc::new(ReplacingStore::default());
     let ctx = context(dir.path(), Arc::clone(&store) as _).await;
     let versions = versions(&ctx, dir.path()).await;
-    run(&ctx, "SET wae.model_dir = 'memory:///models'").await;
+    set_model_dir(&ctx, "memory:///models").await;
     let mut counts = [0, 0];
     let mut request = 0;
     // A query that was over before its model was replaced is the last.
@@ -111,14 +107,15 @@ async fn a_query_whose_model_is_replaced_while_it_is_planned_is_computed_by_one_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_is_scored_by_one_version_while_the_model_is_replaced() {
     let seconds = std::env::var("WAE_REPLACE_SECONDS").map_or(4, |n| n.parse().expect("a number of seconds"));
-    let (dir, store) = (TempDir::new().unwrap(), Arc::new(InMemory::new()));
+    let dir = TempDir::new().unwrap();
+    let store = Arc::new(InMemory::new());
     let contexts =
         [context(dir.path(), Arc::clone(&store) as _).await, context(dir.path(), Arc::clone(&store) as _).await];
     let versions = versions(&contexts[0], dir.path()).await;
     for local in [true, false] {
         let place = if local { dir.path().display().to_string() } else { "memory:///models".to_owned() };
         for ctx in &contexts {
-            run(ctx, &format!("SET wae.model_dir = '{place}'")).await;
+            set_model_dir(ctx, &place).await;
         }
         let place =
             if local { Place::Folder(dir.path().join("m.safetensors")) } else { Place::Store(Arc::clone(&store) as _) };
@@ -145,11 +142,14 @@ impl Place {
 
 async fn replace_while_scoring(contexts: &[SessionContext], versions: &[Version], place: Place, time: Duration) {
     place.write(&versions[0].0).await;
-    let (done, counts) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
+    let done = Arc::new(AtomicBool::new(false));
+    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let expected: Arc<Vec<_>> = Arc::new(versions.iter().map(|(_, scores)| scores.clone()).collect());
     let mut queries = Vec::new();
     for ctx in contexts.iter().flat_map(|ctx| (0..QUERIES_AT_ONCE).map(move |_| ctx.clone())) {
-        let (done, counts, expected) = (Arc::clone(&done), Arc::clone(&counts), Arc::clone(&expected));
+        let done = Arc::clone(&done);
+        let counts = Arc::clone(&counts);
+        let expected = Arc::clone(&expected);
         queries.push(tokio::spawn(async move {
             while !done.load(Ordering::Relaxed) {
                 let scored = scores(&ctx, "m").await;

@@ -1,8 +1,11 @@
-//! Hostile files: images and model files, each damaged in a way of its own, give errors, NULLs or valid results, never a
-//! panic, in bounded time and memory; and the corpus of attacks in fixtures/attacks.
+//! Hostile files: images and model files, each damaged in a way of its own, give errors, NULLs or valid results, never
+//! a panic, in bounded time and memory; and the corpus of attacks in fixtures/attacks.
 //!
 //! 100 of each by default; `WAE_CORRUPTED=1000` tries more.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,19 +18,17 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{Field, Float32Type, Int64Type, Schema, UInt8Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::common::Result;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 use datafusion_wae::WaePassExec;
+use session::{ROOT, TEST, TRAIN, failure, query, run};
 use tempfile::TempDir;
-
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Panics of any thread of this process.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// Bounds the threads that decode images, each of which takes memory of its own, so that the bound on memory holds on a machine of
-/// many cores too. To be called before all else.
+/// Bounds the threads that decode images, each of which takes memory of its own, so that the bound on memory holds on a
+/// machine of many cores too. To be called before all else.
 fn few_threads() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| rayon::ThreadPoolBuilder::new().num_threads(4).build_global().unwrap());
@@ -36,23 +37,18 @@ fn few_threads() {
 /// A context with a model `m` that resizes to 28×28, so that it takes images of every size.
 async fn context(dir: &Path) -> SessionContext {
     few_threads();
-    let ctx = datafusion_wae::session_context().unwrap();
+    let ctx = session::context(dir).await;
     for sql in [
         "SET datafusion.execution.target_partitions = 4",
-        &format!("SET wae.model_dir = '{}'", dir.display()),
         "SET wae.max_pixels = 4194304",
         &format!(
-            "SELECT * FROM wae_train((SELECT image FROM '{ROOT}/fixtures/fashion/train.parquet' LIMIT 300), model => 'm',
-                 epochs => 1, network => '4,8', size => 28)"
+            "SELECT * FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 300), model => 'm', epochs => 1,
+                 network => '4,8', size => 28)"
         ),
     ] {
-        run(&ctx, sql).await.unwrap();
+        query(&ctx, sql).await;
     }
     ctx
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
-    ctx.sql(sql).await?.collect().await
 }
 
 fn count_panics() {
@@ -67,7 +63,7 @@ fn count_panics() {
     });
 }
 
-/// How many damaged files of each kind.
+/// The number of damaged files of each kind.
 fn tries() -> usize {
     std::env::var("WAE_CORRUPTED").map_or(100, |n| n.parse().expect("WAE_CORRUPTED is a number"))
 }
@@ -127,7 +123,8 @@ fn damaged(file: &[u8], others: &[Vec<u8>], header: usize, random: &mut Random) 
             }
         }
         _ => {
-            let (from, len) = (random.below(bytes.len()), random.below(64));
+            let from = random.below(bytes.len());
+            let len = random.below(64);
             let piece = bytes[from..(from + len).min(bytes.len())].to_vec();
             let to = random.below(bytes.len());
             bytes.splice(to..to, piece);
@@ -136,12 +133,13 @@ fn damaged(file: &[u8], others: &[Vec<u8>], header: usize, random: &mut Random) 
     bytes
 }
 
-/// A model file damaged so that a good part of the damage passes the outer checks: its header in a frame that fits again,
-/// a number of it, its values alone; or as any file.
+/// A model file damaged so that a good part of the damage passes the outer checks: its header in a frame that fits
+/// again, a number of it, its values alone; or as any file.
 fn damaged_model(file: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     const LIES: [&str; 10] = ["0", "-1", "2", "3", "64", "4096", "1e400", "4294967296", "18446744073709551616", "null"];
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-    let (header, values) = (&file[8..8 + length], &file[8 + length..]);
+    let header = &file[8..8 + length];
+    let values = &file[8 + length..];
     let framed = |header: &[u8], values: &[u8]| [&(header.len() as u64).to_le_bytes(), header, values].concat();
     match random.below(4) {
         0 => damaged(file, others, 8 + length, random),
@@ -168,13 +166,13 @@ fn damaged_model(file: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8
 async fn images(ctx: &SessionContext) -> Vec<Vec<u8>> {
     let mut images = Vec::new();
     for sql in [
-        format!("SELECT image['bytes'] FROM '{ROOT}/fixtures/fashion/test.parquet' LIMIT 4"),
+        format!("SELECT image['bytes'] FROM '{TEST}' LIMIT 4"),
         format!("SELECT image['bytes'] FROM '{ROOT}/fixtures/emoji/test.parquet' LIMIT 8"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.png')"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.jpg')"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/rgb.*')"),
     ] {
-        for batch in run(ctx, &format!("SELECT arrow_cast(b, 'Binary') FROM ({sql}) AS t(b)")).await.unwrap() {
+        for batch in query(ctx, &format!("SELECT arrow_cast(b, 'Binary') FROM ({sql}) AS t(b)")).await {
             images.extend(batch.column(0).as_binary::<i32>().iter().map(|bytes| bytes.unwrap().to_vec()));
         }
     }
@@ -188,7 +186,9 @@ async fn corrupted_images_give_errors_or_nulls() {
     let dir = TempDir::new().unwrap();
     let ctx = context(dir.path()).await;
     let whole = images(&ctx).await;
-    let (tries, before, start) = (tries(), peak(), Instant::now());
+    let tries = tries();
+    let before = peak();
+    let start = Instant::now();
     let mut random = Random(1);
     let files: Vec<_> = (0..tries).map(|i| damaged(&whole[i % whole.len()], &whole, 64, &mut random)).collect();
     let ids = Int64Array::from_iter_values(0..tries as i64);
@@ -199,9 +199,9 @@ async fn corrupted_images_give_errors_or_nulls() {
     ctx.register_batch("corrupted", batch.unwrap()).unwrap();
 
     // With `null`: the readable ones are scored, the others counted.
-    run(&ctx, "SET wae.on_error = 'null'").await.unwrap();
-    let query = "SELECT id, wae_reconstruction_cost(image, 'm') AS cost FROM corrupted ORDER BY id";
-    let plan = ctx.sql(query).await.unwrap().create_physical_plan().await.unwrap();
+    query(&ctx, "SET wae.on_error = 'null'").await;
+    let select = "SELECT id, wae_reconstruction_cost(image, 'm') AS cost FROM corrupted ORDER BY id";
+    let plan = ctx.sql(select).await.unwrap().create_physical_plan().await.unwrap();
     let batches = collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
     let costs = batches.iter().flat_map(|b| b.column(1).as_primitive::<Float32Type>().iter().collect::<Vec<_>>());
     let costs: Vec<Option<f32>> = costs.collect();
@@ -210,25 +210,23 @@ async fn corrupted_images_give_errors_or_nulls() {
     let pass = find_pass(&plan).expect("a WaePassExec");
     let pass = pass.downcast_ref::<WaePassExec>().unwrap();
     assert_eq!((pass.rows_scored(), pass.rows_skipped()), (scored, tries - scored));
-    let explained = run(&ctx, &format!("EXPLAIN ANALYZE {query}")).await.unwrap();
+    let explained = query(&ctx, &format!("EXPLAIN ANALYZE {select}")).await;
     let explained = pretty_format_batches(&explained).unwrap().to_string();
     assert!(explained.contains("rows_skipped=") && !explained.contains("rows_skipped=0"), "{explained}");
-    let trained = run(
-        &ctx,
+    let train =
         "SELECT images, skipped FROM wae_train((SELECT image FROM corrupted), model => 'corrupted', epochs => 1,
-             network => '4', size => 28, holdout => 0, batch_size => 2)",
-    );
-    let trained = trained.await.unwrap();
+                     network => '4', size => 28, holdout => 0, batch_size => 2)";
+    let trained = query(&ctx, train).await;
     let number = |column: usize| trained[0].column(column).as_primitive::<Int64Type>().value(0) as usize;
     assert_eq!(number(1), tries - scored, "skipped in training");
     assert_eq!(number(0), scored / 2 * 2, "trained on");
 
     // With `error`: each by itself, the same ones, and the error says why.
-    run(&ctx, "SET wae.on_error = 'error'").await.unwrap();
+    query(&ctx, "SET wae.on_error = 'error'").await;
     let mut reasons = BTreeMap::<String, usize>::new();
     for (id, cost) in costs.iter().enumerate() {
-        let query = format!("SELECT wae_reconstruction_cost(image, 'm') FROM corrupted WHERE id = {id}");
-        match (run(&ctx, &query).await, cost) {
+        let sql = format!("SELECT wae_reconstruction_cost(image, 'm') FROM corrupted WHERE id = {id}");
+        match (run(&ctx, &sql).await, cost) {
             (Ok(_), Some(_)) => {}
             (Err(error), None) => {
                 let text = error.strip_backtrace();
@@ -257,14 +255,16 @@ async fn corrupted_models_give_errors() {
     count_panics();
     let dir = TempDir::new().unwrap();
     let ctx = context(dir.path()).await;
-    run(&ctx, &format!("CREATE TABLE one AS SELECT image FROM '{ROOT}/fixtures/fashion/test.parquet' LIMIT 1"))
-        .await
-        .unwrap();
+    query(&ctx, &format!("CREATE TABLE one AS SELECT image FROM '{TEST}' LIMIT 1")).await;
     let file = std::fs::read(dir.path().join("m.safetensors")).unwrap();
     let golden = ["golden", "digit"].map(|name| format!("{ROOT}/fixtures/golden/{name}.model.safetensors"));
     let others: Vec<_> = golden.iter().map(|path| std::fs::read(path).unwrap()).chain([file.clone()]).collect();
-    let (tries, before, start) = (tries(), peak(), Instant::now());
-    let (mut random, mut valid, mut not_finite) = (Random(2), 0, 0);
+    let tries = tries();
+    let before = peak();
+    let start = Instant::now();
+    let mut random = Random(2);
+    let mut valid = 0;
+    let mut not_finite = 0;
     let mut reasons = BTreeMap::<String, usize>::new();
     let damaged_path = dir.path().join("damaged.safetensors");
     for i in 0..tries {
@@ -277,7 +277,7 @@ async fn corrupted_models_give_errors() {
                 let cost = batches[0].column(0).as_primitive::<Float32Type>();
                 assert!(cost.is_valid(0));
                 not_finite += usize::from(!cost.value(0).is_finite());
-                run(&ctx, queries[1]).await.unwrap();
+                query(&ctx, queries[1]).await;
             }
             Err(error) => {
                 let text = error.strip_backtrace();
@@ -285,7 +285,7 @@ async fn corrupted_models_give_errors() {
                 let reason = text.split_once(&place).unwrap_or_else(|| panic!("{i}: {text}")).1;
                 let words: Vec<_> = reason.split_whitespace().take(5).collect();
                 *reasons.entry(words.join(" ")).or_default() += 1;
-                let history = run(&ctx, queries[1]).await.unwrap_err().strip_backtrace();
+                let history = failure(&ctx, queries[1]).await;
                 assert!(history.contains("wae_history: model 'damaged': "), "{history}");
             }
         }
@@ -303,7 +303,8 @@ async fn corrupted_models_give_errors() {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_file_of_the_folder_is_no_model() {
-    let (dir, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let dir = TempDir::new().unwrap();
+    let outside = TempDir::new().unwrap();
     let ctx = context(dir.path()).await;
     let secret = outside.path().join("secret.safetensors");
     std::fs::copy(dir.path().join("m.safetensors"), &secret).unwrap();
@@ -315,31 +316,31 @@ async fn what_is_no_file_of_the_folder_is_no_model() {
         ("folder", "it is a folder, expected a file"),
     ] {
         for sql in [format!("SELECT wae_encode(NULL, '{name}')"), format!("SELECT * FROM wae_history('{name}')")] {
-            let error = run(&ctx, &sql).await.expect_err(&sql).strip_backtrace();
+            let error = failure(&ctx, &sql).await;
             let place = format!("model '{name}': {}/{name}.safetensors: {message}", dir.path().display());
             assert!(error.contains(&place), "{error}");
         }
     }
-    run(&ctx, "SELECT wae_encode(NULL, 'latest')").await.unwrap();
-    let models = run(&ctx, "SELECT name FROM wae_models() ORDER BY name").await.unwrap();
+    query(&ctx, "SELECT wae_encode(NULL, 'latest')").await;
+    let models = query(&ctx, "SELECT name FROM wae_models() ORDER BY name").await;
     let names = models.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().collect::<Vec<_>>());
     assert_eq!(names.collect::<Vec<_>>(), ["latest", "m"]);
 
     // A training takes the link's place, and leaves alone what it leads to.
     let train = |name: &str, options: &str| {
         format!(
-            "SELECT * FROM wae_train((SELECT image FROM '{ROOT}/fixtures/fashion/train.parquet' LIMIT 50), model => '{name}',
+            "SELECT * FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 50), model => '{name}',
                  epochs => 1, network => '4', batch_size => 10{options})"
         )
     };
-    let error = run(&ctx, &train("link", "")).await.unwrap_err().strip_backtrace();
+    let error = failure(&ctx, &train("link", "")).await;
     assert!(error.contains("model 'link' exists already"), "{error}");
-    let error = run(&ctx, &train("folder", ", overwrite => true")).await.unwrap_err().strip_backtrace();
+    let error = failure(&ctx, &train("folder", ", overwrite => true")).await;
     assert!(error.contains("wae_train: model 'folder': ") && error.contains("it is a folder"), "{error}");
     let before = std::fs::read(&secret).unwrap();
-    run(&ctx, &train("link", ", overwrite => true")).await.unwrap();
+    query(&ctx, &train("link", ", overwrite => true")).await;
     assert_eq!(std::fs::read(&secret).unwrap(), before);
-    run(&ctx, "SELECT wae_encode(NULL, 'link')").await.unwrap();
+    query(&ctx, "SELECT wae_encode(NULL, 'link')").await;
 }
 
 fn attacks(kind: &str) -> Vec<PathBuf> {
@@ -371,11 +372,11 @@ async fn attacking_models_are_refused() {
             if name == "found-norm-overflows" && sql.contains("wae_history") {
                 continue;
             }
-            let error = run(&ctx, &sql).await.expect_err(&sql).strip_backtrace();
+            let error = failure(&ctx, &sql).await;
             assert!(error.contains(&format!(": model '{name}': ")), "{error}");
         }
     }
-    let models = run(&ctx, "SELECT name FROM wae_models()").await.unwrap();
+    let models = query(&ctx, "SELECT name FROM wae_models()").await;
     assert_eq!(models.iter().map(RecordBatch::num_rows).sum::<usize>(), 3, "only m, tiny and found-norm-overflows");
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
 }
@@ -388,7 +389,7 @@ async fn attacking_images_are_refused() {
     let ctx = context(dir.path()).await;
     for path in attacks("image") {
         let sql = format!("SELECT wae_encode(bytes, 'm') FROM read_images('{}')", path.display());
-        let error = run(&ctx, &sql).await.expect_err(&sql).strip_backtrace();
+        let error = failure(&ctx, &sql).await;
         assert!(error.contains("wae_encode: row 0 of the batch: the image "), "{}: {error}", path.display());
     }
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);

@@ -1,8 +1,11 @@
 //! The other side of each interface: pyarrow and polars read and write the images, PyTorch runs the models.
 //!
-//! The scripts in tests/interop/ run under the Python that the environment variable `WAE_PYTHON` names, else under `python3`.
-//! Where it lacks a module that a test needs, the test says `skipped: ...` on stderr and passes.
+//! The scripts in tests/interop/ run under the Python that the environment variable `WAE_PYTHON` names, else under
+//! `python3`. Where it lacks a module that a test needs, the test says `skipped: ...` on stderr and passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,11 +18,11 @@ use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Schema, UInt8Type};
 use datafusion::prelude::SessionContext;
 use serde_json::{Value, json};
+use session::{ROOT, TEST, TRAIN, query};
 use tempfile::TempDir;
 use wae_core::image::Limits;
 use wae_core::{ImageColumn, ImageShape};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FASHION: ImageShape = ImageShape::new(28, 28, 1);
 
 /// The Python that scripts run under.
@@ -62,17 +65,15 @@ fn skipped(why: &str) {
 
 /// A context whose models are in `dir`. Rows keep the order of their file: one partition, nothing to repartition.
 async fn context(dir: &Path) -> SessionContext {
-    let ctx = datafusion_wae::session_context().unwrap();
-    let train = format!("{ROOT}/fixtures/fashion/train.parquet");
-    ctx.register_parquet("train", train, Default::default()).await.unwrap();
-    run(&ctx, &format!("SET wae.model_dir = '{}'", dir.display())).await;
-    run(&ctx, "SET datafusion.execution.target_partitions = 1").await;
+    let ctx = session::context(dir).await;
+    ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
+    query(&ctx, "SET datafusion.execution.target_partitions = 1").await;
     ctx
 }
 
+/// The rows of a statement as one batch.
 async fn run(ctx: &SessionContext, sql: &str) -> RecordBatch {
-    let frame = ctx.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-    let batches = frame.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let batches = query(ctx, sql).await;
     match batches.first() {
         Some(first) => concat_batches(&first.schema(), &batches).unwrap(),
         None => RecordBatch::new_empty(Arc::new(Schema::empty())),
@@ -86,10 +87,6 @@ async fn train(ctx: &SessionContext, name: &str, network: &str) {
     run(ctx, &format!("SELECT epoch FROM wae_train(({source}), {options})")).await;
 }
 
-fn test_images() -> String {
-    format!("{ROOT}/fixtures/fashion/test.parquet")
-}
-
 /// A column's numbers, of its lists one after the other; none is NULL or NaN.
 fn numbers(rows: &RecordBatch, column: &str) -> Vec<f64> {
     let mut array = Arc::clone(rows.column_by_name(column).unwrap());
@@ -99,7 +96,8 @@ fn numbers(rows: &RecordBatch, column: &str) -> Vec<f64> {
             DataType::FixedSizeList(..) => Arc::clone(array.as_fixed_size_list().values()),
             DataType::List(_) => {
                 let lists = array.as_list::<i32>();
-                let (first, last) = (lists.value_offsets()[0], lists.value_offsets()[lists.len()]);
+                let first = lists.value_offsets()[0];
+                let last = lists.value_offsets()[lists.len()];
                 lists.values().slice(first as usize, (last - first) as usize)
             }
             _ => break,
@@ -130,7 +128,7 @@ fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// What pyarrow writes, and how the column's type begins where the plugin meets it.
+/// The files that pyarrow writes, each with the beginning of its column's type where the plugin meets it.
 const KINDS: [(&str, &str); 15] = [
     ("png_struct", "Struct"),
     ("png_binary", "Binary"),
@@ -155,10 +153,10 @@ async fn one_image_has_one_code_in_whatever_column_pyarrow_writes_it() {
     let dir = TempDir::new().unwrap();
     let ctx = context(dir.path()).await;
     train(&ctx, "m", "8,16").await;
-    python.run("write_images.py", [&test_images(), &dir.path().display().to_string()]);
+    python.run("write_images.py", [TEST, &dir.path().display().to_string()]);
     let select = |what: &str, kind: &str| format!("SELECT {what} FROM '{}/{kind}.parquet'", dir.path().display());
 
-    let expected = run(&ctx, &format!("SELECT image FROM '{}' LIMIT 50", test_images())).await;
+    let expected = run(&ctx, &format!("SELECT image FROM '{TEST}' LIMIT 50")).await;
     let expected = pixels(&expected);
     let codes = numbers(&run(&ctx, &select("wae_encode(image, 'm') AS code", "png_struct")).await, "code");
     assert_eq!(codes.len(), 50 * 8);
@@ -177,7 +175,8 @@ async fn one_image_has_one_code_in_whatever_column_pyarrow_writes_it() {
         }
     }
 
-    // Half precision has 11 bits, so that v / 255 is rounded, by up to 2⁻¹² below 1: other pixels, and nearly the same codes.
+    // Half precision has 11 bits, so that v / 255 is rounded, by up to 2⁻¹² below 1: other pixels, and nearly the same
+    // codes.
     let rows = run(&ctx, &select("image, wae_encode(image, 'm') AS code", "f16_list")).await;
     assert!(pixels(&rows).iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 0.5_f32.powi(12)));
     let error = difference(&numbers(&rows, "code"), &codes, 0.0);
@@ -194,7 +193,7 @@ async fn pyarrow_reads_decoded_images_as_tensors() {
     run(&ctx, "SET wae.model = 'm'").await;
     for (name, image) in [("decoded", "wae_decode(wae_encode(image))"), ("reconstructed", "wae_reconstruct(image)")] {
         let [parquet, plain] = ["parquet", "bytes"].map(|e| dir.path().join(format!("{name}.{e}")));
-        let select = format!("SELECT {image} AS image FROM '{}' LIMIT 50", test_images());
+        let select = format!("SELECT {image} AS image FROM '{TEST}' LIMIT 50");
         run(&ctx, &format!("COPY ({select}) TO '{}'", parquet.display())).await;
         let rows = run(&ctx, &select).await;
         let bytes = rows.column(0).as_fixed_size_list().values().as_primitive::<UInt8Type>().values().to_vec();
@@ -221,10 +220,10 @@ async fn pyarrow_reads_decoded_images_as_tensors() {
     }
 }
 
-/// What max|a − b| / max|b| may be, as of the golden files.
+/// The largest max|a − b| / max|b| that passes, as of the golden files.
 const TOLERANCE: f64 = 1e-4;
 
-/// Holds what SQL gives for a model against what PyTorch gave: codes, costs and reconstructed bytes.
+/// Compares a model's codes, costs and reconstructed bytes from SQL with PyTorch's.
 async fn compare_with_torch(ctx: &SessionContext, dir: &Path, model: &str, images: &str) {
     let torch = run(ctx, &format!("SELECT * FROM '{}/{model}.values.parquet'", dir.display())).await;
     let select = format!(
@@ -255,7 +254,7 @@ async fn a_model_trained_here_runs_in_pytorch() {
     let dir = TempDir::new().unwrap();
     let ctx = context(dir.path()).await;
     let images = dir.path().join("images.parquet").display().to_string();
-    run(&ctx, &format!("COPY (SELECT image FROM '{}' LIMIT 200) TO '{images}'", test_images())).await;
+    run(&ctx, &format!("COPY (SELECT image FROM '{TEST}' LIMIT 200) TO '{images}'")).await;
     let models = [("widths", "8,16"), ("small", "small")];
     for (name, network) in models {
         train(&ctx, name, network).await;

@@ -1,10 +1,15 @@
-//! Faults while a model is trained: killed processes, full disks, queries that are dropped, two processes that want one name.
+//! Faults while a model is trained: killed processes, full disks, queries that are dropped, two processes that want one
+//! name.
 //!
-//! Real processes of the shell, real files. `WAE_FAULTS=full` runs as many as the project promises (50 kills, 10 sizes of disk,
-//! 20 cancellations: minutes); otherwise a few of each. The disk that is full is a tmpfs, which takes root to mount; without, the
-//! test says that it skips, and the limit on a file's size stands in. The tables are on standard error (`--nocapture`).
+//! Real processes of the shell, real files. `WAE_FAULTS=full` runs as many as the project promises (50 kills, 10 sizes
+//! of disk, 20 cancellations: minutes); otherwise a few of each. The disk that is full is a tmpfs, which takes root to
+//! mount; without, the test says that it skips, and the limit on a file's size stands in. The tables are on standard
+//! error (`--nocapture`).
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +20,13 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use futures::StreamExt;
+use session::TRAIN;
 use tempfile::TempDir;
 use wae_core::{Checkpoint, EpochReport, ModelFile, TrainingInfo};
 
-const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
 const EPOCHS: usize = 6;
 
-/// How many faults of a kind: `few`, or `all` under `WAE_FAULTS=full`.
+/// The number of faults of a kind: `few`, or `all` under `WAE_FAULTS=full`.
 fn faults(few: usize, all: usize) -> usize {
     if std::env::var("WAE_FAULTS").is_ok_and(|v| v == "full") { all } else { few }
 }
@@ -37,8 +42,8 @@ fn random(i: usize) -> f64 {
 /// A training as a statement; one of 630 images, a tenth held out.
 fn training(model: &str, options: &str) -> String {
     format!(
-        "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label = 0), model => '{model}', network => '32,64',
-             {options})"
+        "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label = 0), model => '{model}',
+             network => '32,64', {options})"
     )
 }
 
@@ -91,7 +96,8 @@ fn timeless(bytes: &[u8]) -> (Vec<EpochReport>, TrainingInfo, Vec<u8>) {
     (model.history().iter().map(no_clock).collect(), training, bytes[8 + header..].to_vec())
 }
 
-/// What the training that nobody interrupts gives, an older model of the same name, and how long the training takes.
+/// The model of the training that nobody interrupts, an older model of the same name, and the time that the training
+/// takes.
 struct Expected {
     whole: Vec<u8>,
     old: Vec<u8>,
@@ -128,7 +134,7 @@ impl Drop for Killed {
     }
 }
 
-/// What a kill found: the checkpoint's epoch, if there was one, and temporary files.
+/// The state after a kill: the checkpoint's epoch, if there is one, and the number of temporary files.
 fn after_kill(dir: &Path) -> (String, usize) {
     let expected = &*EXPECTED;
     let bytes = std::fs::read(dir.join("m.safetensors")).unwrap();
@@ -147,13 +153,17 @@ fn after_kill(dir: &Path) -> (String, usize) {
     (found, temporary(dir))
 }
 
-/// `kill -9` at any moment: the model is the old one or the new one, the checkpoint is whole, and going on gives the tensors of
-/// the training that was not killed. One in four is killed a second time. Kills that came after the end count as none: the next
-/// come earlier, since the machine may be less loaded than it was when the whole training was timed.
+/// `kill -9` at any moment: the model is the old one or the new one, the checkpoint is whole, and going on gives the
+/// tensors of the training that was not killed. One in four is killed a second time. Kills that came after the end
+/// count as none: the next come earlier, since the machine may be less loaded than it was when the whole training was
+/// timed.
 #[test]
 fn a_killed_training_goes_on_to_the_same_tensors() {
     let expected = &*EXPECTED;
-    let (kills, mut found, mut left, mut trainings) = (faults(3, 50), BTreeMap::<String, usize>::new(), 0, 0);
+    let kills = faults(3, 50);
+    let mut found = BTreeMap::<String, usize>::new();
+    let mut left = 0;
+    let mut trainings = 0;
     let mut time = expected.time;
     while found.iter().filter(|(at, _)| *at != "ended").map(|(_, times)| times).sum::<usize>() < kills {
         let dir = TempDir::new().unwrap();
@@ -236,22 +246,25 @@ fn with_checkpoints(checkpoints: bool) -> String {
 /// Once there is room, the same statement ends in the tensors of the training that nothing happened to.
 fn check_goes_on(dir: &Path, statement: &str) {
     succeed(dir, statement);
-    let (got, expected) = (std::fs::read(dir.join("m.safetensors")).unwrap(), timeless(&EXPECTED.whole));
-    let (history, _, tensors) = timeless(&got);
+    let expected = timeless(&EXPECTED.whole);
+    let (history, _, tensors) = timeless(&std::fs::read(dir.join("m.safetensors")).unwrap());
     assert!(history == expected.0 && tensors == expected.2);
     assert_eq!(files(dir), ["m.safetensors"]);
 }
 
-/// From a disk on which nothing fits beside the old model to one on which all does; every other one without checkpoints, so that
-/// the model is what does not fit.
+/// From a disk on which nothing fits beside the old model to one on which all does; every other one without
+/// checkpoints, so that the model is what does not fit.
 #[test]
 fn a_full_disk_is_a_clear_error_and_loses_nothing() {
     let expected = &*EXPECTED;
-    let (sizes, page) = (faults(3, 10), 4096);
+    let sizes = faults(3, 10);
+    let page = 4096;
     let model = expected.old.len().max(expected.whole.len()).next_multiple_of(page);
-    let (mut failed, mut ended) = (Vec::new(), 0);
+    let mut failed = Vec::new();
+    let mut ended = 0;
     for i in 0..sizes {
-        // Room for the old model, a checkpoint of three times its size, and the one that replaces it; or for less than a model.
+        // Room for the old model, a checkpoint of three times its size, and the one that replaces it; or for less than
+        // a model.
         let checkpoints = i % 2 == 0;
         let room = if checkpoints { 8 * i * model / (sizes - 1).next_multiple_of(2) } else { i * model / sizes };
         let size = (model + page + room).next_multiple_of(page);
@@ -259,7 +272,8 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
             Ok(disk) => disk,
             Err(e) => return eprintln!("skipped: no tmpfs can be mounted ({e})"),
         };
-        let (dir, statement) = (disk.0.path(), with_checkpoints(checkpoints));
+        let dir = disk.0.path();
+        let statement = with_checkpoints(checkpoints);
         std::fs::write(dir.join("m.safetensors"), &expected.old).unwrap();
         let output = run(dir, &statement);
         if output.status.success() {
@@ -285,7 +299,8 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
 fn a_file_that_cannot_grow_is_a_clear_error() {
     let expected = &*EXPECTED;
     for (share, checkpoints) in [(0.5, false), (0.5, true), (1.5, true)] {
-        let (dir, statement) = (TempDir::new().unwrap(), with_checkpoints(checkpoints));
+        let dir = TempDir::new().unwrap();
+        let statement = with_checkpoints(checkpoints);
         std::fs::write(dir.path().join("m.safetensors"), &expected.old).unwrap();
         // Blocks of 512 bytes; the signal is ignored, so that writing fails instead.
         let blocks = (expected.whole.len() as f64 * share) as usize / 512;
@@ -373,27 +388,29 @@ fn threads(name: &str) -> usize {
     names.filter(|comm| comm.trim() == name).count()
 }
 
-/// Dropped at any moment, while it reads, trains, evaluates, calibrates or writes, a query leaves no thread once a batch is done.
+/// Dropped at any moment, while it reads, trains, evaluates, calibrates or writes, a query leaves no thread once a
+/// batch is done.
 ///
-/// The training is one epoch of 945 batches. If it stopped at the epoch's end only, queries dropped at moments that are spread
-/// over it would wait for half of it in the median; those that stop within a batch wait for a thousandth. In between, with room
-/// for a machine that is a hundred times slower than when the whole training was timed, is a quarter.
+/// The training is one epoch of 945 batches. If it stopped at the epoch's end only, queries dropped at moments that are
+/// spread over it would wait for half of it in the median; those that stop within a batch wait for a thousandth. In
+/// between, with room for a machine that is a hundred times slower than when the whole training was timed, is a
+/// quarter.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_query_stops_within_a_batch_and_leaves_no_thread() {
     rayon_threads();
     let dir = TempDir::new().unwrap();
-    let ctx = datafusion_wae::session_context().unwrap();
-    ctx.sql(&format!("SET wae.model_dir = '{}'", dir.path().display())).await.unwrap();
+    let ctx = session::context(dir.path()).await;
     let sql = format!(
         "SELECT images FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label < 3), model => 'm', network => 'small',
              epochs => 1, batch_size => 2, holdout => 0.1, checkpoint_every => 1, overwrite => true)"
     );
     let begun = Instant::now();
-    let rows = ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+    let rows = session::query(&ctx, &sql).await;
     let whole = begun.elapsed();
     assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), 945 * 2);
-    let (times, mut stops) = (faults(4, 20), Vec::new());
+    let times = faults(4, 20);
+    let mut stops = Vec::new();
     for i in 0..times {
         let mut stream = ctx.sql(&sql).await.unwrap().execute_stream().await.unwrap();
         let moment = whole.mul_f64((i as f64 + random(i)) / times as f64);
@@ -406,7 +423,8 @@ async fn a_dropped_query_stops_within_a_batch_and_leaves_no_thread() {
     }
     stops.sort();
     // In the median: a file that is being written is written to its end, and synced, which a busy disk holds up.
-    let (median, longest) = (stops[times / 2], stops[times - 1]);
+    let median = stops[times / 2];
+    let longest = stops[times - 1];
     assert!(median < whole / 4, "{stops:?}, the whole training takes {whole:?}");
     assert_eq!(temporary(dir.path()), 0);
     eprintln!(

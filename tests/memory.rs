@@ -1,5 +1,9 @@
-//! What training and scoring take of the query's memory pool, what goes to a temporary file, and that both are given back.
+//! Training and scoring under the query's memory pool: the bytes that they take of it, the images that go to a
+//! temporary file, and that both are given back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +24,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_wae::WaeTrainExec;
 use futures::StreamExt;
 use rstest::rstest;
+use session::{TEST, TRAIN, weights, with_plugin};
 use tempfile::TempDir;
 use wae_core::{ImageShape, TrainOptions};
 
-const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
-const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
 const OPTIONS: &str = "network => '4,8', epochs => 2, batch_size => 50";
 /// Bytes that images in work take: 256 of 28×28, as floats, with their part of the index.
 const IN_WORK: usize = 256 * 784 * 4 + 4400 * 32;
@@ -100,12 +103,10 @@ impl Host {
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool) as _).with_disk_manager_builder(disk);
         let config = SessionConfig::new().with_target_partitions(2);
         let ctx = SessionContext::new_with_config_rt(config, runtime.build_arc().unwrap());
-        datafusion_wae::register_all(&ctx).unwrap();
+        let ctx = with_plugin(ctx, &dir.path().join("models")).await;
         ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
         ctx.register_parquet("test", TEST, Default::default()).await.unwrap();
-        let host = Self { ctx, pool, dir };
-        host.run(&format!("SET wae.model_dir = '{}'", host.models().display())).await.unwrap();
-        host
+        Self { ctx, pool, dir }
     }
 
     fn models(&self) -> PathBuf {
@@ -113,11 +114,11 @@ impl Host {
     }
 
     async fn run(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        self.ctx.sql(sql).await?.collect().await
+        session::run(&self.ctx, sql).await
     }
 
     async fn error(&self, sql: &str) -> String {
-        self.run(sql).await.expect_err(sql).strip_backtrace()
+        session::failure(&self.ctx, sql).await
     }
 
     /// Files that the DiskManager has made and that are still there.
@@ -147,17 +148,10 @@ fn train(name: &str, source: &str) -> String {
     format!("SELECT epoch, loss FROM wae_train(({source}), model => '{name}', {OPTIONS})")
 }
 
-/// What the network of [`OPTIONS`] takes.
+/// Bytes that the network of [`OPTIONS`] takes.
 fn network() -> usize {
     let options = [("network", "4,8".into()), ("batch_size", 50.into())];
     TrainOptions::try_from_options(options).unwrap().memory(ImageShape::new(28, 28, 1)).unwrap()
-}
-
-/// The tensors of a model file, which lie behind its header.
-fn weights(path: &Path) -> Vec<u8> {
-    let bytes = std::fs::read(path).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[8 + header..].to_vec()
 }
 
 fn losses(batches: &[RecordBatch]) -> Vec<f64> {
@@ -295,10 +289,9 @@ async fn scoring_takes_the_memory_of_a_mini_batch() {
     let host = Host { pool: Watched::new(GreedyMemoryPool::new(pass / 2)), ..host };
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&host.pool) as _).build_arc().unwrap();
     let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), runtime);
-    datafusion_wae::register_all(&ctx).unwrap();
+    let ctx = with_plugin(ctx, &host.models()).await;
     ctx.register_parquet("test", TEST, Default::default()).await.unwrap();
     let host = Host { ctx, ..host };
-    host.run(&format!("SET wae.model_dir = '{}'", host.models().display())).await.unwrap();
     let sql = "SELECT max(wae_reconstruction_cost(image, 'm')) FROM test";
     let error = host.error(sql).await;
     assert!(error.contains("a pass of 256 images takes about "), "{error}");

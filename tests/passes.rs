@@ -2,6 +2,9 @@
 //! of a context without the optimiser's rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "support/session.rs"]
+mod session;
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -17,14 +20,14 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect, displayabl
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_wae::{WaePassExec, distributed};
 use rstest::rstest;
+use session::{TEST, TRAIN, query, with_plugin};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
-const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
 const RULE: &str = "wae_share_passes";
 
-/// Two models, `m` of the session and `n`, and a file of the 1,500 clothes with an `id` from 0 and a `label` of 150 each.
+/// Two models, `m` of the session and `n`, and a file of the 1,500 clothes with an `id` from 0 and a `label` of 150
+/// each.
 static DATA: LazyLock<TempDir> = LazyLock::new(|| {
     let dir = TempDir::new().unwrap();
     // A thread of its own, since a test's thread runs a runtime already.
@@ -38,20 +41,15 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn prepare(dir: &Path) {
-    let ctx = datafusion_wae::session_context().unwrap();
-    let path = dir.display();
-    let mut statements = vec![
-        format!("SET wae.model_dir = '{path}'"),
-        format!("COPY (SELECT row_number() OVER () - 1 AS id, label, image FROM '{TEST}') TO '{path}/clothes.parquet'"),
-    ];
+    let ctx = session::context(dir).await;
+    let rows = format!("SELECT row_number() OVER () - 1 AS id, label, image FROM '{TEST}'");
+    query(&ctx, &format!("COPY ({rows}) TO '{}/clothes.parquet'", dir.display())).await;
     for (name, latent_dim) in [("m", 8), ("n", 3)] {
-        statements.push(format!(
+        let train = format!(
             "SELECT * FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 600), model => '{name}', epochs => 1,
                  network => '8,16', holdout => 0.2, latent_dim => {latent_dim})"
-        ));
-    }
-    for sql in statements {
-        run(&ctx, &sql).await;
+        );
+        query(&ctx, &train).await;
     }
 }
 
@@ -69,19 +67,17 @@ async fn shared(partitions: usize, rule: bool) -> &'static SessionContext {
 /// A context with the tables `t`, in memory, and `p`, the file itself.
 async fn context(partitions: usize) -> SessionContext {
     let config = SessionConfig::new().with_batch_size(100).with_target_partitions(partitions);
-    let ctx = SessionContext::new_with_config(config);
-    datafusion_wae::register_all(&ctx).unwrap();
-    let path = DATA.path().display().to_string();
-    ctx.register_parquet("p", format!("{path}/clothes.parquet"), Default::default()).await.unwrap();
+    let ctx = with_plugin(SessionContext::new_with_config(config), DATA.path()).await;
+    let path = DATA.path().join("clothes.parquet");
+    ctx.register_parquet("p", path.to_str().unwrap(), Default::default()).await.unwrap();
     for sql in [
-        &format!("SET wae.model_dir = '{path}'"),
         "SET wae.model = 'm'",
         "SET datafusion.execution.parquet.pushdown_filters = true",
         "CREATE TABLE t AS SELECT * FROM p ORDER BY id",
         "PREPARE prepared AS SELECT wae_encode(image, $1) FROM t WHERE wae_is_outlier(image, 0.1, $1)",
         "CREATE VIEW v AS SELECT id, label, image AS picture, wae_reconstruction_cost(image) AS cost FROM t",
     ] {
-        run(&ctx, sql).await;
+        query(&ctx, sql).await;
     }
     ctx
 }
@@ -267,7 +263,7 @@ async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] row
     }
 }
 
-/// Where the rule leaves calls as they are, and what it must not change.
+/// Queries in which the rule leaves calls as they are, and rows that it must not change.
 #[rstest]
 #[case::rollup("SELECT label, avg(C) FROM t WHERE C > 20 GROUP BY ROLLUP (label)")]
 #[case::rollup_of_a_score(
@@ -324,7 +320,7 @@ async fn other_queries_give_the_same_rows(#[case] sql: &str) {
 async fn a_limit_stops_early(#[case] sql: &str, #[case] most: usize) {
     let sql = cost_and_image(sql);
     let ctx = context(1).await;
-    run(&ctx, "SET wae.batch_size = 20").await;
+    query(&ctx, "SET wae.batch_size = 20").await;
     let (count, _, plan) = scored(&ctx, &sql).await;
     assert!((10..=most).contains(&count), "{count}\n{plan}");
 }
@@ -368,7 +364,7 @@ async fn a_plan_that_travelled_gives_the_same_rows(#[case] rules: bool) {
         let other = other.build();
         let plan = other.create_physical_plan(&decoded.unwrap().data).await.unwrap();
         let rows = collect(plan, other.task_ctx()).await.unwrap();
-        assert!(cells(&rows) == cells(&run(&ctx, &sql).await), "{sql}");
+        assert!(cells(&rows) == cells(&query(&ctx, &sql).await), "{sql}");
     }
 }
 
@@ -382,7 +378,7 @@ async fn the_rules_are_registered_once() {
     assert_eq!(state.session_id(), id);
     assert_eq!(state.optimizers().iter().filter(|rule| rule.name() == RULE).count(), 1);
     assert_eq!(state.physical_optimizers().iter().filter(|rule| rule.name() == "wae_passes").count(), 1);
-    run(&ctx, "SET datafusion.optimizer.max_passes = 1").await;
+    query(&ctx, "SET datafusion.optimizer.max_passes = 1").await;
     let sql = cost_and_image("SELECT wae_encode(I) FROM t WHERE id < 50 AND C > 20 ORDER BY C LIMIT 3");
     assert_eq!(scored(&ctx, &sql).await.0, 50);
 }
@@ -395,10 +391,6 @@ async fn a_second_query_of_a_plan_counts_anew() {
         let plan = frame.clone().explain(false, true).unwrap().collect().await.unwrap();
         assert!(cells(&plan).concat().contains("rows_scored=7"), "{:?}", cells(&plan));
     }
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> Vec<RecordBatch> {
-    ctx.sql(sql).await.unwrap().collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"))
 }
 
 fn cost_and_image(sql: &str) -> String {
@@ -423,8 +415,8 @@ fn cost_and_image(sql: &str) -> String {
 
 /// Compares a query's names, types and rows with those of a context without the rule.
 async fn same_rows(partitions: usize, sql: &str) {
-    let without = run(shared(partitions, false).await, sql).await;
-    let with = run(shared(partitions, true).await, sql).await;
+    let without = query(shared(partitions, false).await, sql).await;
+    let with = query(shared(partitions, true).await, sql).await;
     if sql.starts_with("EXPLAIN") {
         return;
     }

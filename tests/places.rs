@@ -1,48 +1,42 @@
-//! The columns *Rust* and *shell* of the README's table of what works where; *Ballista* is tested by `ballista.rs`, Python's two by
-//! `python/test_places.py`.
+//! The columns *Rust* and *shell* of the README's table of statements that work in each place; *Ballista* is tested by
+//! `ballista.rs`, Python's two by `python/test_places.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod cells;
+#[path = "support/session.rs"]
+mod session;
 
 use std::path::Path;
 use std::process::Command;
 
 use datafusion::prelude::SessionContext;
+use session::{TEST, TRAIN, query};
 use tempfile::TempDir;
 
 use crate::cells::{cells, prepare};
 
-const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
-const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
-
-/// What comes before the statement of a cell: the model `m` and the table `test`.
+/// The statements before that of a cell: the model `m` and the table `test`.
 fn setup(folder: &Path) -> Vec<String> {
-    let (models, data) = (folder.join("models"), folder.join("data"));
+    let folder = folder.display();
     vec![
-        format!("SET wae.model_dir = '{}'", models.display()),
+        format!("SET wae.model_dir = '{folder}/models'"),
         "SET wae.model = 'm'".to_owned(),
-        format!("CREATE EXTERNAL TABLE test STORED AS PARQUET LOCATION '{}/'", data.display()),
+        format!("CREATE EXTERNAL TABLE test STORED AS PARQUET LOCATION '{folder}/data/'"),
         prepare(),
     ]
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> usize {
-    let rows = async { ctx.sql(sql).await?.collect().await }.await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-    rows.iter().map(|batch| batch.num_rows()).sum()
 }
 
 /// A folder with the model and the table's file, and a context that has both.
 async fn prepared() -> (TempDir, SessionContext) {
     let folder = TempDir::new().unwrap();
     std::fs::create_dir(folder.path().join("data")).unwrap();
-    let ctx = datafusion_wae::session_context().unwrap();
+    let ctx = session::context(&folder.path().join("models")).await;
     let file = folder.path().join("data/0.parquet");
-    run(&ctx, &format!("COPY (SELECT 0 AS file, label, image FROM '{TEST}') TO '{}'", file.display())).await;
-    run(&ctx, &format!("SET wae.model_dir = '{}'", folder.path().join("models").display())).await;
+    query(&ctx, &format!("COPY (SELECT 0 AS file, label, image FROM '{TEST}') TO '{}'", file.display())).await;
     let train = format!(
         "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}'), model => 'm', network => '8', epochs => 1)"
     );
-    run(&ctx, &train).await;
+    query(&ctx, &train).await;
     (folder, ctx)
 }
 
@@ -50,11 +44,11 @@ async fn prepared() -> (TempDir, SessionContext) {
 async fn what_works_in_rust() {
     let (folder, ctx) = prepared().await;
     for sql in setup(folder.path()) {
-        run(&ctx, &sql).await;
+        query(&ctx, &sql).await;
     }
     for (cell, sql) in cells() {
         let sql = sql.replace("{data}", folder.path().join("data").to_str().unwrap());
-        assert!(run(&ctx, &sql).await > 0, "{cell}: no rows");
+        assert!(query(&ctx, &sql).await.iter().any(|batch| batch.num_rows() > 0), "{cell}: no rows");
     }
 }
 
@@ -66,10 +60,11 @@ async fn what_works_in_the_shell() {
     for (cell, sql) in cells() {
         let sql = sql.replace("{data}", folder.path().join("data").to_str().unwrap());
         let mut command = Command::new(shell);
-        // What comes before gives no rows, so that what is printed is the cell's, under its header.
+        // The statements before it give no rows, so that the cell's are printed alone, under their header.
         command.args(["--format", "csv", "-c"]).args(setup(folder.path())).arg(sql).current_dir(folder.path());
         let output = command.output().unwrap();
-        let (rows, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let rows = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{cell}: {errors}");
         assert!(rows.lines().count() > 1, "{cell}: {rows}");
     }

@@ -1,5 +1,8 @@
-//! What SQL scripts cannot say of the plugin: when rows arrive, what is cancelled, which version of a model is used.
+//! The plugin where SQL scripts cannot test it: when rows arrive, what is cancelled, which version of a model is used.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
@@ -19,15 +22,14 @@ use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use rstest::rstest;
+use session::{ROOT, TEST, TRAIN, failure, query, run, text, weights, with_plugin};
 use tempfile::TempDir;
 
-const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/train.parquet");
-const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
-
-/// A context with the plugin, its models in `dir`, and the clothes as tables `train` (700 rows) and `test`, one kind each.
+/// A context with the plugin, its models in `dir`, and the clothes as tables `train` (700 rows) and `test`, one kind
+/// each.
 async fn context(dir: &Path) -> SessionContext {
-    let ctx = datafusion_wae::session_context().unwrap();
-    prepare(&ctx, dir).await;
+    let ctx = session::context(dir).await;
+    prepare(&ctx).await;
     ctx
 }
 
@@ -37,25 +39,15 @@ fn models() -> TempDir {
     TempDir::new().unwrap()
 }
 
-async fn prepare(ctx: &SessionContext, dir: &Path) {
+async fn prepare(ctx: &SessionContext) {
     ctx.register_parquet("all_train", TRAIN, Default::default()).await.unwrap();
     ctx.register_parquet("all_test", TEST, Default::default()).await.unwrap();
     for sql in [
-        &format!("SET wae.model_dir = '{}'", dir.display()),
         "CREATE TABLE train AS SELECT image FROM all_train WHERE label = 0",
         "CREATE TABLE test AS SELECT image FROM all_test WHERE label = 1",
     ] {
-        run(ctx, sql).await.unwrap();
+        query(ctx, sql).await;
     }
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
-    ctx.sql(sql).await?.collect().await
-}
-
-/// The result as text.
-async fn text(ctx: &SessionContext, sql: &str) -> String {
-    pretty_format_batches(&run(ctx, sql).await.unwrap()).unwrap().to_string()
 }
 
 fn train(name: &str, options: &str) -> String {
@@ -88,16 +80,16 @@ async fn an_epoch_is_sent_when_it_ends_and_shows_in_the_history() {
         let batch = stream.next().await.unwrap().unwrap();
         assert_eq!(batch.column(0).as_primitive::<Int64Type>().values(), &[epoch]);
     }
-    let history = run(&ctx, "SELECT count(*) FROM wae_history('streamed')").await.unwrap();
+    let history = query(&ctx, "SELECT count(*) FROM wae_history('streamed')").await;
     assert!(history[0].column(0).as_primitive::<Int64Type>().value(0) >= 2);
 
     // A second training of the name is refused while the first runs, even one that may overwrite.
-    let error = run(&ctx, &train("streamed", "epochs => 1, overwrite => true")).await.unwrap_err().strip_backtrace();
+    let error = failure(&ctx, &train("streamed", "epochs => 1, overwrite => true")).await;
     assert!(error.contains("wae_train: model 'streamed' is being trained already"), "{error}");
 
     // Once the first is dropped, another begins, and nothing is left of the first.
     drop(stream);
-    run(&ctx, &train("streamed", "epochs => 1")).await.unwrap();
+    query(&ctx, &train("streamed", "epochs => 1")).await;
     let history = text(&ctx, "SELECT count(*) AS epochs FROM wae_history('streamed')").await;
     assert!(history.contains("| 1      |"), "{history}");
 }
@@ -114,18 +106,11 @@ async fn a_limit_stops_the_training_thread_and_saves_nothing() {
     };
     let dir = models();
     let ctx = context(dir.path()).await;
-    let rows = run(&ctx, &(train("limited", "epochs => 100000") + " LIMIT 2")).await.unwrap();
+    let rows = query(&ctx, &(train("limited", "epochs => 100000") + " LIMIT 2")).await;
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
     // Other tests of this binary train on threads of this name too, but none for ever.
     eventually("the training thread ends", || training_threads("wae_train") == 0).await;
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-/// The tensors of a model file, which lie behind its header.
-fn weights(path: &Path) -> Vec<u8> {
-    let bytes = std::fs::read(path).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[8 + header..].to_vec()
 }
 
 /// One training, asked for in three ways.
@@ -135,15 +120,15 @@ async fn sql_json_and_rust_give_the_same_tensors() {
     let ctx = context(dir.path()).await;
     let named =
         "objective => 'gan', adversary_widths => '16,16', noise => 0.1, cost => 'structural', epochs => 2, seed => 5";
-    run(&ctx, &train("named", named)).await.unwrap();
+    query(&ctx, &train("named", named)).await;
     let json = serde_json::json!({"objective": "gan", "adversary_widths": "16,16", "noise": 0.1, "cost": "structural",
                                   "epochs": 2, "seed": 5, "network": "8,16"});
-    run(&ctx, &format!("SELECT * FROM wae_train((SELECT image FROM train), 'json', '{json}')")).await.unwrap();
+    query(&ctx, &format!("SELECT * FROM wae_train((SELECT image FROM train), 'json', '{json}')")).await;
 
     let serde_json::Value::Object(options) = json else { unreachable!() };
     let options = wae_core::TrainOptions::try_from_options(options).unwrap();
     let mut dataset = wae_core::DatasetBuilder::new(&options, Default::default(), false);
-    for batch in run(&ctx, "SELECT image FROM train").await.unwrap() {
+    for batch in query(&ctx, "SELECT image FROM train").await {
         let column = wae_core::ImageColumn::try_new(batch.schema().field(0), batch.column(0), None).unwrap();
         dataset.push(&column).unwrap();
     }
@@ -161,11 +146,11 @@ async fn partitions_do_not_change_the_model() {
     let mut scores = Vec::new();
     for partitions in [1, 4] {
         let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(100);
-        let ctx = SessionContext::new_with_config(config);
-        datafusion_wae::register_all(&ctx).unwrap();
-        prepare(&ctx, dir.path()).await;
+        let ctx = with_plugin(SessionContext::new_with_config(config), dir.path()).await;
+        prepare(&ctx).await;
         let frame = ctx.sql("SELECT image FROM train").await.unwrap();
-        let (schema, batches) = (Arc::clone(frame.schema().inner()), frame.collect().await.unwrap());
+        let schema = Arc::clone(frame.schema().inner());
+        let batches = frame.collect().await.unwrap();
         let mut parts = vec![Vec::new(); partitions];
         for (i, batch) in batches.into_iter().rev().enumerate() {
             parts[i % partitions].push(batch);
@@ -173,7 +158,7 @@ async fn partitions_do_not_change_the_model() {
         ctx.deregister_table("train").unwrap();
         ctx.register_table("train", Arc::new(MemTable::try_new(schema, parts).unwrap())).unwrap();
         let name = format!("of_{partitions}");
-        run(&ctx, &train(&name, "epochs => 2, seed => 7")).await.unwrap();
+        query(&ctx, &train(&name, "epochs => 2, seed => 7")).await;
         let sql = format!(
             "SELECT wae_encode(image, '{name}') AS z, wae_reconstruction_cost(image, '{name}') AS cost,
                     wae_p_value(image, '{name}') AS p FROM test ORDER BY image['bytes']"
@@ -187,12 +172,13 @@ async fn partitions_do_not_change_the_model() {
 async fn a_query_uses_the_model_that_it_was_planned_with() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    let sql = "SELECT wae_encode(image, 'm') AS z, wae_reconstruction_cost(image, 'm') AS cost FROM test ORDER BY image['bytes']";
-    run(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await.unwrap();
+    let sql = "SELECT wae_encode(image, 'm') AS z, wae_reconstruction_cost(image, 'm') AS cost FROM test
+               ORDER BY image['bytes']";
+    query(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await;
     let before = text(&ctx, sql).await;
     let planned = ctx.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
 
-    run(&ctx, &train("m", "epochs => 1, latent_dim => 5, overwrite => true")).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1, latent_dim => 5, overwrite => true")).await;
     let replaced = collect(Arc::clone(&planned), ctx.task_ctx()).await.unwrap();
     assert_eq!(pretty_format_batches(&replaced).unwrap().to_string(), before);
     std::fs::remove_file(dir.path().join("m.safetensors")).unwrap();
@@ -201,7 +187,7 @@ async fn a_query_uses_the_model_that_it_was_planned_with() {
 
     let error = planning_error(&ctx, sql).await;
     assert!(error.contains("wae_encode: no model 'm'"), "{error}");
-    run(&ctx, &train("m", "epochs => 1, latent_dim => 5")).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1, latent_dim => 5")).await;
     let after = text(&ctx, &format!("SELECT DISTINCT arrow_typeof(z) FROM ({sql})")).await;
     assert!(after.contains("FixedSizeList(5 x Float32)"), "{after}");
 }
@@ -211,8 +197,8 @@ async fn a_query_uses_the_model_that_it_was_planned_with() {
 async fn a_call_that_is_not_pinned_reads_the_model_when_it_runs() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    run(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await.unwrap();
-    let batch = run(&ctx, "SELECT image FROM test LIMIT 2").await.unwrap().swap_remove(0);
+    query(&ctx, &train("m", "epochs => 1, latent_dim => 3")).await;
+    let batch = query(&ctx, "SELECT image FROM test LIMIT 2").await.swap_remove(0);
     let function = Arc::clone(&ctx.state().scalar_functions()["wae_encode"]);
     let model = ScalarValue::from("m");
     let arg_fields =
@@ -237,7 +223,7 @@ async fn a_call_that_is_not_pinned_reads_the_model_when_it_runs() {
     let error = invoke(vec!["m", "other"]).unwrap_err().strip_backtrace();
     assert!(error.contains("wae_encode: model must be the same in all rows"), "{error}");
 
-    run(&ctx, &train("m", "epochs => 1, latent_dim => 5, overwrite => true")).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1, latent_dim => 5, overwrite => true")).await;
     let error = invoke(vec!["m", "m"]).unwrap_err().strip_backtrace();
     assert!(error.contains("wae_encode: model 'm' was replaced by another while the query ran"), "{error}");
 }
@@ -247,8 +233,9 @@ async fn a_call_that_is_not_pinned_reads_the_model_when_it_runs() {
 async fn a_calibration_replaces_the_file_in_one_step() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
-    let (path, calibrate) = (dir.path().join("m.safetensors"), "SELECT * FROM wae_calibrate('test', model => 'm')");
+    query(&ctx, &train("m", "epochs => 1")).await;
+    let path = dir.path().join("m.safetensors");
+    let calibrate = "SELECT * FROM wae_calibrate('test', model => 'm')";
     let before = std::fs::read(&path).unwrap();
     // A query that was planned before scores, and ranks, by the file that it was planned with.
     let scores = "SELECT wae_p_value(image, 'm') AS p FROM test ORDER BY image['bytes']";
@@ -264,7 +251,7 @@ async fn a_calibration_replaces_the_file_in_one_step() {
     let training = ctx.sql(&train("m", "epochs => 100000, overwrite => true")).await.unwrap();
     let mut training = training.execute_stream().await.unwrap();
     training.next().await.unwrap().unwrap();
-    let error = run(&ctx, calibrate).await.unwrap_err().strip_backtrace();
+    let error = failure(&ctx, calibrate).await;
     assert!(error.contains("wae_calibrate: model 'm' is being trained already"), "{error}");
     drop(training);
 
@@ -281,7 +268,7 @@ async fn a_calibration_replaces_the_file_in_one_step() {
 async fn a_plan_shows_the_source_under_the_calibration() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1")).await;
     let sql = format!("SELECT * FROM wae_calibrate((SELECT image FROM '{TEST}' WHERE label = 0), model => 'm')");
     let plan = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
     let shown = displayable(plan.as_ref()).indent(false).to_string();
@@ -294,7 +281,7 @@ async fn a_plan_shows_the_source_under_the_calibration() {
 async fn mistakes_are_found_at_planning() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1")).await;
     for (sql, message) in [
         ("SELECT wae_encode(image, 'nope') FROM test", "wae_encode: no model 'nope' in"),
         (
@@ -325,7 +312,7 @@ async fn a_context_that_exists_takes_the_plugin() {
     ctx.register_parquet("train", TRAIN, Default::default()).await.unwrap();
     datafusion_wae::register_all(&ctx).unwrap();
     // The options that the context had already hold.
-    run(&ctx, &train("m", "epochs => 1, batch_size => 500")).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1, batch_size => 500")).await;
     assert!(dir.path().join("m.safetensors").is_file());
     let count = text(&ctx, "SELECT count(wae_encode(image, 'm')) AS n FROM train").await;
     assert!(count.contains("| 4400 |"), "{count}");
@@ -340,18 +327,18 @@ async fn the_positional_form_needs_no_planner() {
         datafusion::execution::SessionStateBuilder::new_from_existing(state).with_relation_planners(vec![]).build(),
     );
     let sql = r#"SELECT epoch FROM wae_train((SELECT image FROM train), 'm', '{"epochs": 1, "network": "8"}')"#;
-    run(&ctx, sql).await.unwrap();
-    run(&ctx, &sql.replace("(SELECT image FROM train)", "'train'").replace("'m'", "'n'")).await.unwrap();
+    query(&ctx, sql).await;
+    query(&ctx, &sql.replace("(SELECT image FROM train)", "'train'").replace("'m'", "'n'")).await;
     let names = text(&ctx, "SELECT string_agg(name, ' ' ORDER BY name) FROM wae_models()").await;
     assert!(names.contains("| m n"), "{names}");
     for source in ["(SELECT image FROM test)", "'test'"] {
         let rows = text(&ctx, &format!("SELECT rows FROM wae_calibrate({source}, 'm')")).await;
         assert!(rows.contains("| 150"), "{rows}");
     }
-    assert_eq!(run(&ctx, "SELECT * FROM wae_sample(3, 'm')").await.unwrap()[0].num_rows(), 3);
+    assert_eq!(query(&ctx, "SELECT * FROM wae_sample(3, 'm')").await[0].num_rows(), 3);
 }
 
-/// What an aggregate keeps is accounted: scores, the matrices of moments, codes.
+/// The memory of an aggregate is accounted: scores, the matrices of moments, codes.
 #[rstest]
 #[case::auroc("SELECT auroc(value, value % 2 = 0) FROM range(0, 100000)")]
 #[case::average_precision("SELECT average_precision(value, value % 2 = 0) FROM range(0, 100000)")]
@@ -362,14 +349,13 @@ async fn the_positional_form_needs_no_planner() {
 async fn an_aggregate_that_does_not_fit_the_memory_pool_is_an_error(#[case] sql: &str) {
     let dir = models();
     let ctx = context(dir.path()).await;
-    run(&ctx, &train("m", "epochs => 1")).await.unwrap();
-    run(&ctx, &train("wide", "epochs => 1, latent_dim => 64")).await.unwrap();
-    run(&ctx, sql).await.unwrap();
+    query(&ctx, &train("m", "epochs => 1")).await;
+    query(&ctx, &train("wide", "epochs => 1, latent_dim => 64")).await;
+    query(&ctx, sql).await;
     let runtime = RuntimeEnvBuilder::new().with_memory_limit(200_000, 1.0).build_arc().unwrap();
     let ctx = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), runtime);
-    datafusion_wae::register_all(&ctx).unwrap();
-    run(&ctx, &format!("SET wae.model_dir = '{}'", dir.path().display())).await.unwrap();
-    let error = run(&ctx, sql).await.unwrap_err().strip_backtrace();
+    let ctx = with_plugin(ctx, dir.path()).await;
+    let error = failure(&ctx, sql).await;
     assert!(error.contains("Resources exhausted"), "{error}");
 }
 
@@ -388,15 +374,17 @@ async fn a_plan_shows_the_source_under_the_training() {
 #[rstest]
 #[case::tests("tests")]
 #[case::examples("examples")]
+#[case::benches("benches")]
 fn every_target_is_declared(#[case] folder: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(ROOT);
     let manifests = ["Cargo.toml", "udfs/Cargo.toml", "udfs/ballista/Cargo.toml"]
         .map(|m| std::fs::read_to_string(root.join(m)).unwrap())
         .concat();
-    let Ok(files) = std::fs::read_dir(root.join(folder)) else { return };
-    for file in files {
-        let name = file.unwrap().file_name().into_string().unwrap();
-        assert!(!name.ends_with(".rs") || manifests.contains(&format!("{folder}/{name}\"")), "{folder}/{name}");
+    for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // A study has a folder of its own.
+        let path = if name.ends_with(".rs") { format!("{folder}/{name}") } else { format!("{folder}/{name}/main.rs") };
+        assert!(!root.join(&path).is_file() || manifests.contains(&format!("{path}\"")), "{path}");
     }
 }
 
@@ -522,8 +510,8 @@ fn unreadable_images_are_one_warning_a_batch() {
 fn a_processor_without_bf16_computes_in_f32_and_says_so_once() {
     let train = |name: &str| {
         format!(
-            "SELECT epoch FROM wae_train((SELECT image FROM '{TEST}' LIMIT 50), model => '{name}', network => '4', epochs => 1,
-                 batch_size => 10)"
+            "SELECT epoch FROM wae_train((SELECT image FROM '{TEST}' LIMIT 50), model => '{name}', network => '4',
+                 epochs => 1, batch_size => 10)"
         )
     };
     let codes = format!("SELECT wae_encode(image, 'a') AS a, wae_encode(image, 'b') AS b FROM '{TEST}' LIMIT 3");

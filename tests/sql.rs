@@ -1,8 +1,11 @@
 //! Runs each file of tests/slt, a test a file, against a context with everything registered.
 //!
-//! Two models are trained once and copied for every file: `fashion`, on 28×28 grey clothes, and `uncalibrated`, the same
-//! without held-out rows. `$MODELS` in a file is its own folder of models.
+//! Two models are trained once and copied for every file: `fashion`, on 28×28 grey clothes, and `uncalibrated`, the
+//! same without held-out rows. `$MODELS` in a file is its own folder of models.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -12,6 +15,7 @@ use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionContext;
+use session::{ROOT, TRAIN, context, query};
 use sqllogictest::harness::{Arguments, Failed, Trial};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 use tempfile::TempDir;
@@ -24,20 +28,14 @@ static MODELS: LazyLock<TempDir> = LazyLock::new(|| {
         let ctx = context(dir.path()).await;
         for (name, holdout) in [("fashion", 0.2), ("uncalibrated", 0.0)] {
             let sql = format!(
-                "SELECT * FROM wae_train((SELECT image FROM 'fixtures/fashion/train.parquet' LIMIT 600), model => '{name}',
+                "SELECT * FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 600), model => '{name}',
                      epochs => 2, network => '8,16', holdout => {holdout})"
             );
-            ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+            query(&ctx, &sql).await;
         }
     });
     dir
 });
-
-async fn context(models: &Path) -> SessionContext {
-    let ctx = datafusion_wae::session_context().unwrap();
-    ctx.sql(&format!("SET wae.model_dir = '{}'", models.display())).await.unwrap();
-    ctx
-}
 
 struct Engine(SessionContext);
 
@@ -99,7 +97,7 @@ fn run(file: &Path) -> Result<(), Failed> {
 
 fn main() {
     // The scripts name fixtures from the repository's root.
-    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap();
+    std::env::set_current_dir(ROOT).unwrap();
     let mut files: Vec<PathBuf> = std::fs::read_dir("tests/slt").unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "tests/slt holds no test");

@@ -1,16 +1,17 @@
-//! The table of what works where, in the README's *More than one machine*: a statement a row, in `cells.json`, which the tests of
-//! the Python package read too.
+//! The README's table of statements that work in Rust, the shell, Python and on a cluster: a statement a row, in
+//! `cells.json`, which the tests of the Python package read too.
 //!
-//! `{data}` is the folder of the table's files. They read the table `test` (file, label, image) with the model `m`, which `wae.model` names.
+//! `{data}` is the folder of the table's files. They read the table `test` (file, label, image) with the model `m`,
+//! which `wae.model` names.
 
 use serde_json::Value;
 
-/// What has to come before the row `prepared statements`.
+/// The statement that has to run before the row `prepared statements`.
 pub fn prepare() -> String {
     text(&file()["prepare"])
 }
 
-/// The rows of the table: what each is about, as the README's first column has it, and a statement that gives rows.
+/// The rows of the table: the README's first column, and a statement that gives rows.
 pub fn cells() -> Vec<(String, String)> {
     file()["cells"].as_array().unwrap().iter().map(|row| (text(&row[0]), text(&row[1]))).collect()
 }

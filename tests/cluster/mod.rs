@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// After this time, processes that have not found each other hang: far longer than a loaded machine takes.
 const START: Duration = Duration::from_secs(600);
 
-/// Where the binaries are.
+/// The paths of the binaries.
 #[derive(Clone)]
 pub struct Binaries {
     pub scheduler: PathBuf,
@@ -39,7 +39,7 @@ impl Process {
 /// A cluster; its processes end with it. The logs are in its folder.
 pub struct Cluster {
     pub folder: PathBuf,
-    /// What executors started from now on find in their environment.
+    /// Environment variables of executors that are started from now on.
     pub environment: Vec<(&'static str, String)>,
     port: u16,
     binaries: Binaries,
@@ -48,8 +48,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A scheduler, whose relative paths begin at `at`, and which takes executors for dead after so many seconds without a sign
-    /// of life. They send one a second, so that few seconds are for who kills one: a loaded machine holds up those that live.
+    /// A scheduler, whose relative paths begin at `at`, and which takes executors for dead after so many seconds
+    /// without a sign of life. They send one a second, so that few seconds are for who kills one: a loaded machine
+    /// holds up those that live.
     pub fn start(binaries: &Binaries, folder: &Path, at: &Path, executor_timeout: u32) -> Self {
         fs::create_dir_all(folder).unwrap();
         let port = free_port();
@@ -57,7 +58,8 @@ impl Cluster {
             ["--port", &port.to_string(), "--executor-timeout", &executor_timeout.to_string()].map(str::to_owned);
         let log = folder.join("scheduler.log");
         let scheduler = Process::start(Command::new(&binaries.scheduler).args(arguments), at, log);
-        let (folder, binaries) = (folder.to_owned(), binaries.clone());
+        let folder = folder.to_owned();
+        let binaries = binaries.clone();
         let mut cluster = Self { folder, environment: Vec::new(), port, binaries, scheduler, executors: Vec::new() };
         cluster.wait("the scheduler", |this| http(this.port, "/healthz").is_some_and(|answer| answer.contains("200")));
         cluster
@@ -102,7 +104,7 @@ impl Cluster {
         format!("df://127.0.0.1:{}", self.port)
     }
 
-    /// How often the log of an executor has a text.
+    /// The number of times that an executor's log has a text.
     pub fn logged(&self, executor: usize, text: &str) -> usize {
         self.executors[executor].log().matches(text).count()
     }
@@ -148,7 +150,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What a GET answers, if anybody does.
+/// The answer to a GET; `None` if nobody answers.
 fn http(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

@@ -1,4 +1,4 @@
-//! What a model must beat: principal components at the same width, and the distance to the mean image.
+//! Baselines that a model must beat: principal components at the same width, and the distance to the mean image.
 
 use candle_core::{D, Device, Result, Tensor};
 
@@ -64,7 +64,8 @@ pub fn auroc(negatives: &[f32], positives: &[f32]) -> f64 {
     let mut sorted = negatives.to_vec();
     sorted.sort_by(f32::total_cmp);
     let below = |score: f32| {
-        let (less, at_most) = (sorted.partition_point(|n| *n < score), sorted.partition_point(|n| *n <= score));
+        let less = sorted.partition_point(|n| *n < score);
+        let at_most = sorted.partition_point(|n| *n <= score);
         (less + at_most) as f64 / 2.0
     };
     positives.iter().map(|s| below(*s)).sum::<f64>() / (negatives.len() * positives.len()) as f64

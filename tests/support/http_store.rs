@@ -29,7 +29,7 @@ pub struct Server {
     /// Versions given so far.
     versions: AtomicUsize,
     requests: AtomicUsize,
-    /// What every request is answered with, if not 0.
+    /// The status that answers every request, if not 0.
     failing: AtomicU16,
 }
 
@@ -37,7 +37,8 @@ impl Server {
     /// Starts a server, which runs until the process ends.
     pub fn start() -> (Arc<Self>, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, server) = (listener.local_addr().unwrap(), Arc::new(Self::default()));
+        let address = listener.local_addr().unwrap();
+        let server = Arc::new(Self::default());
         let shared = Arc::clone(&server);
         std::thread::spawn(move || {
             for connection in listener.incoming() {
@@ -68,7 +69,8 @@ impl Server {
         let mut request = String::new();
         reader.read_line(&mut request).unwrap();
         let mut words = request.split_whitespace();
-        let (method, path) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+        let method = words.next().unwrap().to_owned();
+        let path = words.next().unwrap().to_owned();
         let length = headers(&mut reader).into_iter().find(|(name, _)| name == "content-length");
         let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().unwrap())];
         reader.read_exact(&mut body).unwrap();
@@ -136,7 +138,8 @@ impl fmt::Display for HttpStore {
 impl HttpStore {
     /// The object's metadata and the body of the answer.
     async fn request(&self, method: &'static str, path: String, body: Vec<u8>) -> Result<(ObjectMeta, Vec<u8>)> {
-        let (address, url) = (self.0, format!("http://{}/{path}", self.0));
+        let address = self.0;
+        let url = format!("http://{}/{path}", self.0);
         let request = move || -> std::io::Result<(u16, String, u64, Vec<u8>)> {
             let mut connection = TcpStream::connect(address)?;
             connection.set_read_timeout(Some(Duration::from_secs(600)))?;
@@ -213,7 +216,8 @@ impl ObjectStore for HttpStore {
         let (meta, body) = self.request("GET", prefix, Vec::new()).await?;
         let object = |line: &str| {
             let words: Vec<_> = line.split(' ').collect();
-            let (size, e_tag) = (words[0].parse().unwrap(), Some(words[1].to_owned()));
+            let size = words[0].parse().unwrap();
+            let e_tag = Some(words[1].to_owned());
             Ok(ObjectMeta { location: Path::from_url_path(words[2])?, size, e_tag, ..meta.clone() })
         };
         let objects = String::from_utf8(body).unwrap().lines().map(object).collect::<Result<_>>()?;

@@ -1,4 +1,5 @@
-//! What several tests and examples need: the fixtures, and the baselines that a model is held against.
+//! The fixtures as the engine reads them, and the baselines that a model is compared with. Tests of the plugin share
+//! `session.rs`.
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod baseline;

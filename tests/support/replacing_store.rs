@@ -1,5 +1,5 @@
-//! An object store in memory that replaces an object by another at a given request: what happens between two requests of a
-//! client is so decided by their order, and not by a clock.
+//! An object store in memory that replaces an object by another at a given request: what happens between two requests
+//! of a client is so decided by their order, and not by a clock.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -30,8 +30,8 @@ struct Replacement {
 }
 
 impl ReplacingStore {
-    /// Replaces an object just before its request of this number, from now on, is answered; the first is 1. Metadata alone is a
-    /// request too.
+    /// Replaces an object just before its request of this number, from now on, is answered; the first is 1. Metadata
+    /// alone is a request too.
     pub fn replace_at(&self, request: usize, path: &str, object: &[u8]) {
         let replacement = Replacement { requests: request, path: path.into(), object: object.to_vec() };
         *self.next.lock().unwrap() = Some(replacement);
