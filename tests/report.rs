@@ -1,22 +1,28 @@
-//! `wae report` on the fixture: the page is well-formed, complete, needs nothing from elsewhere, and a browser opens it.
+//! `wae report` on the fixture: the page is well-formed, complete, needs nothing from elsewhere, and a browser opens
+//! it.
 //!
-//! The browser is the one that `WAE_CHROMIUM` names, or `chromium` or `chromium-browser` on the PATH; without one, that part
-//! says `skipped` and passes.
+//! The browser is the one that `WAE_CHROMIUM` names, or `chromium` or `chromium-browser` on the PATH; without one, that
+//! part says `skipped` and passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion_wae::ReportOptions;
+use session::{TEST, TRAIN, query};
 use tempfile::TempDir;
-
-const FASHION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion");
 
 /// Runs the shell in a folder, which holds the models.
 fn wae(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_wae")).current_dir(dir).args(arguments).output().unwrap()
 }
 
-/// What it wrote to standard output; it must have succeeded.
+/// The shell's standard output; it must have succeeded.
 fn stdout(dir: &Path, arguments: &[&str]) -> String {
     let output = wae(dir, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -27,7 +33,7 @@ fn stdout(dir: &Path, arguments: &[&str]) -> String {
 fn trained(options: &str) -> TempDir {
     let dir = TempDir::new().unwrap();
     let sql = format!(
-        "SELECT epoch FROM wae_train((SELECT image FROM '{FASHION}/train.parquet' WHERE label IN (0, 1, 2) LIMIT 600),
+        "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' WHERE label IN (0, 1, 2) LIMIT 600),
                                      model => 'clothes', network => '8,16', epochs => 2, {options})"
     );
     stdout(dir.path(), &["-c", &sql]);
@@ -43,10 +49,11 @@ fn report(dir: &Path, arguments: &[&str]) -> (String, String) {
 /// Elements that have no end.
 const VOID: [&str; 4] = ["meta", "img", "br", "link"];
 
-/// Checks that elements are closed in the reverse order of their beginning, that attributes are quoted, and that `&` and
-/// `<` are escaped. Returns the attributes of all elements.
+/// Checks that elements are closed in the reverse order of their beginning, that attributes are quoted, and that `&`
+/// and `<` are escaped. Returns the attributes of all elements.
 fn check_form(html: &str) -> Vec<(String, String)> {
-    let (mut open, mut attributes) = (Vec::new(), Vec::new());
+    let mut open = Vec::new();
+    let mut attributes = Vec::new();
     let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("a doctype");
     while let Some(start) = rest.find('<') {
         check_entities(&rest[..start]);
@@ -71,7 +78,7 @@ fn check_form(html: &str) -> Vec<(String, String)> {
     attributes
 }
 
-/// Where a tag ends: at the first `>` outside quotes.
+/// The end of a tag: the first `>` outside quotes.
 fn tag_end(text: &str) -> usize {
     let mut quoted = false;
     let end = text.char_indices().find(|(_, c)| {
@@ -105,8 +112,7 @@ fn check_entities(text: &str) {
 #[test]
 fn the_page_is_complete_and_stands_alone() {
     let dir = trained("holdout => 0.2");
-    let source = format!("{FASHION}/test.parquet");
-    let arguments = ["--source", &source, "--label", "label", "--alpha", "0.05"];
+    let arguments = ["--source", TEST, "--label", "label", "--alpha", "0.05"];
     let (line, html) = report(dir.path(), &arguments);
     assert!(
         line.starts_with("report.html: ") && line.contains(" of 1,500 images are outliers at alpha = 0.05"),
@@ -136,7 +142,7 @@ fn the_page_is_complete_and_stands_alone() {
 
     // The facts, as SQL gives them.
     let (outliers, _) = line.split_once(": ").unwrap().1.split_once(' ').unwrap();
-    let sql = format!("SELECT count(*) AS n FROM '{source}' WHERE wae_is_outlier(image, 0.05, 'clothes')");
+    let sql = format!("SELECT count(*) AS n FROM '{TEST}' WHERE wae_is_outlier(image, 0.05, 'clothes')");
     assert_eq!(
         stdout(dir.path(), &["--format", "csv", "-c", &sql]).trim(),
         format!("n\n{}", outliers.replace(',', ""))
@@ -149,7 +155,7 @@ fn the_page_is_complete_and_stands_alone() {
     );
 
     // In another order, the same page, but for the name of the table.
-    let shuffled = format!("(SELECT * FROM '{source}' ORDER BY label DESC, image['bytes'])");
+    let shuffled = format!("(SELECT * FROM '{TEST}' ORDER BY label DESC, image['bytes'])");
     let (_, again) = report(dir.path(), &["--source", &shuffled, "--label", "label", "--alpha", "0.05"]);
     let body = |html: &str| html.split_once("</header>").unwrap().1.to_owned();
     assert!(body(&html) == body(&again), "the same images give the same page");
@@ -163,7 +169,8 @@ fn open_in_browser(dir: &Path) {
         println!("skipped: no chromium on the PATH that works, and WAE_CHROMIUM is not set");
         return;
     };
-    let (profile, screenshot) = (TempDir::new().unwrap(), dir.join("report.png"));
+    let profile = TempDir::new().unwrap();
+    let screenshot = dir.join("report.png");
     let output = Command::new(&chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"])
@@ -175,14 +182,14 @@ fn open_in_browser(dir: &Path) {
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
-    // Lines of the page itself: what it violates, what it lacks.
+    // Lines about the page itself: rules that it violates, files that it lacks.
     let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(console.is_empty(), "{console:#?}");
     assert!(std::fs::metadata(&screenshot).unwrap().len() > 10_000, "an empty picture");
 }
 
-/// The browser: that of `WAE_CHROMIUM`, or the first on the PATH that says its version. Some systems have a script of this
-/// name that asks to install it.
+/// The browser: that of `WAE_CHROMIUM`, or the first on the PATH that says its version. Some systems have a script of
+/// this name that asks to install it.
 fn chromium() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("WAE_CHROMIUM") {
         return Some(named.into());
@@ -196,7 +203,7 @@ fn hostile_labels_and_missing_images_are_shown_as_text() {
     let dir = trained("holdout => 0.2");
     let source = format!(
         "(SELECT CASE WHEN label = 9 THEN NULL ELSE image END AS \"an image\",
-                 '</title><script>alert(1)</script>\"&' || label AS \"a <b> & \"\"c\"\"\" FROM '{FASHION}/test.parquet')"
+                 '</title><script>alert(1)</script>\"&' || label AS \"a <b> & \"\"c\"\"\" FROM '{TEST}')"
     );
     let arguments = ["--source", &source, "--image", "an image", "--label", "a <b> & \"c\"", "--alpha", "0.05"];
     let (line, html) = report(dir.path(), &arguments);
@@ -209,32 +216,56 @@ fn hostile_labels_and_missing_images_are_shown_as_text() {
 #[test]
 fn models_without_calibration_and_tables_without_rows() {
     let dir = trained("holdout => 0, objective => 'ae'");
-    let source = format!("(SELECT * FROM '{FASHION}/test.parquet' WHERE label > 99)");
+    let source = format!("(SELECT * FROM '{TEST}' WHERE label > 99)");
     let (line, html) = report(dir.path(), &["--source", &source]);
     assert_eq!(line, "report.html: 0 images; the model is not calibrated, so that none is called an outlier\n");
     check_form(&html);
     assert!(html.contains("The table holds no image.") && html.contains("A map needs two images."));
     assert!(!html.contains("training-divergence-title"), "an auto-encoder has no divergence");
-    let table = format!("CREATE TABLE coats AS SELECT image FROM '{FASHION}/test.parquet' WHERE label = 4");
+    let table = format!("CREATE TABLE coats AS SELECT image FROM '{TEST}' WHERE label = 4");
     let (_, html) = report(dir.path(), &["-c", &table, "--source", "coats"]);
     check_form(&html);
     assert!(html.contains("<strong>150 images</strong>") && !html.contains("threshold at"));
 }
 
+/// 60 rows are held out: too few for alpha = 0.01, which nobody gave.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_library_gives_the_shells_page_and_few_held_out_rows_their_smallest_alpha() {
+    let dir = trained("holdout => 0.1");
+    let (line, html) = report(dir.path(), &["--source", TEST, "--label", "label"]);
+    let ctx = session::context(&dir.path().join("models")).await;
+    let options = ReportOptions { label: Some("label".to_owned()), ..Default::default() };
+    let page = datafusion_wae::report(&ctx, "clothes", TEST, &options).await.unwrap();
+    assert!(page.as_str() == html && page.to_string() == html, "one page for both");
+    assert_eq!(line, format!("report.html: {}\n", page.summary()));
+
+    check_form(&html);
+    for text in [
+        "No α was given. The default, 0.01, takes 99 held-out rows, and this model has 60: α is 1/(60 + 1) here",
+        "threshold at α = 1/61: ",
+        "What α = 1/61 promises.",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    let sql = format!("SELECT count(*) FROM '{TEST}' WHERE wae_p_value(image, 'clothes') <= 1.0 / 61");
+    let outliers = query(&ctx, &sql).await[0].column(0).as_primitive::<Int64Type>().value(0);
+    let counted = page.summary().replace(',', "");
+    assert!(outliers > 0 && counted == format!("{outliers} of 1500 images are outliers at alpha = 1/61"), "{counted}");
+}
+
 #[test]
 fn mistakes_are_named() {
     let dir = trained("holdout => 0.1");
-    let source = format!("{FASHION}/test.parquet");
     for (arguments, message) in [
-        (vec!["--model", "nope", "--source", &source], "no model 'nope'"),
-        (vec!["--model", "clothes", "--source", &source], "alpha"),
-        (vec!["--model", "clothes", "--source", &source, "--image", "picture"], "picture"),
+        (vec!["--model", "nope", "--source", TEST], "no model 'nope'"),
+        (vec!["--model", "clothes", "--source", TEST, "--alpha", "0.01"], "alpha = 0.01 needs 99 held-out rows"),
+        (vec!["--model", "clothes", "--source", TEST, "--image", "picture"], "picture"),
         (vec!["--model", "clothes", "--source", "nowhere", "--alpha", "0.1"], "nowhere"),
         (
-            vec!["--model", "clothes", "--source", &source, "--alpha", "0.1", "--out", "no/such/folder.html"],
+            vec!["--model", "clothes", "--source", TEST, "--alpha", "0.1", "--out", "no/such/folder.html"],
             "no/such/folder.html",
         ),
-        (vec!["--model", "clothes", "--source", &source, "--alpha", "2"], "expected a number between 0 and 1"),
+        (vec!["--model", "clothes", "--source", TEST, "--alpha", "2"], "expected a number between 0 and 1"),
     ] {
         let output = wae(dir.path(), &[vec!["report"], arguments].concat());
         let error = String::from_utf8_lossy(&output.stderr);

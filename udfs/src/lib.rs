@@ -80,6 +80,8 @@
 //! | `wae_drop(model)` | one: a model is removed |
 //! | `wae_rename(model, to)` | one: a model gets another name |
 //! | `read_images(glob)` | files, with their bytes |
+//!
+//! [`report()`] (feature `report`, on by default) makes a page about a model and a table of images.
 
 mod aggregate;
 mod columns;
@@ -90,6 +92,8 @@ mod models;
 mod options;
 mod plan;
 mod reference;
+#[cfg(feature = "report")]
+mod report;
 mod scalar;
 mod table;
 mod text;
@@ -105,6 +109,8 @@ pub use crate::models::read_model;
 pub use crate::options::{OnError, WaeOptions, set_default_object_stores};
 pub use crate::plan::WaePassExec;
 pub use crate::reference::sql_reference;
+#[cfg(feature = "report")]
+pub use crate::report::{Html, ReportOptions, report};
 use crate::table::function::{Positional, WaeRelationPlanner};
 pub use crate::table::wae_train::WaeTrainExec;
 pub use crate::text::{csv_batch, table_batch};

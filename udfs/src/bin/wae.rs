@@ -3,38 +3,39 @@
 //! `wae` reads statements from the terminal or a pipe, `wae -c SQL...` runs those given, `wae -f FILE` those in a file.
 //! `wae report` writes a page about a model and a table of images.
 
-#[path = "wae/report/mod.rs"]
+#[path = "wae/output.rs"]
+mod output;
+#[path = "wae/progress.rs"]
+mod progress;
+#[path = "wae/report.rs"]
 mod report;
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::csv::WriterBuilder;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::json::LineDelimitedWriter;
-use datafusion::arrow::util::pretty::pretty_format_batches;
+use clap::{Parser, Subcommand};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use datafusion_wae::{WaeTrainExec, csv_batch, table_batch};
+use datafusion_wae::WaeTrainExec;
 use futures::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
-/// As DataFusion's own shell: the megabytes of a step's activations would go back to the system and be faulted in again at
-/// every step with glibc's.
+use self::output::{Format, Output};
+use self::progress::Progress;
+
+/// As DataFusion's own shell: the megabytes of a step's activations would go back to the system and be faulted in again
+/// at every step with glibc's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -51,7 +52,7 @@ struct Arguments {
     /// How results are written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// What is more than one statement.
+    /// A task of more than one statement.
     #[command(subcommand)]
     task: Option<Task>,
 }
@@ -60,18 +61,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Write a page about a model and a table of images: one HTML file, without scripts.
-    Report(report::Arguments),
-}
-
-/// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people; long nested and binary values are cut.
-    Table,
-    /// Comma-separated, with a header.
-    Csv,
-    /// An object a line; of a query without rows, `[]`.
-    Json,
+    Report(report::ReportArguments),
 }
 
 fn main() -> ExitCode {
@@ -194,7 +184,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Runs a statement; its plan is put down where it can be asked what became of a training.
+    /// Runs a statement, and keeps its plan, which knows how far a training came.
     async fn run_statement(&self, statement: Statement, planned: &OnceCell<Arc<dyn ExecutionPlan>>) -> Result<()> {
         let plan = self.ctx.state().statement_to_plan(statement).await?;
         let frame = self.ctx.execute_logical_plan(plan).await?;
@@ -219,14 +209,15 @@ impl Shell {
     }
 }
 
-/// Waits until a training has stopped, at most to the next Ctrl-C, and says what is left of it.
+/// Waits until a training has stopped, at most to the next Ctrl-C, and says whether a model or a checkpoint is left.
 async fn cancelled(training: Option<&WaeTrainExec>) -> Result<()> {
     let Some(training) = training else { return exec_err!("cancelled") };
     tokio::select! {
         () = training.stopped() => {}
         _ = tokio::signal::ctrl_c() => return exec_err!("cancelled before the batch was done"),
     }
-    let (model, epochs) = (training.model(), training.epochs());
+    let model = training.model();
+    let epochs = training.epochs();
     match training.checkpoint() {
         _ if training.is_saved() => exec_err!("cancelled: model '{model}' is saved"),
         Some(epoch) => exec_err!(
@@ -252,88 +243,6 @@ fn is_complete(sql: &str) -> bool {
         Ok(tokens) => tokens.iter().rev().find(|t| !matches!(t, Token::Whitespace(_))) == Some(&Token::SemiColon),
         // A quote or comment that is still open.
         Err(_) => false,
-    }
-}
-
-/// A bar on the terminal while a plan trains a model.
-struct Progress {
-    plan: Arc<dyn ExecutionPlan>,
-    bar: ProgressBar,
-}
-
-impl Progress {
-    /// `None` where nothing trains or nobody watches.
-    fn try_new(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        let training = WaeTrainExec::find(plan).filter(|_| io::stderr().is_terminal())?;
-        let bar = ProgressBar::new(training.epochs() as u64);
-        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} epochs, {eta} left") {
-            bar.set_style(style);
-        }
-        bar.set_message(format!("training '{}'", training.model()));
-        Some(Self { plan: Arc::clone(plan), bar })
-    }
-
-    fn show(&self) {
-        if let Some(training) = WaeTrainExec::find(&self.plan) {
-            self.bar.set_position(training.epochs_done() as u64);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-/// Writes a statement's rows to standard output: as they come, but for tables, whose columns are aligned.
-struct Output {
-    format: Format,
-    batches: Vec<RecordBatch>,
-    schema: SchemaRef,
-    /// Whether nothing has been written yet.
-    empty: bool,
-}
-
-impl Output {
-    fn new(format: Format, schema: SchemaRef) -> Self {
-        Self { format, batches: Vec::new(), schema, empty: true }
-    }
-
-    fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        // Rows may still come; `finish` knows whether any did.
-        if batch.num_rows() == 0 { Ok(()) } else { self.write_rows(batch) }
-    }
-
-    fn write_rows(&mut self, batch: RecordBatch) -> Result<()> {
-        let mut text = Vec::new();
-        match self.format {
-            Format::Table => self.batches.push(table_batch(&batch)?),
-            Format::Csv => {
-                let mut writer = WriterBuilder::new().with_header(self.empty).build(&mut text);
-                writer.write(&csv_batch(&batch)?)?;
-            }
-            Format::Json if batch.num_rows() == 0 => text.extend(b"[]\n"),
-            Format::Json => {
-                let mut writer = LineDelimitedWriter::new(&mut text);
-                writer.write(&batch)?;
-                writer.finish()?;
-            }
-        }
-        self.empty = false;
-        Ok(io::stdout().lock().write_all(&text)?)
-    }
-
-    /// Writes what is left; of a query without rows, the names of its columns, or `[]` in JSON. `SET` and its like have
-    /// no columns.
-    fn finish(mut self) -> Result<()> {
-        if self.empty && !self.schema.fields().is_empty() {
-            self.write_rows(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
-        }
-        if !self.batches.is_empty() {
-            writeln!(io::stdout().lock(), "{}", pretty_format_batches(&self.batches)?)?;
-        }
-        Ok(io::stdout().lock().flush()?)
     }
 }
 

@@ -3,11 +3,12 @@
 use maud::{Markup, html};
 
 use super::chart::{Axis, Frame, coordinate, count, number};
+use super::level::Level;
 
-/// Bins.
+/// The number of bins.
 const BINS: usize = 40;
 
-/// How many values fall into equal bins of [0, upper); those at or beyond `upper` are in the last.
+/// The number of values in each of equal bins of [0, upper); those at or beyond `upper` are in the last.
 fn bins(values: &[f32], upper: f64, count: usize) -> Vec<usize> {
     let mut bins = vec![0; count];
     for value in values {
@@ -18,7 +19,7 @@ fn bins(values: &[f32], upper: f64, count: usize) -> Vec<usize> {
     bins
 }
 
-/// Where the axis ends: a quarter beyond the held-out rows and the threshold, or further, so that at most one row in a
+/// The end of the axis: a quarter beyond the held-out rows and the threshold, or further, so that at most one row in a
 /// hundred is beyond; never beyond the largest. A few enormous costs would push all others into the first bin.
 fn upper(held_out: &[f32], rows: &[f32]) -> f64 {
     let mut sorted = rows.to_vec();
@@ -38,7 +39,8 @@ fn percentages(bins: &[usize]) -> Vec<f64> {
 
 /// The outline of bars as a path, from the axis up and back to it.
 fn outline(frame: &Frame, upper: f64, heights: &[f64]) -> String {
-    let (x, y) = (frame.x(), frame.y());
+    let x = frame.x();
+    let y = frame.y();
     let edge = |bin: usize| coordinate(x.at(upper * bin as f64 / heights.len() as f64));
     let mut path = format!("M{} {}", edge(0), coordinate(y.at(0.0)));
     for (bin, height) in heights.iter().enumerate() {
@@ -47,7 +49,7 @@ fn outline(frame: &Frame, upper: f64, heights: &[f64]) -> String {
     path + &format!("V{}", coordinate(y.at(0.0)))
 }
 
-/// What the histogram shows.
+/// The data of the figure.
 pub(super) struct Histogram<'a> {
     /// The costs of the held-out rows; `None` for a model without calibration.
     pub(super) held_out: Option<&'a [f32]>,
@@ -55,9 +57,9 @@ pub(super) struct Histogram<'a> {
     pub(super) rows: &'a [f32],
     /// Costs above it are outliers.
     pub(super) threshold: Option<f32>,
-    /// The level that the threshold belongs to.
-    pub(super) alpha: f64,
-    /// What the cost is.
+    /// The rate of false alarms at that threshold; `None` where there is none.
+    pub(super) level: Option<Level>,
+    /// The unit of the cost, in words.
     pub(super) unit: &'a str,
 }
 
@@ -74,14 +76,18 @@ impl Histogram<'_> {
                 figcaption {
                     ul.legend {
                         @if let Some(costs) = self.held_out {
-                            li { span.swatch.held-out {} "held-out rows of the training set (" (count(costs.len())) ")" }
+                            li {
+                                span.swatch.held-out {}
+                                "held-out rows of the training set (" (count(costs.len())) ")"
+                            }
                         }
                         li { span.swatch.rows {} "rows of the table (" (count(self.rows.len())) ")" }
                     }
                     p {
                         "Each bar is a share of its own group, so that groups of any size compare."
                         @if beyond > 0 {
-                            " Rows of the table that cost more than " (number(upper)) ": " (count(beyond)) ", counted in the last bar."
+                            " Rows of the table that cost more than " (number(upper)) ": " (count(beyond))
+                            ", counted in the last bar."
                         }
                     }
                     (table(upper, held_out.as_deref(), &rows))
@@ -91,7 +97,8 @@ impl Histogram<'_> {
     }
 
     fn chart(&self, upper: f64, held_out: Option<&[usize]>, rows: &[usize]) -> Markup {
-        let (grey, colour) = (held_out.map(percentages), percentages(rows));
+        let grey = held_out.map(percentages);
+        let colour = percentages(rows);
         let highest = grey.iter().flatten().chain(&colour).copied().fold(1.0, f64::max);
         let frame = Frame {
             width: 760.0,
@@ -108,14 +115,15 @@ impl Histogram<'_> {
     }
 
     fn threshold_line(&self, frame: &Frame, threshold: f32) -> Markup {
-        let (x, y) = (frame.x().at(f64::from(threshold)), frame.y());
-        let (top, bottom) = (y.at(frame.y.domain.1), y.at(0.0));
+        let x = frame.x().at(f64::from(threshold));
+        let top = frame.y().at(frame.y.domain.1);
+        let bottom = frame.y().at(0.0);
         // The text stands where there is room for it.
         let (anchor, offset) = if x > frame.width / 2.0 { ("end", -7.0) } else { ("start", 7.0) };
         html! {
             line.threshold x1=(coordinate(x)) x2=(coordinate(x)) y1=(coordinate(top)) y2=(coordinate(bottom)) {}
             text.note x=(coordinate(x + offset)) y=(coordinate(top + 11.0)) text-anchor=(anchor) {
-                "threshold at α = " (self.alpha) ": " (number(f64::from(threshold)))
+                "threshold" @if let Some(level) = self.level { " at α = " (level) } ": " (number(f64::from(threshold)))
             }
         }
     }
@@ -205,9 +213,13 @@ mod tests {
 
     #[test]
     fn the_figure_says_what_is_above() {
-        let (held_out, rows) = ([1.0, 2.0, 3.0], [2.0, 4.0, 5.0, 5000.0]);
-        let histogram =
-            Histogram { held_out: Some(&held_out), rows: &rows, threshold: Some(3.0), alpha: 0.5, unit: "a < b" };
+        let histogram = Histogram {
+            held_out: Some(&[1.0, 2.0, 3.0]),
+            rows: &[2.0, 4.0, 5.0, 5000.0],
+            threshold: Some(3.0),
+            level: Some(Level::Rate(0.5)),
+            unit: "a < b",
+        };
         let html = histogram.figure().into_string();
         assert!(
             html.contains("median cost 2.000. Rows of the table: median cost 4.000. 3 of them are above"),

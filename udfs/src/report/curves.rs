@@ -21,7 +21,7 @@ pub(super) struct Column {
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// The columns of each chart, the title of its vertical axis, and its number in the style sheet.
+/// The charts: the id, the title of the vertical axis, and the columns.
 const CHARTS: [(&str, &str, &[&str]); 2] = [
     (
         "training-cost",
@@ -31,7 +31,7 @@ const CHARTS: [(&str, &str, &[&str]); 2] = [
     ("training-divergence", "divergence from the prior", &["divergence", "holdout_divergence"]),
 ];
 
-/// The rows that are drawn of so many: all, or every k-th and the last.
+/// The rows that are drawn, at most about `most`: all, or every k-th and the last.
 fn drawn(rows: usize, most: usize) -> Vec<usize> {
     let stride = rows.div_ceil(most.max(1)).max(1);
     (0..rows).filter(|row| row % stride == 0 || row + 1 == rows).collect()
@@ -80,12 +80,11 @@ impl History {
         self.columns.iter().filter(holds).collect()
     }
 
-    fn figure(&self, id: &str, title: &str, columns: &[&Column], rows: &[usize]) -> Markup {
-        let drawn = |column: &Column| rows.iter().map(|r| (self.epochs[*r], column.values[*r])).collect::<Vec<_>>();
-        let values = || columns.iter().flat_map(|c| rows.iter().filter_map(|r| c.values[*r]));
-        let (low, high) = values().fold((0.0_f64, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
+    fn frame(&self, title: &str, columns: &[&Column], rows: &[usize]) -> Frame {
+        let values = columns.iter().flat_map(|c| rows.iter().filter_map(|r| c.values[*r]));
+        let (low, high) = values.fold((0.0_f64, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
         let ends = (self.epochs.first().copied().unwrap_or(1.0), self.epochs.last().copied().unwrap_or(1.0));
-        let frame = Frame {
+        Frame {
             width: 480.0,
             height: 300.0,
             // There is no half of an epoch.
@@ -95,8 +94,14 @@ impl History {
                 domain: (low, if high > low { high * 1.05 } else { low + 1.0 }),
                 ticks: 5,
             },
-        };
-        let (x, y) = (frame.x(), frame.y());
+        }
+    }
+
+    fn figure(&self, id: &str, title: &str, columns: &[&Column], rows: &[usize]) -> Markup {
+        let drawn = |column: &Column| rows.iter().map(|r| (self.epochs[*r], column.values[*r])).collect::<Vec<_>>();
+        let frame = self.frame(title, columns, rows);
+        let x = frame.x();
+        let y = frame.y();
         let content = html! {
             @for (i, column) in columns.iter().enumerate() {
                 @let class = format!("series-{i}");
@@ -167,8 +172,8 @@ fn swatch(series: usize) -> Markup {
 fn description(columns: &[&Column]) -> String {
     let ends = |column: &&Column| {
         let mut values = column.values.iter().flatten();
-        let (first, last) = (values.next()?, values.next_back());
-        Some(match last {
+        let first = values.next()?;
+        Some(match values.next_back() {
             Some(last) => format!("{} from {} to {}.", label(column.name), number(*first), number(*last)),
             None => format!("{}: {}.", label(column.name), number(*first)),
         })
@@ -182,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_line_is_broken_where_a_value_is_missing() {
-        let (x, y) = (Scale::new((1.0, 5.0), (0.0, 40.0)), Scale::new((0.0, 10.0), (10.0, 0.0)));
+        let x = Scale::new((1.0, 5.0), (0.0, 40.0));
+        let y = Scale::new((0.0, 10.0), (10.0, 0.0));
         let points = [(1.0, Some(10.0)), (2.0, Some(5.0)), (3.0, None), (4.0, Some(0.0)), (5.0, Some(2.5))];
         assert_eq!(line(&x, &y, &points), "M0 0L10 5M30 10L40 7.5");
         assert_eq!(line(&x, &y, &[(1.0, None)]), "");

@@ -1,4 +1,4 @@
-//! How anomaly maps are coloured.
+//! Anomaly maps as coloured images.
 
 use wae_core::image::Pixels;
 use wae_core::{Image, ImageShape};
@@ -18,8 +18,9 @@ fn colour(share: f32) -> [u8; 3] {
     let below = (place as usize).min(COLOURS.len() - 2);
     let rest = place - below as f32;
     let mix = |channel: usize| {
-        let (a, b) = (f32::from(COLOURS[below][channel]), f32::from(COLOURS[below + 1][channel]));
-        (a + rest * (b - a)).round() as u8
+        let low = f32::from(COLOURS[below][channel]);
+        let high = f32::from(COLOURS[below + 1][channel]);
+        (low + rest * (high - low)).round() as u8
     };
     [mix(0), mix(1), mix(2)]
 }

@@ -1,6 +1,7 @@
 //! One pass over the table: each image's cost, code and flag, of which a bounded number is kept as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{cast, concat, take};
@@ -10,7 +11,8 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::latent::Point;
-use super::{Arguments, Session, identifier, relation};
+use super::level::Level;
+use super::{Session, identifier, relation};
 
 /// Most images that are shown for their cost.
 pub(super) const STRANGEST: usize = 24;
@@ -29,7 +31,7 @@ pub(super) struct Strange {
     image: ArrayRef,
 }
 
-/// What the pass found.
+/// The findings of the pass.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// The costs of all images.
@@ -50,18 +52,19 @@ pub(super) struct Scan {
 ///
 /// # Errors
 /// Those of the query: an unknown column, a column without images, a level that no row could reach.
-pub(super) async fn scan(session: &Session<'_>, arguments: &Arguments, level: Option<f64>) -> Result<Scan> {
-    let (model, image) = (session.literal(), identifier(&arguments.image));
+pub(super) async fn scan(session: &Session<'_>, level: Option<Level>) -> Result<Scan> {
+    let model = session.literal();
+    let image = identifier(&session.options.image);
     let mut columns = format!(
         "{image} AS image, wae_reconstruction_cost({image}, {model}) AS cost, wae_encode({image}, {model}) AS code"
     );
-    if let Some(alpha) = level {
-        columns += &format!(", wae_is_outlier({image}, {alpha}, {model}) AS is_outlier");
+    if let Some(level) = level {
+        columns += &format!(", wae_is_outlier({image}, {}, {model}) AS is_outlier", level.alpha());
     }
-    if let Some(label) = &arguments.label {
+    if let Some(label) = &session.options.label {
         columns += &format!(", CAST({} AS VARCHAR) AS label", identifier(label));
     }
-    let sql = format!("SELECT {columns} FROM {}", relation(&arguments.source));
+    let sql = format!("SELECT {columns} FROM {}", relation(session.source));
     let mut stream = session.ctx.sql(&sql).await?.execute_stream().await?;
     let mut scan = Scan { outliers: level.map(|_| 0), ..Scan::default() };
     while let Some(batch) = stream.next().await {
@@ -71,12 +74,12 @@ pub(super) async fn scan(session: &Session<'_>, arguments: &Arguments, level: Op
 }
 
 /// The columns of a batch by name.
-struct Columns<'a> {
+struct BatchColumns<'a> {
     batch: &'a RecordBatch,
     labels: Option<ArrayRef>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> BatchColumns<'a> {
     fn try_new(batch: &'a RecordBatch) -> Result<Self> {
         let labels = batch.column_by_name("label").map(|c| cast(c, &DataType::Utf8)).transpose()?;
         Ok(Self { batch, labels })
@@ -103,13 +106,14 @@ impl<'a> Columns<'a> {
 
 impl Scan {
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let columns = Columns::try_new(batch)?;
+        let columns = BatchColumns::try_new(batch)?;
         let costs = columns.get("cost")?.as_primitive::<Float32Type>();
-        self.field.get_or_insert_with(|| std::sync::Arc::clone(&batch.schema_ref().fields()[0]));
+        self.field.get_or_insert_with(|| Arc::clone(&batch.schema_ref().fields()[0]));
         self.missing += costs.null_count();
         let mut rows = Vec::new();
         for row in (0..batch.num_rows()).filter(|row| costs.is_valid(*row)) {
-            let (cost, code) = (costs.value(row), columns.code(row)?);
+            let cost = costs.value(row);
+            let code = columns.code(row)?;
             let hash = hash(&code);
             rows.push((row, cost, hash));
             self.costs.push(cost);
@@ -119,7 +123,7 @@ impl Scan {
         self.keep_strangest(rows, &columns)
     }
 
-    fn sample_point(&mut self, hash: u64, row: usize, code: Vec<f32>, columns: &Columns<'_>) {
+    fn sample_point(&mut self, hash: u64, row: usize, code: Vec<f32>, columns: &BatchColumns<'_>) {
         let worst = self.sample.last_key_value().map(|(key, _)| key.0);
         if self.sample.len() == POINTS && worst.is_some_and(|worst| worst < hash) {
             return;
@@ -133,15 +137,15 @@ impl Scan {
         }
     }
 
-    fn keep_strangest(&mut self, mut rows: Vec<(usize, f32, u64)>, columns: &Columns<'_>) -> Result<()> {
+    fn keep_strangest(&mut self, mut rows: Vec<(usize, f32, u64)>, columns: &BatchColumns<'_>) -> Result<()> {
         let floor = self.strangest.get(STRANGEST - 1).map_or(f32::NEG_INFINITY, |s| s.cost);
         rows.retain(|(_, cost, _)| *cost >= floor);
         rows.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.2.cmp(&b.2)));
         for (row, cost, hash) in rows.into_iter().take(STRANGEST) {
             // A copy: a slice would keep the whole batch in memory.
             let image = take(columns.get("image")?, &UInt32Array::from(vec![row as u32]), None)?;
-            let (is_outlier, label) = (columns.is_outlier(row), columns.label(row));
-            self.strangest.push(Strange { cost, is_outlier, label, hash, image });
+            let is_outlier = columns.is_outlier(row);
+            self.strangest.push(Strange { cost, is_outlier, label: columns.label(row), hash, image });
         }
         let order = |s: &Strange| (s.hash, s.label.clone());
         self.strangest.sort_by(|a, b| b.cost.total_cmp(&a.cost).then_with(|| order(a).cmp(&order(b))));
@@ -158,7 +162,7 @@ impl Scan {
     pub(super) fn images(&self) -> Result<Option<(FieldRef, ArrayRef)>> {
         let images: Vec<&dyn Array> = self.strangest.iter().map(|s| s.image.as_ref()).collect();
         let (Some(field), Some(_)) = (&self.field, images.first()) else { return Ok(None) };
-        Ok(Some((std::sync::Arc::clone(field), concat(&images)?)))
+        Ok(Some((Arc::clone(field), concat(&images)?)))
     }
 }
 
@@ -170,8 +174,6 @@ fn hash(code: &[f32]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::{BooleanArray, FixedSizeListArray, Float32Array, Int64Array, StringArray};
     use datafusion::arrow::datatypes::{Field, Schema};
 

@@ -9,8 +9,9 @@ use super::curves::History;
 use super::facts::Model;
 use super::gallery::{Gallery, SAMPLES, SEED, SIDE, sample_list};
 use super::histogram::Histogram;
+use super::level::Level;
 use super::scan::{POINTS, STRANGEST, Scan};
-use super::{Arguments, latent};
+use super::{Session, latent};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -26,10 +27,12 @@ const SECTIONS: [(&str, &str); 5] = [
     ("training", "Training"),
 ];
 
-/// Everything that the page shows.
+/// The contents of the page.
 pub(super) struct Page<'a> {
-    pub(super) arguments: &'a Arguments,
+    pub(super) session: &'a Session<'a>,
     pub(super) model: &'a Model,
+    /// `None` for a model without calibration.
+    pub(super) level: Option<Level>,
     pub(super) facts: Vec<(&'static str, String)>,
     pub(super) history: History,
     pub(super) scan: &'a Scan,
@@ -37,11 +40,11 @@ pub(super) struct Page<'a> {
     pub(super) samples: Vec<String>,
 }
 
-/// What was found, in one line.
-pub(super) fn summary(images: usize, outliers: Option<usize>, alpha: f64) -> String {
+/// The findings in one line.
+pub(super) fn summary(images: usize, outliers: Option<usize>, level: Option<Level>) -> String {
     let images = count(images);
-    match outliers {
-        Some(outliers) => format!("{} of {images} images are outliers at alpha = {alpha}", count(outliers)),
+    match outliers.zip(level) {
+        Some((outliers, level)) => format!("{} of {images} images are outliers at alpha = {level}", count(outliers)),
         None => format!("{images} images; the model is not calibrated, so that none is called an outlier"),
     }
 }
@@ -49,7 +52,7 @@ pub(super) fn summary(images: usize, outliers: Option<usize>, alpha: f64) -> Str
 impl Page<'_> {
     /// The whole file.
     pub(super) fn html(&self) -> Result<Markup> {
-        let title = format!("Model {}", self.arguments.model);
+        let title = format!("Model {}", self.session.model);
         let contents =
             [self.outliers(), self.strangest(), self.samples(), self.latent()?, html! { (self.history.figures()) }];
         Ok(html! {
@@ -73,7 +76,9 @@ impl Page<'_> {
                             }
                         }
                     }
-                    footer { p { "Made by " code { "wae report" } ", datafusion-wae " (env!("CARGO_PKG_VERSION")) "." } }
+                    footer {
+                        p { "Made by " code { "wae report" } ", datafusion-wae " (env!("CARGO_PKG_VERSION")) "." }
+                    }
                 }
             }
         })
@@ -85,7 +90,7 @@ impl Page<'_> {
                 h1 { (title) }
                 p.lead { (self.verdict()) }
                 p {
-                    "Table: " code { (self.arguments.source) } ", column " code { (self.arguments.image) } "."
+                    "Table: " code { (self.session.source) } ", column " code { (self.session.options.image) } "."
                     @if self.scan.missing > 0 { " " (count(self.scan.missing)) " rows hold no image." }
                 }
                 nav aria-label="Sections" {
@@ -99,13 +104,13 @@ impl Page<'_> {
     }
 
     fn verdict(&self) -> Markup {
-        let (images, alpha) = (self.scan.costs.len(), self.arguments.alpha);
+        let images = self.scan.costs.len();
         html! {
-            @match self.scan.outliers {
-                Some(outliers) => {
+            @match self.scan.outliers.zip(self.level) {
+                Some((outliers, level)) => {
                     strong { (count(outliers)) " of " (count(images)) " images" }
                     @if images > 0 { " (" (short(100.0 * outliers as f64 / images as f64)) " %)" }
-                    " are outliers at α = " (alpha) "."
+                    " are outliers at α = " (level) "."
                 }
                 None => {
                     strong { (count(images)) " images" }
@@ -120,32 +125,34 @@ impl Page<'_> {
         let histogram = Histogram {
             held_out: held_out.map(HeldOut::values),
             rows: &self.scan.costs,
-            threshold: held_out.and_then(|held_out| held_out.threshold(self.arguments.alpha)),
-            alpha: self.arguments.alpha,
+            threshold: held_out.zip(self.level).and_then(|(held_out, level)| held_out.threshold(level.alpha())),
+            level: self.level,
             unit: self.model.cost_unit(),
         };
         html! {
-            @if let Some(held_out) = held_out { (self.guarantee(held_out.len())) }
+            @if let Some((held_out, level)) = held_out.zip(self.level) { (self.guarantee(held_out.len(), level)) }
             (histogram.figure())
         }
     }
 
-    /// What alpha promises, and what it does not.
-    fn guarantee(&self, held_out: usize) -> Markup {
-        let (alpha, images) = (self.arguments.alpha, self.scan.costs.len());
+    /// The promise of alpha, and its limits.
+    fn guarantee(&self, held_out: usize, level: Level) -> Markup {
+        let alpha = level.alpha();
+        let images = self.scan.costs.len();
         html! {
             p {
                 "An outlier is an image with a p-value of at most α, ranked by its cost among the "
-                (count(held_out)) " rows held out of training: p = (1 + number of held-out costs at least as high) / (1 + "
-                (count(held_out)) ")."
+                (count(held_out)) " rows held out of training: "
+                "p = (1 + number of held-out costs at least as high) / (1 + " (count(held_out)) ")."
+                @if let Some(reason) = level.reason() { " " (reason) }
             }
             p {
-                strong { "What α = " (alpha) " promises. " }
+                strong { "What α = " (level) " promises. " }
                 "An image drawn as the held-out rows were, independently of them, is flagged with probability at most "
                 (short(100.0 * alpha)) " %: if all " (count(images)) " were such images, at most "
-                (short(alpha * images as f64)) " would be flagged by false alarm on average over draws of the held-out rows. "
-                "One model's rate lies around that, above it or below. It does not say how many true outliers are found, and "
-                "promises nothing about images that come from elsewhere."
+                (short(alpha * images as f64)) " would be flagged by false alarm on average over draws of the held-out "
+                "rows. One model's rate lies around that, above it or below. It does not say how many true outliers "
+                "are found, and promises nothing about images that come from elsewhere."
             }
         }
     }
@@ -157,7 +164,7 @@ impl Page<'_> {
             p {
                 "The images of the highest cost, the highest first, at most " (STRANGEST) ". "
                 "Of each: the image as the model sees it, its reconstruction, and where they differ"
-                @if let Some(label) = &self.arguments.label { "; below, its " code { (label) } }
+                @if let Some(label) = &self.session.options.label { "; below, its " code { (label) } }
                 "."
                 @if longer > SIDE { " Shown at " (SIDE) " pixels of " (longer) "." }
             }
@@ -173,17 +180,18 @@ impl Page<'_> {
     }
 
     fn latent(&self) -> Result<Markup> {
-        let (points, images) = (self.scan.points(), self.scan.costs.len());
+        let points = self.scan.points();
+        let images = self.scan.costs.len();
         Ok(html! {
             p {
-                "The codes of images on their first two principal components. Images close here may be apart in the other "
-                "directions."
+                "The codes of images on their first two principal components. Images close here may be apart in the "
+                "other directions."
                 @if points.len() < images {
                     " Of " (count(images)) " images, these are the " (count(POINTS))
                     " whose codes have the lowest hashes, a choice that does not depend on the order of rows."
                 }
             }
-            (latent::figures(&points, self.arguments.label.as_deref())?)
+            (latent::figures(&points, self.session.options.label.as_deref())?)
         })
     }
 }
@@ -194,8 +202,9 @@ mod tests {
 
     #[test]
     fn summaries() {
-        assert_eq!(summary(1200, Some(30), 0.05), "30 of 1,200 images are outliers at alpha = 0.05");
-        assert!(summary(1200, None, 0.05).contains("1,200 images; the model is not calibrated"));
+        let of_30 = summary(1200, Some(30), Some(Level::Rate(0.05)));
+        assert_eq!(of_30, "30 of 1,200 images are outliers at alpha = 0.05");
+        assert!(summary(1200, None, None).contains("1,200 images; the model is not calibrated"));
     }
 
     /// The style must not end its element, nor fetch anything.

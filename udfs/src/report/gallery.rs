@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use datafusion::common::{Result, exec_datafusion_err};
-use datafusion::datasource::MemTable;
+use datafusion::prelude::col;
 use maud::{Markup, html};
 use wae_core::image::{Pixels, encode, resize};
 use wae_core::{Image, ImageColumn, ImageShape};
@@ -16,7 +16,7 @@ use super::anomaly_map::{coloured, largest, legend};
 use super::chart::number;
 use super::facts::{Model, numbers};
 use super::scan::Scan;
-use super::{Session, engine_error};
+use super::{Session, batch, engine_error};
 
 /// Images drawn from the prior.
 pub(super) const SAMPLES: usize = 32;
@@ -45,7 +45,7 @@ pub(super) struct Gallery {
     pictures: Vec<Picture>,
     /// The value that the maps' last colour stands for.
     most: f32,
-    /// What that value is.
+    /// The unit of that value, in words.
     unit: &'static str,
     legend: String,
 }
@@ -90,17 +90,18 @@ async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images
     let order: ArrayRef = Arc::new(Int64Array::from_iter_values(0..images.len() as i64));
     let fields = vec![Field::new("position", DataType::Int64, false), field.clone().with_name("image")];
     let schema = Arc::new(Schema::new(fields));
-    let rows = RecordBatch::try_new(Arc::clone(&schema), vec![order, images])?;
-    let (table, name) = ("wae_report_strangest", session.literal());
-    session.ctx.register_table(table, Arc::new(MemTable::try_new(schema, vec![vec![rows]])?))?;
+    let rows = RecordBatch::try_new(schema, vec![order, images])?;
+    let name = session.literal();
     let p = if model.held_out().is_some() { format!("wae_p_value(image, {name})") } else { "NULL".to_owned() };
-    let sql = format!(
-        "SELECT position, image, wae_reconstruct(image, {name}) AS reconstruction, wae_anomaly_map(image, {name}) AS map, {p} AS p
-         FROM {table}"
-    );
-    let batch = session.batch(&format!("SELECT * FROM ({sql}) ORDER BY position")).await;
-    session.ctx.deregister_table(table)?;
-    batch
+    let columns: [&str; 5] = [
+        "position",
+        "image",
+        &format!("wae_reconstruct(image, {name}) AS reconstruction"),
+        &format!("wae_anomaly_map(image, {name}) AS map"),
+        &format!("{p} AS p"),
+    ];
+    // No table of the session, whose names are the user's.
+    batch(session.ctx.read_batch(rows)?.select_exprs(&columns)?.sort_by(vec![col("position")])?).await
 }
 
 /// The anomaly maps, (H, W) each.
@@ -112,15 +113,16 @@ fn maps(batch: &RecordBatch) -> Result<Vec<Vec<f32>>> {
 
 /// Draws from the prior, as `data:` URIs.
 pub(super) async fn samples(session: &Session<'_>, model: &Model) -> Result<Vec<String>> {
-    let name = session.literal();
-    let batch =
-        session.batch(&format!("SELECT image FROM wae_sample({SAMPLES}, model => {name}, seed => {SEED})")).await?;
+    let model_name = session.literal();
+    let sql = format!("SELECT image FROM wae_sample({SAMPLES}, model => {model_name}, seed => {SEED})");
+    let batch = session.batch(&sql).await?;
     decoded(&batch, "image", model)?.iter().map(data_uri).collect()
 }
 
 /// The images of a column as the model sees them: cropped and resized where it does so.
 fn inputs(batch: &RecordBatch, model: &Model) -> Result<Vec<Image>> {
-    let (config, column) = (model.config(), column(batch, "image", model)?);
+    let config = model.config();
+    let column = column(batch, "image", model)?;
     let rows: Vec<usize> = (0..column.len()).collect();
     let values = column.read(&rows, config.image(), config.preprocess(), &model.limits).map_err(engine_error)?;
     let image = |pixels: &[f32]| Image::try_new(config.image(), Pixels::F32(pixels.to_vec()));
@@ -146,7 +148,8 @@ fn data_uri(image: &Image) -> Result<String> {
     if !matches!(image.shape().channels(), 1 | 3 | 4) {
         image = grey(&image).map_err(engine_error)?;
     }
-    let (height, width) = (image.shape().height(), image.shape().width());
+    let height = image.shape().height();
+    let width = image.shape().width();
     let longer = height.max(width);
     if longer > SIDE {
         let scaled = |side: usize| (side * SIDE / longer).max(1);
@@ -191,7 +194,8 @@ impl Picture {
         html! {
             figure {
                 div.triple {
-                    img src=(self.image) alt={ "Image " (rank) @if let Some(label) = &self.label { ", " (cut(label)) } };
+                    @let label = self.label.as_deref().map(|label| format!(", {}", cut(label))).unwrap_or_default();
+                    img src=(self.image) alt={ "Image " (rank) (label) };
                     img src=(self.reconstruction) alt={ "Reconstruction of image " (rank) };
                     img src=(self.map) alt={ "Anomaly map of image " (rank) ": " (place) };
                 }

@@ -1,19 +1,19 @@
-//! What the model's file and the catalogue of models say.
+//! Facts of the model, from its file and from the catalogue of models.
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
-use datafusion_wae::{WaeOptions, read_model};
 use wae_core::calibrate::{HeldOut, Score};
 use wae_core::config::Cost;
 use wae_core::image::Limits;
 use wae_core::{Config, ModelFile};
 
+use super::Session;
 use super::chart::{count, short};
 use super::curves::{Column, History};
-use super::{Session, literal};
+use crate::{WaeOptions, read_model};
 
 /// The model's file, read once.
 pub(super) struct Model {
@@ -30,7 +30,7 @@ impl Model {
         Ok(Self { file, sha256, limits: options.limits() })
     }
 
-    /// What it is.
+    /// The model's configuration.
     pub(super) fn config(&self) -> &Config {
         self.file.config()
     }
@@ -40,7 +40,7 @@ impl Model {
         self.file.calibration()?.scores(Score::Cost)
     }
 
-    /// What a pixel of an anomaly map is.
+    /// The unit of an anomaly map's pixels, in words.
     pub(super) fn map_unit(&self) -> &'static str {
         match self.config().cost() {
             Cost::L2 => "what a pixel adds to the square of the cost",
@@ -48,7 +48,7 @@ impl Model {
         }
     }
 
-    /// What a cost of it is the sum of.
+    /// The unit of a cost, in words.
     pub(super) fn cost_unit(&self) -> &'static str {
         match self.config().cost() {
             Cost::Squared => "sum of squared differences, pixels in [0, 1]",
@@ -59,11 +59,12 @@ impl Model {
     }
 }
 
-/// The epochs of the model's training. The first query of a report: it says which models there are, if this is none.
+/// The epochs of the model's training. It is the first query of a report: where the model is missing, its error names
+/// the models that there are.
 pub(super) async fn history(session: &Session<'_>) -> Result<History> {
     let names = ["loss", "reconstruction_cost", "holdout_reconstruction_cost", "divergence", "holdout_divergence"];
-    let (columns, model) = (names.join(", "), session.literal());
-    let batch = session.batch(&format!("SELECT epoch, {columns} FROM wae_history({model}) ORDER BY epoch")).await?;
+    let sql = format!("SELECT epoch, {} FROM wae_history({}) ORDER BY epoch", names.join(", "), session.literal());
+    let batch = session.batch(&sql).await?;
     let column = |name: &'static str| Ok(Column { name, values: numbers(&batch, name)? });
     Ok(History {
         epochs: numbers(&batch, "epoch")?.into_iter().flatten().collect(),
@@ -82,7 +83,7 @@ pub(super) fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>
 /// # Errors
 /// An execution error if the model's file is no longer the one that was read first.
 pub(super) async fn facts(session: &Session<'_>, model: &Model) -> Result<Vec<(&'static str, String)>> {
-    let sql = format!("SELECT * FROM wae_models() WHERE name = {}", literal(session.model));
+    let sql = format!("SELECT * FROM wae_models() WHERE name = {}", session.literal());
     let batch = session.batch(&sql).await?;
     if batch.num_rows() != 1 || text(&batch, "sha256")? != model.sha256 {
         return exec_err!("report: model '{}' was replaced while the report was made; make it again", session.model);

@@ -14,7 +14,7 @@ pub(super) const MOST_LABELS: usize = 10;
 /// Half the side of a point's mark.
 const RADIUS: f64 = 2.7;
 
-/// A group of points: its name, and which of them.
+/// A group of points: its name, and their positions in the list.
 type Group = (String, Vec<usize>);
 
 /// One image on the map.
@@ -74,13 +74,16 @@ impl Projection {
     /// One map: each group with a colour and a shape of its own, the later over the earlier.
     fn figure(&self, id: &str, by: &str, groups: &[Group]) -> Markup {
         let frame = self.frame();
-        let (x, y) = (frame.x(), frame.y());
+        let x = frame.x();
+        let y = frame.y();
+        let marks = |group: usize, members: &[usize]| -> String {
+            let points = members.iter().map(|member| self.points[*member]);
+            points.map(|point| mark(group, x.at(point.0), y.at(point.1))).collect()
+        };
         let content = html! {
             @for (i, (name, members)) in groups.iter().enumerate() {
                 @let class = format!("mark-{i}");
-                path.mark.(class) d=(members.iter().map(|p| mark(i, x.at(self.points[*p].0), y.at(self.points[*p].1))).collect::<String>()) {
-                    title { (name) }
-                }
+                path.mark.(class) d=(marks(i, members)) { title { (name) } }
             }
         };
         let counts: Vec<String> =
@@ -94,7 +97,9 @@ impl Projection {
                         @for (i, (name, members)) in groups.iter().enumerate() {
                             @let class = format!("mark-{i}");
                             li {
-                                svg.dot aria-hidden="true" viewBox="0 0 10 10" { path.mark.(class) d=(mark(i, 5.0, 5.0)) {} }
+                                svg.dot aria-hidden="true" viewBox="0 0 10 10" {
+                                    path.mark.(class) d=(mark(i, 5.0, 5.0)) {}
+                                }
                                 (name) " (" (count(members.len())) ")"
                             }
                         }
@@ -108,7 +113,8 @@ impl Projection {
 /// The mark of a group at a point: a disc, square, triangle, diamond or upright cross, since colours alone do not tell
 /// groups apart for everybody.
 fn mark(group: usize, x: f64, y: f64) -> String {
-    let (r, at) = (RADIUS, |dx: f64, dy: f64| format!("{} {}", coordinate(x + dx), coordinate(y + dy)));
+    let r = RADIUS;
+    let at = |dx: f64, dy: f64| format!("{} {}", coordinate(x + dx), coordinate(y + dy));
     match group % 5 {
         0 => format!("M{}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z", at(-r, 0.0), d = 2.0 * r),
         1 => format!("M{}h{s}v{s}h-{s}z", at(-2.4, -2.4), s = 4.8),
@@ -174,7 +180,8 @@ mod tests {
         Point { code: vec![0.0], is_outlier, label: label.map(str::to_owned) }
     }
 
-    /// Points at ±2 on the line through (3, 4), and at ±1 across it: components (0.6, 0.8) and (−0.8, 0.6), variances 4 : 1.
+    /// Points at ±2 on the line through (3, 4), and at ±1 across it: the components are (0.6, 0.8) and (−0.8, 0.6), the
+    /// variances 4 : 1.
     #[test]
     fn components_by_hand() {
         let codes = [11.2, 11.6, 8.8, 8.4, 9.2, 10.6, 10.8, 9.4];

@@ -46,7 +46,8 @@ fn ticks(low: f64, high: f64, most: usize) -> Vec<(f64, String)> {
     }
     let step = step(high - low, most);
     let decimals = (-(step * (1.0 + 1e-9)).log10().floor()).max(0.0) as usize;
-    let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
+    let first = (low / step - 1e-9).ceil() as i64;
+    let last = (high / step + 1e-9).floor() as i64;
     let tick = |i: i64| (i as f64 * step, fixed(i as f64 * step, decimals));
     (first..=last).map(tick).collect()
 }
@@ -99,7 +100,7 @@ fn grouped(digits: &str) -> String {
     out
 }
 
-/// One axis: what it shows, with the unit; from where to where; about how many ticks it has at most.
+/// One axis: its title with the unit, the values that it spans, and the most steps between its ticks.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
     pub(super) title: String,
@@ -147,8 +148,12 @@ impl Frame {
     }
 
     fn axes(&self) -> Markup {
-        let (x, y) = (self.x(), self.y());
-        let (left, right, top, bottom) = (x.from, x.to, y.to, y.from);
+        let x = self.x();
+        let y = self.y();
+        let left = x.from;
+        let right = x.to;
+        let top = y.to;
+        let bottom = y.from;
         let middle = (top + bottom) / 2.0;
         html! {
             @for (value, text) in self.y.ticks() {
@@ -215,7 +220,7 @@ mod tests {
             assert_eq!(number(value), text);
         }
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        // What rounds to 0 has no sign.
+        // A number that rounds to 0 has no sign.
         assert_eq!(fixed(-0.04, 1), "0.0");
         assert_eq!([1.0, 2.25, -0.04].map(coordinate), ["1", "2.2", "-0"]);
     }
