@@ -10,6 +10,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
+use datafusion_wae::ReportOptions;
 use pyo3::prelude::*;
 
 use crate::error::python_error;
@@ -18,7 +19,7 @@ use crate::runtime::{runtime, wait};
 use crate::source::PythonTable;
 use crate::train::Training;
 
-/// What `datafusion_wae.SessionContext` is made of.
+/// The session behind `datafusion_wae.SessionContext`.
 #[pyclass(module = "datafusion_wae._internal", frozen)]
 pub(crate) struct Session {
     ctx: SessionContext,
@@ -59,6 +60,22 @@ impl Session {
         // The plan holds the table; its name is not needed any more.
         self.ctx.deregister_table(name.as_str()).map_err(|e| python_error(&e))?;
         training
+    }
+
+    /// Makes a report's page.
+    #[pyo3(signature = (model, source, image, label, alpha))]
+    fn report(
+        &self,
+        model: String,
+        source: String,
+        image: String,
+        label: Option<String>,
+        alpha: Option<f64>,
+    ) -> PyResult<String> {
+        let ctx = self.ctx.clone();
+        let options = ReportOptions { image, label, alpha };
+        let html = wait(async move { datafusion_wae::report(&ctx, &model, &source, &options).await })?;
+        Ok(html.map_err(|e| python_error(&e))?.to_string())
     }
 }
 

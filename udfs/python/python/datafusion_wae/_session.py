@@ -69,6 +69,28 @@ class SessionContext:
         training = self._session.train(source, model, json.dumps(options))
         return _epochs(training, model, progress)
 
+    def report(
+        self, source: str, *, model: str, image: str = "image", label: str | None = None, alpha: float | None = None
+    ) -> str:
+        """Makes a page about a model and a table of images, and returns its HTML: the number of outliers, the histogram of
+        costs, the strangest images with reconstructions and anomaly maps, samples from the prior, the latent codes on two
+        principal components, the training curves, and the model's facts. It has no scripts and loads nothing::
+
+            html = ctx.report("test.parquet", model="clothes", label="label")
+            Path("report.html").write_text(html, encoding="utf-8")
+
+        :param source: images: a path, the name of a table, a table function, or a query in parentheses. Arrow data
+            become a table by :meth:`register`.
+        :param image: the column of images.
+        :param label: a column that names each image, or its class.
+        :param alpha: the highest rate of false alarms, between 0 and 1. ``None`` stands for 0.01, or for 1/(n + 1) where
+            the model has n < 99 held-out rows; the page says so then.
+        :raises PlanError: for a model, table or column that does not exist, for a column without images, and for an alpha
+            that is no rate or that no p-value of the model can reach.
+        :raises ExecutionError: for images that cannot be read.
+        """
+        return self._session.report(model, source, image, label, alpha)
+
 
 def _epochs(training: Training, model: str, progress: bool) -> Iterator[Epoch]:
     bar = _bar(training.epochs, model) if progress else None
