@@ -1,12 +1,37 @@
 //! The model file, format `wae/1`: one safetensors file that holds weights, configuration, history and calibration.
 //!
-//! Tensors have PyTorch's names and layouts, so that a PyTorch module of the same architecture loads them by name. The
-//! metadata holds `format` (`wae/1`), `config`, and where there are any `history` and `training`, each as JSON.
+//! # Metadata
+//! | key | holds |
+//! |---|---|
+//! | `format` | `wae/1` |
+//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing |
+//! | `history` | JSON: an [`EpochReport`] an epoch; may be missing |
+//! | `training` | JSON of a [`TrainingInfo`]: rows, seed, options; may be missing |
 //!
-//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape
-//! against the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes
-//! through a temporary file beside the target, synced and then renamed, so that there is always the old model or the
-//! new one.
+//! A configuration, of a small network for 28×28 grey images:
+//!
+//! ```json
+//! {"image": {"height": 28, "width": 28, "channels": 1}, "latent_dim": 8,
+//!  "network": {"encoder_channels": [16, 32], "decoder_channels": [32, 16], "kernel": 4},
+//!  "encoder": "deterministic", "prior": {"kind": "normal", "scale": 1.0}, "cost": "squared",
+//!  "objective": {"kind": "mmd", "kernel": "imq", "scales": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], "lambda": 200.0}}
+//! ```
+//!
+//! # Tensors
+//! They have PyTorch's names and layouts, so that a PyTorch module of the same architecture loads them by name:
+//! `fixtures/golden/reference.py` in the repository has one.
+//!
+//! | tensor | holds |
+//! |---|---|
+//! | `encoder.*`, `decoder.*` | the network: `encoder.0.conv.weight`, `decoder.stem.bias`, ... |
+//! | `adversary.*` | the discriminator of a model of objective `gan` |
+//! | `calibration.costs`, `calibration.latent_distances`, `calibration.anomaly_scores` | sorted scores of the held-out rows |
+//! | `calibration.latent_mean`, `calibration.latent_precision` | where the training codes lie: their mean and precision |
+//!
+//! # Safety of reading and writing
+//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape against
+//! the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes through a
+//! temporary file beside the target, synced and then renamed, so that there is always the old model or the new one.
 //!
 //! A training that was stopped goes on from a [`Checkpoint`], a file of the same kind and of another format.
 
