@@ -26,6 +26,8 @@
 //! # }
 //! ```
 //!
+//! [The guide](guide) answers questions, from images to clusters.
+//!
 //! A context that exists already takes the functions with [`register_all`]:
 //!
 //! ```
@@ -88,6 +90,7 @@ mod columns;
 pub mod distributed;
 mod documentation;
 mod error;
+pub mod guide;
 mod models;
 mod options;
 mod plan;

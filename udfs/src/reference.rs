@@ -1,4 +1,5 @@
-//! The SQL reference as Markdown: the README holds it between two markers, and a test holds it current.
+//! The SQL reference as Markdown: the guide's page `reference.md` holds it between two markers, and a
+//! test holds it current.
 
 use std::fmt::Write;
 

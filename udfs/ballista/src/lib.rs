@@ -1,29 +1,7 @@
-//! The functions of [`datafusion_wae`] on a [Ballista](https://datafusion.apache.org/ballista) cluster.
+#![doc = include_str!("../README.md")]
 //!
-//! A scheduler (`wae-scheduler`) takes queries and deals their tasks to executors (`wae-executor`). A client is a
-//! DataFusion context that sends its queries there:
-//!
-//! ```no_run
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> datafusion::error::Result<()> {
-//! let ctx = datafusion_wae_ballista::remote("df://10.0.0.1:50050").await?;
-//! ctx.sql("SET wae.model_dir = '/shared/models'").await?;
-//! ctx.sql("SELECT path FROM '/shared/new.parquet' WHERE wae_is_outlier(image, 0.01, 'fashion')").await?.show().await?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! | what | where it runs |
-//! |---|---|
-//! | scalar functions, aggregates, window functions | on the executors |
-//! | `wae_train`, `wae_calibrate` | in the client; their source on the executors, whose rows stream to the client |
-//! | `wae_sample`, `wae_models`, `wae_history`, `wae_drop`, `wae_rename`, `read_images`, tables in memory | in the client, in a query of their own |
-//!
-//! Models are files in `wae.model_dir`, a folder that client, scheduler and executors see under one path, or a URL of an object
-//! store that each has registered. The client's
-//! planning pins a query to a model's content; an executor that finds another content under the name refuses it. The
-//! options `wae.*` of the client's session travel with each query.
-//!
+//! # For programs of your own
+//! [`remote`] makes a client.
 //! [`scheduler_config`] and [`executor_config`] are for programs that start Ballista themselves.
 
 mod client;

@@ -16,7 +16,7 @@ Epoch = dict[str, float | int | None]
 class SessionContext:
     """A session of DataFusion with all functions of ``datafusion-wae``, in which a file can be named in FROM by its path.
 
-    Models are files in the folder that ``SET wae.model_dir`` names, by default ``models``. The README of the project has
+    Models are files in the folder that ``SET wae.model_dir`` names, by default ``models``. The guide of the project has
     the functions and the options.
     """
 
