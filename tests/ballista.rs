@@ -366,7 +366,7 @@ fn table_functions_run_in_the_client() {
     });
 }
 
-/// The column *Ballista* of the README's table.
+/// The column *Ballista* of the table *What works where?* in the guide's page `hosts.md`.
 #[test]
 fn what_works_on_a_cluster() {
     block_on(async move {

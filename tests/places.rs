@@ -1,4 +1,4 @@
-//! The columns *Rust* and *shell* of the README's table of statements that work in each place; *Ballista* is tested by
+//! The columns *Rust* and *shell* of the table *What works where?* in the guide's page `hosts.md`. *Ballista* is tested by
 //! `ballista.rs`, Python's two by `python/test_places.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

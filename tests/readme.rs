@@ -1,29 +1,28 @@
-//! What the README says is so: its SQL runs, its reference is the functions' own, its links lead somewhere.
+//! The documentation is true: its SQL runs, its generated parts are the code's own, its links lead somewhere.
 //!
-//! `UPDATE_README=1 cargo test --test readme` writes the reference anew. The README's Rust runs as doctests (`udfs/src/lib.rs`).
+//! `UPDATE_README=1 cargo test --test readme` writes the generated parts anew. Rust runs as doctests: that of the README
+//! and the guide with `datafusion-wae`, that of the cluster's page with its crate. Python runs in
+//! `tests/python/test_package.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "readme/links.rs"]
+mod links;
+#[path = "readme/pages.rs"]
+mod pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
-const BEGIN: &str = "<!-- reference: written by tests/readme.rs -->\n";
-const END: &str = "<!-- end of reference -->\n";
+use crate::pages::{Page, pages, root};
 
-/// The repository's root, from which the README's statements name files. All tests of this binary run there.
-fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::env::set_current_dir(root).unwrap();
-    root.to_owned()
-}
-
-fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).unwrap()
-}
+/// A function's file that CONTRIBUTING.md shows whole.
+const EXAMPLE: &str = "wae_reconstruct.rs";
 
 /// A context whose models are in a folder of their own.
 async fn context(models: &Path) -> SessionContext {
@@ -52,27 +51,43 @@ async fn run(ctx: &SessionContext, sql: &str) -> usize {
     queries
 }
 
-/// The contents of the blocks of one language.
-fn blocks(markdown: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    let starts = markdown.match_indices(&fence).map(|(start, _)| start + fence.len());
-    starts.map(|start| markdown[start..].split("```").next().unwrap().to_owned()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_sql_of_the_readme_runs() {
-    let (readme, dir) = (readme(), tempfile::tempdir().unwrap());
-    let ctx = context(dir.path()).await;
-    let mut queries = 0;
-    for block in blocks(&readme, "sql") {
-        queries += run(&ctx, &block).await;
+/// Writes 600 JPEG files into a folder.
+async fn write_photos(ctx: &SessionContext, folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let sql = "SELECT image_encode(image, 'jpeg') AS jpeg FROM 'fixtures/fashion/test.parquet' LIMIT 600";
+    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+    let files = batches.iter().flat_map(|batch| batch.column(0).as_binary::<i32>().iter().flatten());
+    for (i, jpeg) in files.enumerate() {
+        fs::write(folder.join(format!("{i}.jpg")), jpeg).unwrap();
     }
-    assert!(queries >= 5, "five statements promised, {queries} found");
-    assert!(dir.path().join("clothes.safetensors").is_file());
 }
 
-/// Runs a script of the examples with one epoch in the place of eight, and a folder of its own for the model. Returns the number
-/// of queries, and the context afterwards.
+/// The README's statements train the model `clothes`; each other page begins with it, as the session's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sql_of_every_page_runs() {
+    root();
+    let dir = tempfile::tempdir().unwrap();
+    let trained = dir.path().join("README");
+    fs::create_dir(&trained).unwrap();
+    let ctx = context(&trained).await;
+    write_photos(&ctx, &dir.path().join("photos")).await;
+    let (readme, others): (Vec<Page>, Vec<Page>) = pages().into_iter().partition(|page| page.name == "README.md");
+    assert_eq!(run(&ctx, &readme[0].blocks("sql").concat()).await, 5, "five statements promised");
+    let photos = format!("'{}/photos/", dir.path().display());
+    let mut queries = 0;
+    for (i, page) in others.iter().enumerate() {
+        let models = dir.path().join(i.to_string());
+        fs::create_dir(&models).unwrap();
+        fs::copy(trained.join("clothes.safetensors"), models.join("clothes.safetensors")).unwrap();
+        let ctx = context(&models).await;
+        ctx.sql("SET wae.model = 'clothes'").await.unwrap();
+        queries += run(&ctx, &page.blocks("sql").concat().replace("'photos/", &photos)).await;
+    }
+    assert!(queries > 20, "the guide has more than {queries} queries");
+}
+
+/// Runs a script of the examples with one epoch in the place of eight, and a folder of its own for the model. Returns the
+/// number of queries, and the context afterwards.
 async fn example(name: &str) -> (usize, SessionContext) {
     let (root, dir) = (root(), tempfile::tempdir().unwrap());
     let mut script = fs::read_to_string(root.join(format!("examples/{name}.sql"))).unwrap();
@@ -103,34 +118,44 @@ async fn the_outliers_in_sql_run() {
 
 #[test]
 fn the_reference_is_current() {
-    let readme = readme();
-    let (before, rest) = readme.split_once(BEGIN).expect("README.md has the reference's first marker");
-    let (written, after) = rest.split_once(END).expect("README.md has the reference's second marker");
-    let reference = format!("\n{}\n", datafusion_wae::sql_reference());
-    if written == reference {
-        return;
-    }
-    if std::env::var_os("UPDATE_README").is_some_and(|v| v == "1") {
-        fs::write(root().join("README.md"), format!("{before}{BEGIN}{reference}{END}{after}")).unwrap();
-        return;
-    }
-    let line = written.lines().zip(reference.lines()).find(|(old, new)| old != new);
-    let (old, new) = line.unwrap_or(("(the shorter of the two ends)", "(the shorter of the two ends)"));
-    panic!(
-        "the reference in README.md is not that of the code; UPDATE_README=1 cargo test --test readme writes it anew.\n\
-         First difference:\n  README: {old}\n  code:   {new}"
-    );
+    check_generated("udfs/src/guide/reference.md", "reference", &datafusion_wae::sql_reference());
 }
 
 #[test]
-fn links_of_the_readme_lead_to_files() {
-    let (readme, root) = (readme(), root());
-    for (start, _) in readme.match_indices("](") {
-        let target = readme[start + 2..].split(')').next().unwrap();
-        if !target.starts_with("http") && !target.starts_with('#') {
-            assert!(root.join(target).exists(), "README.md links to {target}, which is not there");
-        }
+fn the_example_of_a_function_is_a_file_of_the_plugin() {
+    let file = find(&root().join("udfs/src"), EXAMPLE).expect(EXAMPLE);
+    let code = fs::read_to_string(file).unwrap();
+    check_generated("CONTRIBUTING.md", "example", &format!("```rust\n{code}```\n"));
+}
+
+/// A file by its name, in a folder or below.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let here = paths.iter().find(|path| path.is_file() && path.ends_with(name)).cloned();
+    here.or_else(|| paths.iter().filter(|path| path.is_dir()).find_map(|path| find(path, name)))
+}
+
+/// Compares the part of a page between two markers with that of the code, or writes it anew.
+fn check_generated(name: &str, part: &str, generated: &str) {
+    let page = fs::read_to_string(root().join(name)).unwrap();
+    let begin = format!("<!-- {part}: written by tests/readme.rs -->\n");
+    let end = format!("<!-- end of {part} -->\n");
+    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("{name} lacks {begin}"));
+    let (written, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{name} lacks {end}"));
+    let generated = format!("\n{generated}\n");
+    if written == generated {
+        return;
     }
+    if std::env::var_os("UPDATE_README").is_some_and(|v| v == "1") {
+        fs::write(root().join(name), format!("{before}{begin}{generated}{end}{after}")).unwrap();
+        return;
+    }
+    let line = written.lines().zip(generated.lines()).find(|(old, new)| old != new);
+    let (old, new) = line.unwrap_or(("(the shorter of the two ends)", "(the shorter of the two ends)"));
+    panic!(
+        "the {part} in {name} is not that of the code; UPDATE_README=1 cargo test --test readme writes it anew.\n\
+         First difference:\n  {name}: {old}\n  code: {new}"
+    );
 }
 
 /// Targets are not found by themselves (`autotests = false` and the like): a file that nobody declares would never run.

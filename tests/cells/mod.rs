@@ -1,8 +1,8 @@
-//! The README's table of statements that work in Rust, the shell, Python and on a cluster: a statement a row, in
-//! `cells.json`, which the tests of the Python package read too.
+//! The table *What works where?* of the guide's page `hosts.md`: a statement a row, in `cells.json`, which the tests of the
+//! Python package read too.
 //!
-//! `{data}` is the folder of the table's files. They read the table `test` (file, label, image) with the model `m`,
-//! which `wae.model` names.
+//! `{data}` is the folder of the table's files. They read the table `test` (file, label, image) with the model `m`, which
+//! `wae.model` names.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub fn prepare() -> String {
     text(&file()["prepare"])
 }
 
-/// The rows of the table: the README's first column, and a statement that gives rows.
+/// The rows of the table: what each is about, as the table's first column has it, and a statement that gives rows.
 pub fn cells() -> Vec<(String, String)> {
     file()["cells"].as_array().unwrap().iter().map(|row| (text(&row[0]), text(&row[1]))).collect()
 }

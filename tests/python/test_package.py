@@ -1,4 +1,4 @@
-"""What is said of the package is so: the README's Python runs, the stubs are the module's, the example works."""
+"""The package is as its documentation says: the Python of each page runs, the stubs are the module's, the example works."""
 
 import importlib.metadata
 import os
@@ -12,8 +12,18 @@ from conftest import ROOT
 import datafusion_wae
 
 
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benches/README.md")),
+    *(ROOT / name for name in ("udfs/python/README.md", "udfs/ballista/README.md")),
+    *sorted((ROOT / "udfs/src/guide").glob("*.md")),
+]
+
+
 def python_blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+WITH_PYTHON = {str(page.relative_to(ROOT)): page for page in PAGES if python_blocks(page)}
 
 
 def run(script, folder):
@@ -27,13 +37,16 @@ def run(script, folder):
     return done.stdout
 
 
-def test_the_python_of_the_readme_runs(tmp_path):
-    blocks = python_blocks(ROOT / "README.md")
-    # The package's page on PyPI begins with the same lines.
-    assert python_blocks(ROOT / "udfs/python/README.md") == blocks[:1]
-    out = run("\n".join(blocks), tmp_path)
-    assert "shape: (1_500, 3)" in out and "array[f32, 8]" in out
+def test_pages_with_python_are_found():
+    assert {"README.md", "udfs/python/README.md", "udfs/src/guide/python.md"} <= WITH_PYTHON.keys()
+
+
+@pytest.mark.parametrize("name", WITH_PYTHON)
+def test_the_python_of_a_page_runs(tmp_path, name):
+    out = run("\n".join(python_blocks(WITH_PYTHON[name])), tmp_path)
     assert (tmp_path / "models/clothes.safetensors").exists()
+    if name == "udfs/python/README.md":
+        assert "shape: (1_500, 3)" in out and "array[f32, 8]" in out
 
 
 def test_the_example_runs(tmp_path):

@@ -1,4 +1,4 @@
-"""The columns of Python in the README's table of what works where: the statements that `places.rs` runs in Rust and in the shell."""
+"""The columns of Python in the table *What works where?* of the guide's page `hosts.md`: the statements of `places.rs`."""
 
 import json
 
