@@ -1,5 +1,6 @@
-//! Reading the source of a training: images are decoded as they come and kept in memory while the query's `MemoryPool` grants
-//! it, then in a temporary file of its `DiskManager`. Both are given back when the training ends, however it ends.
+//! Reading the source of a training: images are decoded as they come and kept in memory while the query's `MemoryPool`
+//! grants it, then in a temporary file of its `DiskManager`. Both are given back when the training ends, however it
+//! ends.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::{NAME, TrainCall};
 use crate::options::OnError;
 use crate::table::worker::{Stopped, Worker};
 
-/// What a training was granted: memory for its network until it ends, and memory or a file for its images.
+/// The memory that a training was granted: for its network until it ends, and for its images, which may take a file
+/// instead.
 #[derive(Debug)]
 pub(super) struct Memory {
     network: MemoryReservation,
@@ -23,7 +25,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Nothing yet; the spills of the images go into the metrics.
+    /// No memory yet; the spills of the images go into the metrics.
     pub(super) fn new(context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Self {
         let pool = context.memory_pool();
         let images = QueryResources {
@@ -39,16 +41,18 @@ impl Memory {
         let Some(images) = self.images.take() else {
             return Err(exec_datafusion_err!("{NAME}: the source was read already").into());
         };
-        let (spills, skip) = (images.spills.clone(), call.session.on_error() == OnError::Null);
+        let spills = images.spills.clone();
+        let skip = call.session.on_error() == OnError::Null;
         let mut builder = DatasetBuilder::with_resources(&call.train, call.session.limits(), skip, Box::new(images));
-        let (mut rows, mut known) = (0, None);
+        let mut rows = 0;
+        let mut known = None;
         while let Some(batch) = worker.next_batch()? {
             let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
             let column = column.map_err(|e| worker.stopped(e))?;
             builder.push(&column).map_err(|e| worker.stopped(e))?;
             rows += column.len();
-            // As soon as it is known, so that a network that the pool has no room for is refused before all is read. A batch has
-            // no more rows than there are.
+            // As soon as the shape is known, so that a network that does not fit in the pool is refused before all images
+            // are read. A batch has no more rows than there are.
             let Some(shape) = builder.shape() else { continue };
             let network = (shape, call.train.batch_size.min(rows).max(2));
             if known != Some(network) {
@@ -65,8 +69,8 @@ impl Memory {
         builder.finish().map_err(|e| worker.stopped(e))
     }
 
-    /// Takes the memory of the network for images of a shape and a batch size; images in memory move to the file if they
-    /// stand in its way.
+    /// Takes the memory of the network for images of a shape and a batch size; images in memory move to the file if
+    /// they stand in its way.
     fn reserve_network(
         &self,
         call: &TrainCall,
@@ -140,7 +144,7 @@ impl Resources for QueryResources {
     }
 }
 
-/// Counts what is written. The DiskManager's own writer refuses what exceeds its limit.
+/// Counts the bytes written. The DiskManager's own writer refuses what exceeds its limit.
 struct CountingWriter {
     writer: Box<dyn SpillWriter>,
     bytes: Count,

@@ -1,8 +1,8 @@
 //! The plan node that trains.
 //!
-//! The training runs on a worker thread ([`crate::table::worker`]) and looks once a batch whether it was dropped. The model is saved
-//! before the last epoch's row is sent: whoever has read that row finds the model, and a query that stops earlier (`LIMIT 2` of
-//! 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write (`save.rs`).
+//! The training runs on a worker thread ([`crate::table::worker`]) and looks once a batch whether it was dropped. The model is
+//! saved before the last epoch's row is sent: whoever has read that row finds the model, and a query that stops earlier
+//! (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write (`save.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct WaeTrainExec {
     properties: Arc<PlanProperties>,
 }
 
-/// What can be seen of a training from outside.
+/// The progress of a training, as its plan node shows it.
 #[derive(Debug, Default)]
 pub(super) struct TrainState {
     /// Epochs done.
@@ -200,7 +200,7 @@ impl Drop for Running {
     }
 }
 
-/// What the training thread works with.
+/// A training, as its thread takes it.
 pub(super) struct Training {
     pub(super) call: TrainCall,
     pub(super) state: Arc<TrainState>,

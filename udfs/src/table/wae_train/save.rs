@@ -28,11 +28,12 @@ impl Training {
         let anew = !matches!(start, Start::Checkpoint(_));
         let mut trainer = start.trainer(&self.call, dataset)?.cancelled_by(Arc::clone(worker.cancelled()));
         if anew {
-            // The call said so: this training is not that one, and must not be taken for it when it is stopped in turn.
+            // If this training is stopped in turn, the checkpoint of the one before must not be taken for its own.
             self.remove_checkpoint()?;
         }
         trainer.history().iter().for_each(|report| running.push(report.clone()));
-        let (mut running, mut saved) = (Some(running), Instant::now());
+        let mut running = Some(running);
+        let mut saved = Instant::now();
         while let Some(report) = trainer.epochs().next() {
             let report = report.map_err(|e| worker.stopped(e))?;
             let epoch = report.epoch;
@@ -45,7 +46,7 @@ impl Training {
                 }
             } else {
                 self.save_model(&trainer, worker)?;
-                // Who reads the last row may start the next training of this name.
+                // A reader of the last row may start the next training of this name.
                 running = None;
             }
             worker.send(row)?;
@@ -62,7 +63,8 @@ impl Training {
         if !self.call.train.checkpoint_every.is_due(report.epoch, saved.elapsed()) {
             return Ok(());
         }
-        let (file, epoch) = (self.call.checkpoint(), report.epoch);
+        let file = self.call.checkpoint();
+        let epoch = report.epoch;
         let failed = |e: &dyn Display| {
             exec_datafusion_err!(
                 "{NAME}: cannot write the checkpoint of epoch {epoch} of model '{}' ({file}): {e}",
@@ -77,7 +79,7 @@ impl Training {
         Ok(())
     }
 
-    /// Writes the model, and removes the checkpoint, which nobody needs any more.
+    /// Writes the model, then removes the checkpoint.
     fn save_model(&self, trainer: &Trainer, worker: &Worker) -> Result<(), Stopped> {
         self.call.check_overwrite()?;
         let model = trainer.model().map_err(|e| worker.stopped(e))?;

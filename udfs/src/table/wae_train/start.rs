@@ -1,4 +1,4 @@
-//! What a training begins from: nothing, another model's weights, or the checkpoint of a training that was stopped.
+//! The start of a training: initial weights, another model's weights, or the checkpoint of a training that was stopped.
 //!
 //! | there is | plain | `resume => true` | `overwrite => true` | both |
 //! |---|---|---|---|---|
@@ -7,8 +7,7 @@
 //! | a model | refused | refused | replaces it | replaces it |
 //! | both | refused | refused | begins anew, the checkpoint is removed | goes on, then replaces the model |
 //!
-//! A model that is refused or replaced, and a checkpoint that is, are what there was when the query was planned, looked at again
-//! when it runs.
+//! Planning looks for both, and the running query looks again.
 
 use std::fmt::Display;
 
@@ -24,7 +23,7 @@ use crate::models::store::StoredFile;
 /// How many times as large as a model a checkpoint may be: weights, two moments each, and the epochs.
 const CHECKPOINT_SIZE: usize = 4;
 
-/// What a training begins from.
+/// The weights that a training begins with.
 #[derive(Debug)]
 pub(super) enum Start {
     /// Initial weights.
@@ -47,8 +46,8 @@ impl TrainCall {
         file.exists().map_err(|e| plan_datafusion_err!("{NAME}: model '{}': {file}: {e}", self.model))
     }
 
-    /// Refuses what the files there are rule out: a model or a checkpoint that the call does not say what to do with, a
-    /// checkpoint of another training, a missing model to begin from.
+    /// Refuses a call that the files in the model folder rule out: a model or a checkpoint is there and no option says
+    /// what becomes of it, the checkpoint is of another training, or the model to begin from is missing.
     pub(super) fn check(&self) -> Result<()> {
         self.check_overwrite()?;
         if self.is_stopped()? {
@@ -57,7 +56,8 @@ impl TrainCall {
                 return checked.map_err(|e| plan_datafusion_err!("{}", self.cannot_resume(&e)));
             }
             if !self.train.overwrite {
-                let (name, file) = (&self.model, self.checkpoint());
+                let name = &self.model;
+                let file = self.checkpoint();
                 return plan_err!(
                     "{NAME}: a training of model '{name}' was stopped and left a checkpoint ({file}), expected resume => true \
                      to go on with it, or overwrite => true to begin anew"
@@ -70,9 +70,10 @@ impl TrainCall {
         }
     }
 
-    /// Refuses to replace a model without being told to.
+    /// Refuses to replace a model unless the call says `overwrite => true`.
     pub(super) fn check_overwrite(&self) -> Result<()> {
-        let (name, file) = (&self.model, &self.file);
+        let name = &self.model;
+        let file = &self.file;
         match file.exists() {
             Ok(true) if !self.train.overwrite => {
                 plan_err!("{NAME}: model '{name}' exists already ({file}), expected another name or overwrite => true")
@@ -82,7 +83,7 @@ impl TrainCall {
         }
     }
 
-    /// Refuses a model to begin from whose architecture is not that of a model for these images.
+    /// Refuses to begin from a model whose architecture does not fit the options and these images.
     pub(super) fn check_init(&self, images: ImageShape) -> Result<()> {
         let Some(init) = &self.train.init else { return Ok(()) };
         if self.train.resume && self.is_stopped()? {
@@ -93,7 +94,7 @@ impl TrainCall {
         same_architecture(init, &config, model.wae().config()).map_err(|text| plan_datafusion_err!("{text}"))
     }
 
-    /// Reads what the training begins from.
+    /// Reads the checkpoint or the model that the training begins from.
     pub(super) fn start(&self) -> Result<Start> {
         if self.train.resume && self.is_stopped()? {
             return Ok(Start::Checkpoint(Box::new(self.read_checkpoint()?)));
@@ -110,12 +111,12 @@ impl TrainCall {
         Checkpoint::from_bytes(&bytes).map_err(|e| self.unreadable(&e))
     }
 
-    /// What the checkpoint says, without its tensors where the file is local.
+    /// The head of the checkpoint; of a local file, the tensors are not read.
     fn read_info(&self) -> Result<CheckpointInfo> {
         let file = self.checkpoint();
         match file.local_path() {
             Some(path) => {
-                // A regular file in the folder, which opening does not wait for.
+                // Refuses a file that is not a regular one: opening a pipe would wait.
                 file.stamp().map_err(|e| self.unreadable(&e))?;
                 CheckpointInfo::read(path).map_err(|e| self.unreadable(&e))
             }
