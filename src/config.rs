@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
 pub use self::options::{
-    CheckpointInterval, DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, ObjectiveChoice,
-    Preset, Schedule, TrainOptions,
+    CheckpointInterval, DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, OPTIONS,
+    ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
@@ -83,7 +83,8 @@ impl Network {
         let mut widths = Vec::new();
         while widths.is_empty() || (long > 8 && short.div_ceil(2) >= 4 && widths.len() < bounds::LAYERS) {
             widths.push(32 << widths.len().min(3));
-            (long, short) = (long.div_ceil(2), short.div_ceil(2));
+            long = long.div_ceil(2);
+            short = short.div_ceil(2);
         }
         Self::mirrored(widths, kernel)
     }
@@ -229,6 +230,11 @@ impl From<Config> for Parts {
     fn from(config: Config) -> Self {
         config.0
     }
+}
+
+/// The name of a value, in a list of all values with their names.
+pub(crate) fn name_of<T: Copy + PartialEq>(all: &[(&'static str, T)], value: T) -> &'static str {
+    all.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
 }
 
 /// Refuses a value that is not in 1..=max.

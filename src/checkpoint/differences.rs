@@ -5,36 +5,28 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::CheckpointInfo;
-use crate::config::{Config, Schedule, TrainOptions};
+use crate::config::{Config, OPTIONS, Schedule, TrainOption, TrainOptions};
 use crate::dataset::Fingerprint;
 use crate::error::{Error, Result};
 
-/// The options that a configuration holds, by their place in its JSON.
-const OF_CONFIG: [(&str, &str); 16] = [
-    ("/image", "the images' shape"),
-    ("/preprocess/crop", "crop"),
-    ("/preprocess/size", "size"),
-    ("/latent_dim", "latent_dim"),
-    ("/network/encoder_channels", "network"),
-    ("/network/decoder_channels", "network (decoder)"),
-    ("/network/kernel", "kernel (convolution)"),
-    ("/encoder", "encoder"),
-    ("/prior/kind", "prior"),
-    ("/prior/scale", "prior_scale"),
-    ("/cost", "cost"),
-    (OBJECTIVE, "objective"),
-    ("/objective/lambda", "lambda"),
-    ("/objective/kernel", "kernel"),
-    ("/objective/scales", "scales"),
-    ("/objective/adversary_widths", "adversary_widths"),
-];
+/// The value of a configuration's JSON that no option says.
+const IMAGE: (&str, &str) = ("/image", "the images' shape");
 const OBJECTIVE: &str = "/objective/kind";
-const LOG_P: (&str, &str) = ("/objective/log_p", "log_p");
-/// Used options that are not compared: the configuration holds the network, the number of epochs has a rule of its own,
-/// and the interval of checkpoints does not change the model. A training may go on on another device.
-const NOT_COMPARED: [&str; 5] = ["network", "epochs", "checkpoint_every", "device", "precision"];
-/// Options that decide about the images and their order.
-const OF_IMAGES: [&str; 4] = ["seed", "holdout", "crop", "size"];
+/// Parts of a configuration's JSON, in the order in which a message names their differences; within a part, the order is
+/// that of the table of options.
+const ORDER: [&str; 11] = [
+    "/image",
+    "/preprocess/crop",
+    "/preprocess",
+    "/latent_dim",
+    "/network",
+    "/encoder",
+    "/prior",
+    "/cost",
+    OBJECTIVE,
+    "/objective/lambda",
+    "/objective",
+];
 
 /// An option that has another value than the checkpoint's.
 struct Difference {
@@ -59,7 +51,8 @@ impl CheckpointInfo {
     pub(crate) fn check(&self, options: &TrainOptions, config: &Config, data: Option<&Fingerprint>) -> Result<()> {
         let mut differences = self.differences(options, config);
         differences.extend(self.other_epochs(options));
-        let same_order = !differences.iter().any(|d| OF_IMAGES.contains(&d.option.as_str()));
+        let of_images = |d: &Difference| TrainOption::find(&d.option).is_ok_and(|option| option.of_images);
+        let same_order = !differences.iter().any(of_images);
         differences.extend(data.filter(|_| same_order).and_then(|data| self.other_images(data)));
         if differences.is_empty() {
             return Ok(());
@@ -89,8 +82,8 @@ impl CheckpointInfo {
         let was = json(&self.config);
         let is = json(config);
         let same_objective = was.pointer(OBJECTIVE) == is.pointer(OBJECTIVE);
-        let of_config = OF_CONFIG.iter().chain([&LOG_P]).filter(|(pointer, _)| {
-            // Options that only one of two objectives has are no differences of their own.
+        let of_config = places().into_iter().filter(|(pointer, _)| {
+            // A part that another objective does not have is no difference of its own.
             same_objective || *pointer == OBJECTIVE || !pointer.starts_with("/objective/")
         });
         let of_config =
@@ -98,9 +91,10 @@ impl CheckpointInfo {
         let used = options.used();
         let names: BTreeSet<&String> =
             [&self.state.options, &used].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys()).collect();
-        let has_adversary = config.objective().adversary_widths().is_some();
+        // The file of another version may have an option that this one does not.
         let of_options = names.into_iter().filter(|name| {
-            !NOT_COMPARED.contains(&name.as_str()) && (has_adversary || *name != "adversary_learning_rate")
+            let option = TrainOption::find(name).ok();
+            option.is_none_or(|option| option.is_compared(options))
         });
         let of_options = of_options.filter_map(|name| difference(name, self.state.options.get(name), used.get(name)));
         of_config.chain(of_options).collect()
@@ -139,6 +133,15 @@ impl CheckpointInfo {
         };
         Some(Difference { option: "source".to_owned(), text })
     }
+}
+
+/// The places in a configuration's JSON, each with the name of a difference there.
+fn places() -> Vec<(&'static str, &'static str)> {
+    let of_options = OPTIONS.iter().flat_map(|option| option.config.iter().copied());
+    let mut places: Vec<_> = [IMAGE].into_iter().chain(of_options).collect();
+    let rank = |place: &str| ORDER.iter().position(|part| place.starts_with(part)).unwrap_or(ORDER.len());
+    places.sort_by_key(|(place, _)| rank(place));
+    places
 }
 
 fn difference(option: &str, was: Option<&Value>, is: Option<&Value>) -> Option<Difference> {

@@ -1,4 +1,4 @@
-//! Whether the weights of one model fit another.
+//! A check that the weights of one model fit another.
 
 use super::Config;
 use crate::error::{Error, Result};
@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 impl Config {
     /// Refuses a model whose encoder and decoder have other tensors than this configuration's.
     ///
-    /// The prior, the cost, the objective and its discriminator may differ: they say what is trained for, not what is trained.
+    /// The prior, the cost, the objective and its discriminator may differ: they are the aim of a training, not its
+    /// network.
     ///
     /// # Errors
     /// [`Error::ModelArchitecture`] with the first part that differs.

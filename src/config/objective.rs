@@ -1,8 +1,8 @@
-//! What is minimised: the cost, the divergence between codes and prior, and its weight λ.
+//! The terms of the loss: the cost, the divergence between codes and prior, and its weight λ.
 
 use serde::{Deserialize, Serialize};
 
-use super::{bounds, within};
+use super::{bounds, name_of, within};
 use crate::error::{Error, Result};
 use crate::image::ImageShape;
 
@@ -12,7 +12,7 @@ pub const IMQ_SCALES: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// The hidden widths of the paper's MNIST discriminator (authors' `configs.py`).
 pub const ADVERSARY_WIDTHS: [usize; 4] = [512; 4];
 
-/// Whether a code is a point or a distribution.
+/// The kind of code: a point or a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncoderKind {
@@ -21,6 +21,12 @@ pub enum EncoderKind {
     Deterministic,
     /// z ~ N(μ(x), diag σ²(x)): the head puts out means, then log-variances. Scores use the mean.
     Gaussian,
+}
+
+impl EncoderKind {
+    /// Every kind under its name, as `encoder =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 2] =
+        [("deterministic", Self::Deterministic), ("gaussian", Self::Gaussian)];
 }
 
 /// The family of the prior P_Z.
@@ -34,6 +40,12 @@ pub enum PriorKind {
     Sphere,
     /// Uniform on [−σ_z, σ_z]^d; the encoder's output is mapped to it by tanh.
     Uniform,
+}
+
+impl PriorKind {
+    /// Every family under its name, as `prior =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 3] =
+        [("normal", Self::Normal), ("sphere", Self::Sphere), ("uniform", Self::Uniform)];
 }
 
 /// The prior P_Z over latent codes, with its scale σ_z in latent units.
@@ -56,7 +68,8 @@ impl Prior {
     /// C, the base of every bandwidth: 2·d_z·σ_z² for normal, the expected squared distance of two draws; 2σ_z² for
     /// sphere, the same; d_z·σ_z² for uniform (authors' `wae.py`, `mmd_penalty`).
     pub(crate) fn bandwidth(&self, latent_dim: usize) -> f64 {
-        let (d, variance) = (latent_dim as f64, self.scale * self.scale);
+        let d = latent_dim as f64;
+        let variance = self.scale * self.scale;
         match self.kind {
             PriorKind::Normal => 2.0 * d * variance,
             PriorKind::Sphere => 2.0 * variance,
@@ -81,21 +94,21 @@ pub enum Cost {
 }
 
 impl Cost {
+    /// Every cost under its name, as `cost =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 4] =
+        [("squared", Self::Squared), ("l2", Self::L2), ("l1", Self::L1), ("structural", Self::Structural)];
+
     /// The cost's name, as `cost =>` takes it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Squared => "squared",
-            Self::L2 => "l2",
-            Self::L1 => "l1",
-            Self::Structural => "structural",
-        }
+        name_of(&Self::ALL, self)
     }
 
-    /// How large this cost is beside the squared cost of a 28×28 image: what λ is multiplied by.
+    /// The size of this cost beside the squared cost of a 28×28 image, a factor on λ.
     ///
-    /// The authors weigh squared, l2 and l1 by 0.05, 0.2 and 0.02 (`wae.py`, `reconstruction_loss`), so that one λ serves
-    /// all three: 1, ¼ and 5/2. A sum grows with the number of pixels, a root with its root. The structural cost of a
-    /// reconstructed garment is about four times its squared cost (measured: three on MNIST, five on Fashion-MNIST).
+    /// The authors weigh squared, l2 and l1 by 0.05, 0.2 and 0.02 (`wae.py`, `reconstruction_loss`), so that one λ
+    /// serves all three: 1, ¼ and 5/2. A sum grows with the number of pixels, a root with its root. The structural cost
+    /// of a reconstructed garment is about four times its squared cost (measured: three on MNIST, five on
+    /// Fashion-MNIST).
     fn unit(self, image: ImageShape) -> f64 {
         let pixels = image.len() as f64 / 784.0;
         match self {
@@ -116,6 +129,11 @@ pub enum KernelKind {
     Imq,
     /// Gaussian: exp(−‖a − b‖² / C).
     Rbf,
+}
+
+impl KernelKind {
+    /// Every kernel under its name, as `kernel =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 2] = [("imq", Self::Imq), ("rbf", Self::Rbf)];
 }
 
 /// The divergence D_Z between the codes and the prior, and its weight λ ≥ 0, in units of the cost a unit of divergence.
@@ -141,8 +159,8 @@ pub enum Objective {
         /// λ.
         lambda: f64,
     },
-    /// The variational auto-encoder with a Gaussian decoder: KL(Q(Z|x), P_Z), mean over images. λ is twice the variance of
-    /// the decoder's pixels.
+    /// The variational auto-encoder with a Gaussian decoder: KL(Q(Z|x), P_Z), mean over images. λ is twice the variance
+    /// of the decoder's pixels.
     Vae {
         /// λ.
         lambda: f64,
@@ -174,9 +192,9 @@ impl Objective {
     /// | ae | 0 |
     ///
     /// Where: 200 is the authors' λ = 10 after their factor of 0.05 on the cost is taken out; u is the size of the cost
-    /// beside the squared cost of a 28×28 image, H·W·C/784 for the squared cost; k(z, z) is the kernel's largest value, 7
-    /// for seven IMQ scales and 1 for a Gaussian. Of 1, 2, 5, 20 and 100 for gan, 2 left the codes of Fashion-MNIST nearest
-    /// to the prior.
+    /// beside the squared cost of a 28×28 image, H·W·C/784 for the squared cost; k(z, z) is the kernel's largest value,
+    /// 7 for seven IMQ scales and 1 for a Gaussian. Of 1, 2, 5, 20 and 100 for gan, 2 left the codes of Fashion-MNIST
+    /// nearest to the prior.
     pub fn auto_lambda(&self, cost: Cost, image: ImageShape, prior: Prior) -> f64 {
         let unit = cost.unit(image);
         match self {

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use datafusion::config::ExtensionOptions;
 use datafusion::logical_expr::Documentation;
+use wae_core::config::OPTIONS;
 
 use crate::options::WaeOptions;
 use crate::table;
-use crate::table::wae_train::reference::OPTIONS;
 use crate::{all_aggregates, all_functions, all_window_functions};
 
 /// The reference of everything that the plugin adds to SQL, in Markdown: scalar, aggregate and window functions from their
@@ -31,8 +31,9 @@ pub fn sql_reference() -> String {
     }
     text += "\n### Options of `wae_train`\n\n| option | default | values |\n| --- | --- | --- |\n";
     for option in OPTIONS {
+        let default = option.default_sql().map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "| `{}` | {} | {} |", option.name, option.default, option.values);
+        let _ = writeln!(text, "| `{}` | {default} | {} |", option.name, option.documentation);
     }
     text += "\n### Session options\n\n| option | default | meaning |\n| --- | --- | --- |\n";
     for entry in WaeOptions::default().entries() {

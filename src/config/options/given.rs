@@ -1,21 +1,58 @@
-//! One option as SQL or JSON gives it, read into what it means.
+//! One value of an option, as SQL or JSON gives it or as a field holds it, and its reading.
 
-use serde_json::Value;
+use std::fmt::Display;
+use std::ops::{Bound, RangeBounds};
+
+use serde_json::{Number, Value};
 
 use super::{CheckpointInterval, NetworkChoice};
 use crate::config::bounds;
 use crate::device::Device;
 use crate::error::{Error, Result};
 
-/// One option as it was given.
+/// The value of an option that the image, the objective or another option decides.
+const AUTO: &str = "auto";
+
+/// A number as JSON, or as text if JSON does not have it.
+pub(super) fn number(value: f64) -> Value {
+    Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number)
+}
+
+/// A value, or `auto` for none.
+pub(super) fn or_auto(value: Option<impl Into<Value>>) -> Value {
+    value.map_or_else(|| AUTO.into(), Into::into)
+}
+
+/// Height and width as an option takes them: `48x64`.
+pub(super) fn sides_text((height, width): (usize, usize)) -> String {
+    format!("{height}x{width}")
+}
+
+/// One option and its value.
 pub(super) struct Given<'a> {
     pub(super) name: &'a str,
     pub(super) value: &'a Value,
+    /// The value as an error shows it.
+    shown: &'a dyn Display,
 }
 
-impl Given<'_> {
-    fn refuse<T>(&self, expected: impl std::fmt::Display) -> Result<T> {
-        Err(Error::train_option(self.name, format!("must be {expected}, got {}", self.value)))
+impl<'a> Given<'a> {
+    /// An option as SQL or JSON gives it.
+    pub(super) fn new(name: &'a str, value: &'a Value) -> Self {
+        Self { name, value, shown: value }
+    }
+
+    /// An option as a field holds it; a number that JSON does not have is shown without the quotes of [`number`].
+    pub(super) fn of_field(name: &'a str, value: &'a Value) -> Self {
+        let shown: &dyn Display = match value {
+            Value::String(text) if matches!(text.as_str(), "NaN" | "inf" | "-inf") => text,
+            value => value,
+        };
+        Self { name, value, shown }
+    }
+
+    fn refuse<T>(&self, expected: impl Display) -> Result<T> {
+        Err(Error::train_option(self.name, format!("must be {expected}, got {}", self.shown)))
     }
 
     pub(super) fn integer(&self, min: u64, max: u64) -> Result<u64> {
@@ -25,9 +62,13 @@ impl Given<'_> {
         }
     }
 
-    pub(super) fn number(&self, expected: &str, valid: impl Fn(f64) -> bool) -> Result<f64> {
+    pub(super) fn count(&self, min: usize, max: usize) -> Result<usize> {
+        self.integer(min as u64, max as u64).map(|v| v as usize)
+    }
+
+    pub(super) fn number(&self, expected: &str, range: impl RangeBounds<f64>) -> Result<f64> {
         match self.value.as_f64() {
-            Some(v) if v.is_finite() && valid(v) => Ok(v),
+            Some(v) if v.is_finite() && range.contains(&v) => Ok(v),
             _ => self.refuse(expected),
         }
     }
@@ -46,7 +87,7 @@ impl Given<'_> {
     }
 
     pub(super) fn learning_rate(&self) -> Result<f64> {
-        self.number("a number above 0 and at most 1", |v| v > 0.0 && v <= 1.0)
+        self.number("a number above 0 and at most 1", (Bound::Excluded(0.0), Bound::Included(1.0)))
     }
 
     pub(super) fn boolean(&self) -> Result<bool> {
@@ -87,20 +128,17 @@ impl Given<'_> {
         self.value.as_str().and_then(Device::from_name).map_or_else(|| self.refuse(Device::NAMES), Ok)
     }
 
+    /// `None` for `'auto'`.
     pub(super) fn auto<T>(&self, parse: impl Fn(&Self) -> Result<T>) -> Result<Option<T>> {
-        if self.value.as_str() == Some("auto") { Ok(None) } else { parse(self).map(Some) }
+        if self.value.as_str() == Some(AUTO) { Ok(None) } else { parse(self).map(Some) }
     }
 
     pub(super) fn network(&self) -> Result<NetworkChoice> {
         const EXPECTED: &str = "'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128'";
         let Some(text) = self.value.as_str() else { return self.refuse(EXPECTED) };
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(NetworkChoice::Auto),
-            "small" => Ok(NetworkChoice::Small),
-            "mnist" => Ok(NetworkChoice::Mnist),
-            "celeba" => Ok(NetworkChoice::Celeba),
-            list => widths(list).map_or_else(|| self.refuse(EXPECTED), |widths| Ok(NetworkChoice::Widths(widths))),
-        }
+        let named = NetworkChoice::NAMED.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        let choice = named.map(|(_, choice)| choice).or_else(|| widths(text).map(NetworkChoice::Widths));
+        choice.map_or_else(|| self.refuse(EXPECTED), Ok)
     }
 
     /// Widths of layers: `'512,512'`.

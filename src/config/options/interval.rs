@@ -10,7 +10,7 @@ pub enum CheckpointInterval {
     /// Never.
     #[default]
     Never,
-    /// After every so many epochs.
+    /// After every so many epochs; 0 is never, as in SQL.
     Epochs(usize),
     /// After the first epoch that ends so long after the last checkpoint, or after the first step.
     Time(Duration),
@@ -24,7 +24,7 @@ impl CheckpointInterval {
     pub fn is_due(self, epoch: usize, since: Duration) -> bool {
         match self {
             Self::Never => false,
-            Self::Epochs(every) => epoch.is_multiple_of(every.max(1)),
+            Self::Epochs(every) => every > 0 && epoch.is_multiple_of(every),
             Self::Time(every) => since >= every,
         }
     }

@@ -1,7 +1,11 @@
-//! What becomes of the learning rate and of λ while training.
+//! The learning rate and λ over a training.
 
-/// Epochs that `plateau` waits for before it begins, that it compares with, and that it allows without progress.
-const PLATEAU: (usize, usize, usize) = (30, 20, 10);
+/// Epochs before `plateau` begins.
+const PLATEAU_BEGIN: usize = 30;
+/// Epochs that `plateau` compares a loss with.
+const PLATEAU_COMPARED: usize = 20;
+/// Epochs without progress that `plateau` allows.
+const PLATEAU_PATIENCE: usize = 10;
 
 /// The learning rate over the epochs, as a factor of its initial value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,8 +17,8 @@ pub enum Schedule {
     Manual,
     /// The authors' `manual_smooth`: geometric from the first epoch on, 1/100 in the last.
     Smooth,
-    /// The authors' `plateau`, by epochs where theirs goes by steps: from epoch 30 on, divided by 1.4 whenever the loss has
-    /// not been below that of the 20 epochs before it for more than 10 epochs, down to 1e-6.
+    /// The authors' `plateau`, by epochs where theirs goes by steps: from epoch 30 on, divided by 1.4 whenever the loss
+    /// has not been below that of the 20 epochs before it for more than 10 epochs, down to 1e-6.
     Plateau,
     /// 1 throughout.
     Constant,
@@ -47,13 +51,14 @@ impl Schedule {
 }
 
 fn plateau(losses: &[f64]) -> f64 {
-    let (begin, compared, patience) = PLATEAU;
-    let (mut factor, mut waited) = (1.0_f64, 0);
-    for epoch in begin..losses.len() {
-        let best = losses[epoch.saturating_sub(compared)..epoch].iter().copied().fold(f64::INFINITY, f64::min);
+    let mut factor = 1.0_f64;
+    let mut waited = 0;
+    for epoch in PLATEAU_BEGIN..losses.len() {
+        let best = losses[epoch - PLATEAU_COMPARED..epoch].iter().copied().fold(f64::INFINITY, f64::min);
         waited = if losses[epoch] < best { 0 } else { waited + 1 };
-        if waited > patience {
-            (factor, waited) = ((factor / 1.4).max(1e-6), 0);
+        if waited > PLATEAU_PATIENCE {
+            factor = (factor / 1.4).max(1e-6);
+            waited = 0;
         }
     }
     factor

@@ -4,7 +4,6 @@
 
 mod collect;
 mod exec;
-pub(crate) mod reference;
 pub(crate) mod report;
 mod save;
 pub(crate) mod start;
@@ -60,7 +59,7 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
     plan,
 };
 
-/// What a training was asked to do.
+/// The arguments of a call, read and checked.
 #[derive(Debug, Clone)]
 pub(crate) struct TrainCall {
     /// The model's name.
