@@ -261,21 +261,22 @@ fn a_killed_executor_costs_no_rows() {
     });
 }
 
-/// Executors that see another folder `models`: the path is relative, client and scheduler begin at the crate's folder,
-/// and the executor at `a/b` below the test's. Gives the cluster, a client, and the models that the executor sees.
+/// Executors that see another folder `models`: its path is relative and leads up to the root first. Client and scheduler
+/// begin at the crate's folder, and the executor as deep below the test's. Gives the cluster, a client, and the models
+/// that the executor sees.
 async fn apart(folder: &Path) -> (Cluster, SessionContext, PathBuf) {
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = crate_folder.join("../..").canonicalize().unwrap();
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
     let folder = folder.canonicalize().unwrap();
-    let of_root = folder.strip_prefix(&root).expect("a target folder in the repository, which this test stands on");
-    let at = folder.join("a/b");
-    let models = folder.join(of_root).join("models");
+    let depth = crate_folder.components().count() - 1;
+    let of_root = folder.strip_prefix("/").unwrap().join("models");
+    let at = folder.join(["a"].repeat(depth).join("/"));
+    let models = folder.join(&of_root);
     fs::create_dir_all(&at).unwrap();
     fs::create_dir_all(&models).unwrap();
-    let mut cluster = Cluster::start(&binaries(), &folder, crate_folder, EXECUTOR_TIMEOUT);
+    let mut cluster = Cluster::start(&binaries(), &folder, &crate_folder, EXECUTOR_TIMEOUT);
     cluster.add_executor(1, &at);
     let ctx = remote(&cluster.url()).await.unwrap();
-    set_model(&ctx, &Path::new("../..").join(of_root).join("models")).await;
+    set_model(&ctx, &Path::new(&"../".repeat(depth)).join(of_root)).await;
     register_test(&ctx, &folder).await;
     (cluster, ctx, models)
 }
