@@ -1,5 +1,5 @@
 //! The table functions, a file or a folder each, and their common part: [`function`] reads a call's arguments, [`source`] its
-//! images, and [`stream`] computes rows while they are read.
+//! images, [`stream`] computes rows while they are read, and [`work`] does so from a source's images.
 
 pub(crate) mod function;
 mod read_images;
@@ -12,6 +12,7 @@ mod wae_models;
 mod wae_rename;
 mod wae_sample;
 pub(crate) mod wae_train;
+pub(crate) mod work;
 mod worker;
 
 use self::function::TableFunction;

@@ -29,7 +29,7 @@ const WAITING_ROWS: usize = 1;
 
 /// What a worker reads from and writes to.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub struct Worker {
     function: &'static str,
     /// The source's batches, then `None`. A channel that closes before that means that the query was dropped.
     batches: mpsc::Receiver<Option<RecordBatch>>,
@@ -64,7 +64,7 @@ impl Worker {
 
 /// Why a worker ended early.
 #[derive(Debug)]
-pub(crate) enum Stopped {
+pub enum Stopped {
     /// Nobody reads its rows any more.
     Cancelled,
     /// Something went wrong.

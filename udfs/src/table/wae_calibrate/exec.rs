@@ -4,97 +4,61 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, exec_datafusion_err, plan_err};
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-};
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use wae_core::image::Pixels;
 use wae_core::model::{calibration_memory, recalibrate};
-use wae_core::{Error, ImageColumn, ModelFile};
+use wae_core::{Error, ImageColumn, ImageShape, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
-use crate::error::Unreadable;
+use crate::error::{Unreadable, shape_mismatch};
 use crate::models;
 use crate::models::running::{RunningGuard, Work};
 use crate::scalar::image_reader::ImageReader;
-use crate::table::source::{in_mini_batches, one_partition};
-use crate::table::worker::{self, Stopped, Worker};
+use crate::table::work::{Run, SourceWork};
+use crate::table::worker::{Stopped, Worker};
 
 /// Bytes that the engine keeps of a row: its scores.
 const BYTES_A_ROW: usize = 3 * size_of::<f32>();
 
-/// Calibrates a model on the images of its child and yields one row.
-#[derive(Debug)]
-pub(super) struct WaeCalibrateExec {
-    input: Arc<dyn ExecutionPlan>,
-    call: CalibrateCall,
-    properties: Arc<PlanProperties>,
-}
+impl SourceWork for CalibrateCall {
+    const FUNCTION: &'static str = NAME;
+    const NODE: &'static str = "WaeCalibrateExec";
+    const EMISSION: EmissionType = EmissionType::Final;
 
-impl WaeCalibrateExec {
-    /// A calibration on the one column of `input`.
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>, call: CalibrateCall) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        Self { input: one_partition(input), call, properties: Arc::new(properties) }
-    }
-}
+    type Progress = ();
 
-impl DisplayAs for WaeCalibrateExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WaeCalibrateExec: model={}", self.call.model)
-    }
-}
-
-impl ExecutionPlan for WaeCalibrateExec {
-    fn name(&self) -> &str {
-        "WaeCalibrateExec"
+    fn schema() -> SchemaRef {
+        schema()
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn batch_size(&self) -> usize {
+        self.session.batch_size()
     }
 
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let count = children.len();
-        let Some(input) = children.pop().filter(|_| count == 1) else {
-            return exec_err!("{NAME}: one source expected, got {count}");
-        };
-        Ok(Arc::new(Self::new(input, self.call.clone())))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return exec_err!("{NAME}: one partition expected, got partition {partition}");
+    fn check_scan(&self, shape: Option<ImageShape>) -> Result<()> {
+        let model = models::load(NAME, &self.model, &self.session)?;
+        let config = model.wae().config();
+        match shape {
+            Some(got) if config.preprocess().is_none() && got != config.image() => {
+                plan_err!("{NAME}: {}", shape_mismatch(got, model.name(), config.image()))
+            }
+            _ => Ok(()),
         }
-        let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
+    }
+
+    fn run(&self, _: &Arc<()>, context: &TaskContext, _: &ExecutionPlanMetricsSet) -> Run {
         let memory = MemoryConsumer::new(NAME).register(context.memory_pool());
-        let call = self.call.clone();
-        Ok(worker::stream(NAME, self.schema(), input, move |worker| calibrate(&call, worker, memory)))
+        let call = self.clone();
+        Box::new(move |worker| calibrate(&call, worker, memory))
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model={}", self.model)
     }
 }
 

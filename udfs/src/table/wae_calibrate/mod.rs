@@ -1,7 +1,7 @@
 //! `wae_calibrate(source, model => '...')`: replaces a model's calibration by the scores of new normal rows.
 //!
 //! The network stays as it is, and so do all scores; p-values are ranks among other rows from then on. The plan node is
-//! [`exec::WaeCalibrateExec`].
+//! a [`WorkExec`](crate::table::work::WorkExec).
 
 mod exec;
 
@@ -9,22 +9,17 @@ use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use datafusion::common::Result;
 
-use self::exec::WaeCalibrateExec;
-use crate::columns::image_type;
 use crate::documentation::FunctionDocumentation;
-use crate::error::shape_mismatch;
 use crate::models;
 use crate::models::argument::default_model;
 use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::table::function::{Call, TableFunction};
-use crate::table::source::{SOURCE_ARGUMENT, Source, projected};
+use crate::table::source::{SOURCE_ARGUMENT, Source};
+use crate::table::work::WorkTable;
 
 const NAME: &str = "wae_calibrate";
 
@@ -51,7 +46,7 @@ pub(crate) const WAE_CALIBRATE: TableFunction = TableFunction {
 
 /// What a calibration was asked to do.
 #[derive(Debug, Clone)]
-struct CalibrateCall {
+pub struct CalibrateCall {
     /// The model's name.
     model: String,
     /// The model's file.
@@ -68,7 +63,7 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     };
     let file = models::existing_file(NAME, &model, &call.options)?;
     let call = CalibrateCall { model, file, session: call.options };
-    Ok(Arc::new(CalibrateTable { source, call, schema: schema() }))
+    Ok(Arc::new(CalibrateTable::new(source, call)))
 }
 
 fn schema() -> SchemaRef {
@@ -93,37 +88,4 @@ fn row(model: &str, rows: usize, skipped: usize, smallest_p: f64) -> Result<Reco
 }
 
 /// A calibration as a table: scanning it calibrates.
-#[derive(Debug)]
-pub(crate) struct CalibrateTable {
-    source: Source,
-    call: CalibrateCall,
-    schema: SchemaRef,
-}
-
-#[async_trait]
-impl TableProvider for CalibrateTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = self.source.images(NAME, state).await?;
-        let model = models::load(NAME, &self.call.model, &self.call.session)?;
-        let config = model.wae().config();
-        let shape = image_type(input.schema().field(0)).ok().and_then(|t| t.shape());
-        if let Some(got) = shape.filter(|got| config.preprocess().is_none() && *got != config.image()) {
-            return plan_err!("{NAME}: {}", shape_mismatch(got, model.name(), config.image()));
-        }
-        projected(Arc::new(WaeCalibrateExec::new(input, self.call.clone())), &self.schema, projection)
-    }
-}
+pub(crate) type CalibrateTable = WorkTable<CalibrateCall>;

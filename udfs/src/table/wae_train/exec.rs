@@ -9,40 +9,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use wae_core::ImageShape;
 
 use super::collect::Memory;
 use super::{NAME, TrainCall, report};
 use crate::models::named::remove_leftovers;
 use crate::models::running::{RunningGuard, Work};
-use crate::table::source::{in_mini_batches, one_partition};
-use crate::table::worker::{self, Stopped, Worker};
+use crate::table::work::{Run, SourceWork, WorkExec};
+use crate::table::worker::{Stopped, Worker};
 
 /// How often a training that was dropped is asked whether its thread has ended.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Trains a model on the images of its child and yields a row an epoch.
-#[derive(Debug)]
-pub struct WaeTrainExec {
-    input: Arc<dyn ExecutionPlan>,
-    call: TrainCall,
-    state: Arc<TrainState>,
-    metrics: ExecutionPlanMetricsSet,
-    properties: Arc<PlanProperties>,
-}
+pub type WaeTrainExec = WorkExec<TrainCall>;
 
 /// The progress of a training, as its plan node shows it.
 #[derive(Debug, Default)]
-pub(super) struct TrainState {
+pub struct TrainState {
     /// Epochs done.
     pub(super) done: AtomicUsize,
     /// Epochs of the last checkpoint; 0 for none.
@@ -62,50 +54,34 @@ impl TrainState {
 }
 
 impl WaeTrainExec {
-    /// A training on the one column of `input`.
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, call: TrainCall) -> Self {
-        let input = one_partition(input);
-        // Rows come by epoch: known, `ORDER BY epoch` needs no sort, which would hold every row back until the last.
-        let schema = report::schema();
-        let by_epoch = PhysicalSortExpr::new_default(Arc::new(Column::new(schema.field(0).name(), 0)));
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new_with_orderings(schema, [[by_epoch]]),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        let metrics = ExecutionPlanMetricsSet::new();
-        Self { input, call, state: Arc::default(), metrics, properties: Arc::new(properties) }
-    }
-
     /// The model's name.
     pub fn model(&self) -> &str {
-        &self.call.model
+        &self.work().model
     }
 
     /// The number of epochs asked for.
     pub fn epochs(&self) -> usize {
-        self.call.train.epochs
+        self.work().train.epochs
     }
 
     /// The number of epochs done so far.
     pub fn epochs_done(&self) -> usize {
-        self.state.done.load(Ordering::Relaxed)
+        self.progress().done.load(Ordering::Relaxed)
     }
 
     /// The epoch of the checkpoint that the training would go on from, if it were stopped now.
     pub fn checkpoint(&self) -> Option<usize> {
-        Some(self.state.checkpoint.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)
+        Some(self.progress().checkpoint.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)
     }
 
     /// Whether the model was written.
     pub fn is_saved(&self) -> bool {
-        self.state.saved.load(Ordering::Acquire)
+        self.progress().saved.load(Ordering::Acquire)
     }
 
     /// Whether the training's thread runs: after its query is dropped, it does until the batch is done.
     pub fn is_running(&self) -> bool {
-        self.state.running.load(Ordering::Acquire)
+        self.progress().running.load(Ordering::Acquire)
     }
 
     /// Waits until the training's thread has ended.
@@ -121,66 +97,44 @@ impl WaeTrainExec {
     }
 }
 
-impl DisplayAs for WaeTrainExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let train = &self.call.train;
-        write!(f, "WaeTrainExec: model={}, epochs={}, seed={}", self.call.model, train.epochs, train.seed)
-    }
-}
+impl SourceWork for TrainCall {
+    const FUNCTION: &'static str = NAME;
+    const NODE: &'static str = "WaeTrainExec";
+    const EMISSION: EmissionType = EmissionType::Incremental;
 
-impl ExecutionPlan for WaeTrainExec {
-    fn name(&self) -> &str {
-        "WaeTrainExec"
-    }
+    type Progress = TrainState;
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn schema() -> SchemaRef {
+        report::schema()
     }
 
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
+    /// Rows come by epoch: known, `ORDER BY epoch` needs no sort, which would hold every row back until the last.
+    fn ordering() -> Option<PhysicalSortExpr> {
+        let schema = report::schema();
+        Some(PhysicalSortExpr::new_default(Arc::new(Column::new(schema.field(0).name(), 0))))
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn batch_size(&self) -> usize {
+        self.session.batch_size()
     }
 
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+    fn check_scan(&self, shape: Option<ImageShape>) -> Result<()> {
+        self.check()?;
+        shape.map_or(Ok(()), |shape| self.check_init(shape))
     }
 
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let count = children.len();
-        let Some(input) = children.pop().filter(|_| count == 1) else {
-            return exec_err!("{NAME}: one source expected, got {count}");
-        };
-        let mut node = Self::new(input, self.call.clone());
-        node.state = Arc::clone(&self.state);
-        Ok(Arc::new(node))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return exec_err!("{NAME}: one partition expected, got partition {partition}");
-        }
-        let input = self.input.execute(0, in_mini_batches(&context, self.call.session.batch_size()))?;
-        let training = Training {
-            call: self.call.clone(),
-            state: Arc::clone(&self.state),
-            memory: Memory::new(&context, &self.metrics),
-        };
-        let running = Running::of(&self.state);
-        Ok(worker::stream(NAME, self.schema(), input, move |worker| {
+    fn run(&self, progress: &Arc<TrainState>, context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Run {
+        let memory = Memory::new(context, metrics);
+        let training = Training { call: self.clone(), state: Arc::clone(progress), memory };
+        let running = Running::of(progress);
+        Box::new(move |worker| {
             let _running = running;
             training.run(worker)
-        }))
+        })
     }
 
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model={}, epochs={}, seed={}", self.model, self.train.epochs, self.train.seed)
     }
 }
 

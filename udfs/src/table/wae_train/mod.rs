@@ -10,24 +10,20 @@ pub(crate) mod start;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
 use serde_json::Value;
 use wae_core::TrainOptions;
 
 pub use self::exec::WaeTrainExec;
-use crate::columns::image_type;
 use crate::documentation::FunctionDocumentation;
 use crate::error::plan_error;
 use crate::models;
 use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::table::function::{Argument, Call, TableFunction};
-use crate::table::source::{SOURCE_ARGUMENT, Source, projected};
+use crate::table::source::{SOURCE_ARGUMENT, Source};
+use crate::table::work::WorkTable;
 
 const NAME: &str = "wae_train";
 
@@ -61,7 +57,7 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
 
 /// The arguments of a call, read and checked.
 #[derive(Debug, Clone)]
-pub(crate) struct TrainCall {
+pub struct TrainCall {
     /// The model's name.
     pub(crate) model: String,
     /// The model's file.
@@ -86,7 +82,7 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     train.precision.get_or_insert(session.precision());
     let call = TrainCall { model, file, train, session };
     call.check()?;
-    Ok(Arc::new(TrainTable { source, call, schema: report::schema() }))
+    Ok(Arc::new(TrainTable::new(source, call)))
 }
 
 /// The options of a call: those in the JSON object, then the named ones.
@@ -130,36 +126,4 @@ fn json_value(name: &str, value: &ScalarValue) -> Result<Value> {
 }
 
 /// A training as a table: scanning it trains.
-#[derive(Debug)]
-pub(crate) struct TrainTable {
-    source: Source,
-    call: TrainCall,
-    schema: SchemaRef,
-}
-
-#[async_trait]
-impl TableProvider for TrainTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.call.check()?;
-        let input = self.source.images(NAME, state).await?;
-        if let Some(shape) = image_type(input.schema().field(0)).ok().and_then(|t| t.shape()) {
-            self.call.check_init(shape)?;
-        }
-        let training: Arc<dyn ExecutionPlan> = Arc::new(WaeTrainExec::new(input, self.call.clone()));
-        projected(training, &self.schema, projection)
-    }
-}
+pub(crate) type TrainTable = WorkTable<TrainCall>;
