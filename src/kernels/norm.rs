@@ -118,7 +118,7 @@ fn statistics(backend: Backend, x: &[f32], channels: usize) -> BatchStatistics {
         .par_chunks(PIXELS * channels)
         .map(|x| {
             let (mut mean, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
-            dispatch(backend, Moments { x, mean: &mut mean, squares: &mut squares });
+            dispatch(backend, ChunkMoments { x, mean: &mut mean, squares: &mut squares });
             (mean, squares, x.len() / channels)
         })
         .collect();
@@ -142,13 +142,13 @@ fn statistics(backend: Backend, x: &[f32], channels: usize) -> BatchStatistics {
 }
 
 /// A chunk's mean and sum of squared deviations from it.
-struct Moments<'a> {
+struct ChunkMoments<'a> {
     x: &'a [f32],
     mean: &'a mut [f32],
     squares: &'a mut [f32],
 }
 
-impl Work for Moments<'_> {
+impl Work for ChunkMoments<'_> {
     #[inline(always)]
     fn run(self) {
         let channels = self.mean.len();

@@ -17,12 +17,12 @@ const CHANNELS: usize = 252;
 /// Pixels that pass by before a tile's sums go back to memory.
 const PIXELS: usize = 192;
 
-type TileFn = unsafe fn(&[*const f32], usize, *const f32, *mut f32, usize, bool, usize);
+type WeightTileFn = unsafe fn(&[*const f32], usize, *const f32, *mut f32, usize, bool, usize);
 
 /// Register tiles of one width, the tallest first.
 struct Tiles {
     width: usize,
-    tiles: &'static [(usize, TileFn)],
+    tiles: &'static [(usize, WeightTileFn)],
 }
 
 fn tiles(backend: Backend, outputs: usize) -> Tiles {

@@ -17,7 +17,7 @@ use wae_core::checkpoint::MAX_BYTES;
 use wae_core::image::Limits;
 use wae_core::{Device, Error, Precision};
 
-/// What an unreadable image gives, in scoring and in training.
+/// The answer to an unreadable image, in scoring and in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnError {
     /// The query fails, naming the row.
@@ -142,7 +142,7 @@ impl WaeOptions {
         self.device
     }
 
-    /// What models are computed in.
+    /// The precision that models compute in.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -152,7 +152,7 @@ impl WaeOptions {
         self.batch_size
     }
 
-    /// What an unreadable image gives.
+    /// The answer to an unreadable image.
     pub fn on_error(&self) -> OnError {
         self.on_error
     }
@@ -162,7 +162,7 @@ impl WaeOptions {
         self.on_error == OnError::Null && matches!(error, Error::Data(_) | Error::Shape { .. } | Error::Row { .. })
     }
 
-    /// What an encoded image may ask for.
+    /// The largest encoded image that is read.
     pub fn limits(&self) -> Limits {
         Limits { max_pixels: self.max_pixels, max_image_bytes: self.max_image_bytes }
     }

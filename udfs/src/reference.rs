@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn every_function_has_arguments_and_an_example_that_parses() {
-        let (scalars, aggregates, windows) = (all_functions(), all_aggregates(), all_window_functions());
+        let scalars = all_functions();
+        let aggregates = all_aggregates();
+        let windows = all_window_functions();
         let scalars = scalars.iter().map(|f| (f.name(), f.documentation()));
         let aggregates = aggregates.iter().map(|f| (f.name(), f.documentation()));
         let windows = windows.iter().map(|f| (f.name(), f.documentation()));

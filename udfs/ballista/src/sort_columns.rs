@@ -19,7 +19,7 @@ use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion_wae::distributed;
 
-/// What the names of columns to sort by begin with.
+/// The beginning of the names of columns to sort by.
 const COLUMN: &str = "__wae_sort_";
 
 /// The rule.

@@ -1,4 +1,4 @@
-//! What a statement gives: rows, computed when they are read.
+//! The rows of a statement, computed when they are read.
 
 use std::sync::Arc;
 
@@ -122,7 +122,7 @@ impl RecordBatchReader for Rows {
     }
 }
 
-/// What a signal's handler raised, as the C stream can say it: text. Ctrl-C is raised once more for Python, which sees it
+/// The exception of a signal's handler as text, which is all that the C stream can say. Ctrl-C is raised once more for Python, which sees it
 /// after the consumer's own exception, so that it is not lost on who catches that one.
 fn interrupted(raised: &PyErr) -> ArrowError {
     let text = raised.to_string();

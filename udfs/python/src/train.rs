@@ -35,7 +35,7 @@ impl Training {
         Self { plan, context, state: Mutex::new(State::Planned) }
     }
 
-    /// What it is doing. A second thread that asks waits without the interpreter's lock, which the first needs.
+    /// Its stage. A second thread that asks waits without the interpreter's lock, which the first needs.
     fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
         self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }

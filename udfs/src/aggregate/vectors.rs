@@ -94,7 +94,8 @@ impl Vectors {
                 (ends[row] as usize, ends[row + 1] as usize)
             }
         };
-        let (start, end) = (start - self.first, end - self.first);
+        let start = start - self.first;
+        let end = end - self.first;
         let vector = &self.values.values()[start..end];
         let has_null = self.values.nulls().is_some_and(|nulls| (start..end).any(|i| nulls.is_null(i)));
         if has_null || vector.iter().any(|v| !v.is_finite()) {

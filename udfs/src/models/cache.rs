@@ -38,7 +38,7 @@ pub(super) fn get(
     Ok(model)
 }
 
-/// What a model in memory computes in, and where.
+/// The precision and the device of a model in memory.
 type Place = (Precision, Device);
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);

@@ -15,7 +15,7 @@ pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the file is known by: its folder is canonical, the file need not exist.
+/// The key of a file within this process: its folder is canonical, the file need not exist.
 pub(super) fn key(dir: &Path, name: &str) -> PathBuf {
     let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     here.canonicalize().unwrap_or_else(|_| dir.to_owned()).join(name)

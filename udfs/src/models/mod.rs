@@ -26,7 +26,7 @@ pub(crate) use self::pins::load_for_statement;
 use self::store::{ModelStore, StoredFile};
 use crate::options::WaeOptions;
 
-/// What a model's file name ends with.
+/// The end of a model's file name.
 const SUFFIX: &str = ".safetensors";
 
 /// A model in memory, with the version of its file. Clones share the weights.

@@ -103,7 +103,7 @@ mod tests {
         assert!(NameLock::try_new(&model).unwrap().is_some());
     }
 
-    /// What a crash leaves is an empty file that nobody holds.
+    /// A crash leaves an empty file that nobody holds.
     #[test]
     fn the_file_of_a_dead_holder_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();

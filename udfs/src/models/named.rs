@@ -9,7 +9,7 @@ use super::store::StoredFile;
 use super::{checkpoint_file, existing_file, file};
 use crate::options::WaeOptions;
 
-/// What a file of a name is.
+/// The kind of a file that a name has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A model.

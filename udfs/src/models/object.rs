@@ -47,12 +47,13 @@ impl ObjectDir {
 
     /// The names of the objects right under the prefix.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
-        let (store, prefix) = (Arc::clone(&self.store), self.prefix.clone());
+        let store = Arc::clone(&self.store);
+        let prefix = self.prefix.clone();
         let listed = block_on(async move { store.list_with_delimiter(Some(&prefix)).await })?;
         Ok(listed.objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
     }
 
-    /// What this process knows a file by.
+    /// The key of a file within this process.
     pub(super) fn key(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("{:p}/{}/{name}", Arc::as_ptr(&self.store), self.url))
     }

@@ -38,7 +38,8 @@ struct Message {
 impl Pin {
     /// A model that planning read under a session's options.
     pub(crate) fn new(model: Arc<LoadedModel>, options: WaeOptions) -> Self {
-        let (name, sha256) = (model.name().to_owned(), model.sha256().to_owned());
+        let name = model.name().to_owned();
+        let sha256 = model.sha256().to_owned();
         Self(Arc::new(Inner { name, sha256, options, model: OnceLock::from(model) }))
     }
 

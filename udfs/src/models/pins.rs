@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// The version of a model that a statement has taken.
 #[derive(Debug)]
-struct Pin {
+struct StatementVersion {
     statement: i64,
     /// Held, so that its key stays its own.
     file: StoredFile,
@@ -34,7 +34,7 @@ struct Pin {
     model: Weak<LoadedModel>,
 }
 
-static PINS: Mutex<Vec<Pin>> = Mutex::new(Vec::new());
+static PINS: Mutex<Vec<StatementVersion>> = Mutex::new(Vec::new());
 
 /// The model of a name as a statement sees it while it is planned.
 ///
@@ -50,7 +50,8 @@ pub(crate) fn load_for_statement(
     let Some(statement) = info.query_execution_start_time().and_then(|start| start.timestamp_nanos_opt()) else {
         return load(function, name, options);
     };
-    let (file, place) = (file(function, name, options)?, (options.precision(), options.device().resolved()));
+    let file = file(function, name, options)?;
+    let place = (options.precision(), options.device().resolved());
     let key = file.key();
     let mut pins = lock(&PINS);
     pins.retain(|pin| pin.at.elapsed() < LONGEST && pin.model.strong_count() > 0);
@@ -61,7 +62,7 @@ pub(crate) fn load_for_statement(
     // Other statements plan meanwhile: reading may take its time.
     drop(pins);
     let model = Arc::new(load(function, name, options)?.as_ref().clone());
-    lock(&PINS).push(Pin { statement, file, place, at: Instant::now(), model: Arc::downgrade(&model) });
+    lock(&PINS).push(StatementVersion { statement, file, place, at: Instant::now(), model: Arc::downgrade(&model) });
     Ok(model)
 }
 

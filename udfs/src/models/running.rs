@@ -1,4 +1,4 @@
-//! What is being done to models: one thing at a time to each, a training with its history so far.
+//! Work on models that runs now: one at a time on each, a training with its history so far.
 //!
 //! Within this process a table says who works on a file, so that a training can be asked for its history, and one that was
 //! cancelled be waited for. Among processes a [`NameLock`] does, which is taken after the entry in the table and let go of
@@ -20,7 +20,7 @@ static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Arc<Running>>>> = LazyLock::new(
 /// Told when one ends.
 static ENDED: Condvar = Condvar::new();
 
-/// What is being done to a model.
+/// Work on a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// It is trained.

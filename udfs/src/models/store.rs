@@ -1,8 +1,8 @@
 //! Where models are kept: a local folder, or a prefix of an object store that the session has registered.
 //!
-//! Whatever is read is read whole, with the stamp of the version that it is; whatever is written appears in one step, so
-//! that a reader finds the old file or the new one. Planning and scalar functions are synchronous: an object store is
-//! waited for, on a thread of the plugin's own ([`super::object`]).
+//! A file is read whole, with the stamp of its version, and written in one step, so that a reader finds the old file or
+//! the new one. Planning and scalar functions are synchronous: an object store is waited for, on a thread of the plugin's
+//! own ([`super::object`]).
 //!
 //! A file is a regular one of the folder itself. A link inside of it is followed; one that leads out of it is refused,
 //! and so is what is no file: reading a FIFO or a device could wait without end.
@@ -117,7 +117,7 @@ impl StoredFile {
         }
     }
 
-    /// What this process knows the file by, whether or not it exists: its path in the canonical folder, or its URL with
+    /// The key of the file within this process, whether or not it exists: its path in the canonical folder, or its URL with
     /// the address of the registered store, since two sessions may have registered two stores under one URL. The address
     /// stands for that store for as long as this value, or a clone of it, is held.
     pub(crate) fn key(&self) -> PathBuf {
@@ -209,7 +209,7 @@ impl Display for StoredFile {
     }
 }
 
-/// What tells one version of a file from the next without reading it.
+/// The stamp of a version of a file, by which it is told from the next without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stamp {
     /// Of a local file.

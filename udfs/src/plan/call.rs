@@ -13,7 +13,7 @@ use crate::scalar::function::KernelFunction;
 use crate::scalar::pass::Outputs;
 use crate::scalar::wae_pass::{self, WaePass};
 
-/// What the names of columns of passes begin with.
+/// The beginning of the names of columns of passes.
 pub(super) const COLUMN: &str = "__wae_pass_";
 
 /// Which pass: of an image, through one version of a model.
@@ -37,7 +37,7 @@ impl Key {
 
 /// A call that a pass answers.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct PassCall {
     pub(super) key: Key,
     pub(super) outputs: Outputs,
     pub(super) function: String,
@@ -45,7 +45,7 @@ pub(super) struct Call {
     pub(super) need: Need,
 }
 
-impl Call {
+impl PassCall {
     /// The call that an expression is, without those among its arguments.
     ///
     /// A pass that DataFusion moved into the expression above it is one too. Left alone are calls that no model is
@@ -57,7 +57,9 @@ impl Call {
         }
         let Expr::ScalarFunction(call) = expr else { return None };
         let function = call.func.inner().downcast_ref::<KernelFunction>()?;
-        let (pin, outputs, image) = (function.pinned()?, function.outputs(&call.args), call.args.first()?);
+        let pin = function.pinned()?;
+        let outputs = function.outputs(&call.args);
+        let image = call.args.first()?;
         if outputs == Outputs::NONE || !shareable(image) {
             return None;
         }
@@ -90,7 +92,7 @@ fn shareable(image: &Expr) -> bool {
         && image.any_column_refs()
         && !image.is_volatile()
         && !image.contains_outer()
-        && !image.exists(|e| Ok(holds_subquery(e) || Call::find(e).is_some())).unwrap_or(true)
+        && !image.exists(|e| Ok(holds_subquery(e) || PassCall::find(e).is_some())).unwrap_or(true)
 }
 
 fn holds_subquery(expr: &Expr) -> bool {
@@ -126,7 +128,7 @@ fn guarded(expr: &Expr) -> Option<(&Expr, &Expr)> {
 
 /// Whether a projection's expression is a pass in its place: computed into a column of its own.
 pub(super) fn is_definition(expr: &Expr) -> bool {
-    matches!(expr, Expr::Alias(alias) if alias.name.starts_with(COLUMN) && Call::find(&alias.expr).is_some())
+    matches!(expr, Expr::Alias(alias) if alias.name.starts_with(COLUMN) && PassCall::find(&alias.expr).is_some())
 }
 
 /// How many calls a plan has that no pass answers yet.
@@ -136,7 +138,7 @@ pub(super) fn count(plan: &LogicalPlan) -> usize {
         // Conditions that a scan may use are copies of those in a filter.
         if !matches!(node, LogicalPlan::TableScan(_)) {
             node.apply_expressions(|expr| {
-                count += if is_definition(expr) { 0 } else { Call::all(expr).len() };
+                count += if is_definition(expr) { 0 } else { PassCall::all(expr).len() };
                 Ok(TreeNodeRecursion::Continue)
             })?;
         }
@@ -167,7 +169,7 @@ pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> E
 /// Puts columns of passes in place of the images that calls take; `column` gives the one of a pass, if there is one.
 pub(super) fn replace(expr: Expr, column: &dyn Fn(&Key) -> Option<Column>) -> Result<Expr> {
     let replaced = expr.transform_down(|expr| {
-        let Some(column) = Call::find(&expr).and_then(|call| column(&call.key)) else {
+        let Some(column) = PassCall::find(&expr).and_then(|call| column(&call.key)) else {
             return Ok(Transformed::no(expr));
         };
         Ok(Transformed::yes(match expr {

@@ -4,7 +4,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::below::{below, by_position, canonical, is_over, survives};
-use super::call::{self, Call, Key};
+use super::call::{self, Key, PassCall};
 use super::need::{Need, need};
 use crate::scalar::pass::Outputs;
 
@@ -54,12 +54,12 @@ impl Wanted {
     /// The passes that a node's own expressions ask of its input.
     pub(super) fn by(exprs: &[Expr], input: &LogicalPlan) -> Self {
         let mut wanted = Self::default();
-        for Call { key, outputs, function, .. } in exprs.iter().flat_map(Call::all) {
+        for PassCall { key, outputs, function, .. } in exprs.iter().flat_map(PassCall::all) {
             wanted.add(Demand { key, outputs, need: Need::Never, function }, true, input);
         }
         for asked in &mut wanted.0 {
-            let of_call = |expr: &Expr| Call::find(expr).filter(|call| asked.is(&call.key)).map(|call| call.need);
-            let calls: Vec<_> = exprs.iter().flat_map(Call::all).filter(|call| asked.is(&call.key)).collect();
+            let of_call = |expr: &Expr| PassCall::find(expr).filter(|call| asked.is(&call.key)).map(|call| call.need);
+            let calls: Vec<_> = exprs.iter().flat_map(PassCall::all).filter(|call| asked.is(&call.key)).collect();
             // The condition of a pass that an earlier round of the optimiser put here says it all.
             asked.demand.need = match calls.iter().all(|call| matches!(call.need, Need::When(_))) {
                 true => calls.into_iter().fold(Need::Never, |all, call| all.or(call.need)),
@@ -115,7 +115,7 @@ impl Wanted {
 
     /// Those missing that an expression calls.
     pub(super) fn missing_in(&self, expr: &Expr) -> Vec<usize> {
-        let calls = Call::all(expr);
+        let calls = PassCall::all(expr);
         let called = |i: &usize| calls.iter().any(|call| self.0[*i].is(&call.key));
         self.missing().into_iter().filter(called).collect()
     }
@@ -149,8 +149,8 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             }
             let exprs = node.on.iter().map(|(l, r)| if left { l } else { r }).chain(&node.filter);
             let image = canonical(&key.image, side);
-            let same = |call: &Call| call.key.same_model(key) && canonical(&call.key.image, side) == image;
-            let own = exprs.flat_map(Call::all).filter(same).map(|call| call.outputs);
+            let same = |call: &PassCall| call.key.same_model(key) && canonical(&call.key.image, side) == image;
+            let own = exprs.flat_map(PassCall::all).filter(same).map(|call| call.outputs);
             union(own.reduce(Outputs::union), taken_below(side, key))
         }
         other => {
@@ -158,9 +158,9 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             let inputs = other.inputs();
             let input = inputs.first()?;
             let lowest = canonical(&image, input);
-            let same = |call: &Call| call.key.same_model(key) && canonical(&call.key.image, input) == lowest;
+            let same = |call: &PassCall| call.key.same_model(key) && canonical(&call.key.image, input) == lowest;
             let exprs = other.expressions();
-            let own = exprs.iter().filter(|e| !call::is_definition(e)).flat_map(Call::all).filter(same);
+            let own = exprs.iter().filter(|e| !call::is_definition(e)).flat_map(PassCall::all).filter(same);
             union(own.map(|call| call.outputs).reduce(Outputs::union), taken_below(input, &key.of_image(image)))
         }
     }

@@ -127,7 +127,7 @@ impl ExecutionPlan for WaePassExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = WaeOptions::of(context.session_config().options()).batch_size();
         let input = self.projection.input().execute(partition, in_mini_batches(&context, rows))?;
-        let mut worker = Worker {
+        let mut evaluation = PassEvaluation {
             passes: self.passes().to_vec(),
             schema: self.schema(),
             memory: MemoryConsumer::new(format!("WaePassExec[{partition}]")).register(context.memory_pool()),
@@ -138,7 +138,7 @@ impl ExecutionPlan for WaePassExec {
         };
         let parts =
             input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
-        let stream = parts.map(move |part| worker.project(&part?));
+        let stream = parts.map(move |part| evaluation.project(&part?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 
@@ -185,8 +185,8 @@ fn slices(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> 
     (0..count).step_by(rows).map(move |start| batch.slice(start, rows.min(count - start)))
 }
 
-/// What computes a partition's batches.
-struct Worker {
+/// The evaluation of passes on the batches of a partition.
+struct PassEvaluation {
     passes: Vec<ProjectionExpr>,
     schema: SchemaRef,
     /// Held from the first batch to the last, so that what sorts or groups the scores does not take it between two.
@@ -197,7 +197,7 @@ struct Worker {
     skipped: Skipped,
 }
 
-impl Worker {
+impl PassEvaluation {
     /// Asks for the memory of the largest pass of so many rows.
     fn reserve(&self, rows: usize) -> Result<()> {
         let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows));

@@ -9,7 +9,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Union, WriteOp};
 
 use super::below::{by_position, is_over, survives};
-use super::call::{self, COLUMN, Call};
+use super::call::{self, COLUMN, PassCall};
 use super::demand::{Demand, Wanted, taken_below};
 use super::need::Need;
 
@@ -100,7 +100,7 @@ impl Rewriter {
         let mut plan = self.feed(input, &mut wanted)?;
         if let LogicalPlan::TableScan(scan) = &mut plan {
             // What stands in the filter too is a hint to the scan, which would compute it for its own use.
-            scan.filters.retain(|f| !conditions.contains(f) || Call::all(f).is_empty());
+            scan.filters.retain(|f| !conditions.contains(f) || PassCall::all(f).is_empty());
         }
         loop {
             conditions = conditions.into_iter().map(|c| wanted.replace(c)).collect::<Result<_>>()?;
@@ -128,7 +128,7 @@ impl Rewriter {
             let (side, wanted) = if of_left { (&join.left, &mut left) } else { (&join.right, &mut right) };
             is_over(image, side.schema()).then(|| (of_left, wanted.add(demand.on(image.clone()), own, side)))
         };
-        for Call { key, outputs, function, .. } in join.filter.iter().flat_map(Call::all) {
+        for PassCall { key, outputs, function, .. } in join.filter.iter().flat_map(PassCall::all) {
             // Without equal keys every pair of rows meets the filter, and a pass a row is cheaper than one a pair.
             add(&Demand { key, outputs, need: Need::Always, function }, join.on.is_empty());
         }
@@ -138,7 +138,7 @@ impl Rewriter {
         };
         let places: Vec<_> =
             demands.iter().map(|demand| Some(demand).filter(passes_through).and_then(|d| add(d, false))).collect();
-        let inputs = (self.side(&join.left, &mut left)?, self.side(&join.right, &mut right)?);
+        let inputs = [self.side(&join.left, &mut left)?, self.side(&join.right, &mut right)?];
         let column = |place: Option<(bool, usize)>| {
             place.and_then(|(of_left, i)| if of_left { &left } else { &right }.0[i].column.clone())
         };
@@ -146,9 +146,10 @@ impl Rewriter {
         let on = join.on.into_iter().map(|(l, r)| Ok((left.replace(l)?, right.replace(r)?)));
         let on = on.collect::<Result<Vec<_>>>()?;
         let filter = join.filter.map(|f| right.replace(left.replace(f)?)).transpose()?;
-        let (kind, constraint, nulls) = (join.join_type, join.join_constraint, join.null_equality);
-        let (l, r) = (Arc::new(inputs.0), Arc::new(inputs.1));
-        let join = Join::try_new(l, r, on, filter, kind, constraint, nulls, join.null_aware)?;
+        let inputs = inputs.map(Arc::new);
+        let [l, r] = inputs;
+        let Join { join_type, join_constraint, null_equality, null_aware, .. } = join;
+        let join = Join::try_new(l, r, on, filter, join_type, join_constraint, null_equality, null_aware)?;
         Ok((LogicalPlan::Join(join), columns))
     }
 
@@ -224,7 +225,8 @@ impl Rewriter {
             missing.retain(|i| wave.iter().all(|(done, _)| done != i));
             let mut exprs: Vec<_> = plan.schema().columns().into_iter().map(Expr::Column).collect();
             for (i, need) in wave {
-                let (name, asked) = (self.name(), &mut wanted.0[i]);
+                let name = self.name();
+                let asked = &mut wanted.0[i];
                 let Demand { key, outputs, function, .. } = &asked.demand;
                 exprs.push(call::pass(key, *outputs, function, need).alias(name.clone()));
                 asked.column = Some(Column::new_unqualified(name));

@@ -83,7 +83,7 @@ impl KernelFunction {
         self.kernel.model_position(0, &|_| false).is_some()
     }
 
-    /// What a call carries to another node, beside the function's name: the model's version, or the image's type.
+    /// Bytes that a call carries to another node, beside the function's name: the model's version, or the image's type.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match &self.pinned {
             Some(pin) => pin.encode(),

@@ -104,7 +104,7 @@ fn dimension(parameter: &str, value: Option<&ScalarValue>, max: i64) -> Result<u
 }
 
 /// A shape and the bytes of its pixels, (H, W, C).
-type Decoded = (ImageShape, Vec<u8>);
+type DecodedImage = (ImageShape, Vec<u8>);
 
 /// Decodes one row, and resizes it where a shape is asked for.
 fn decode_row(
@@ -112,7 +112,7 @@ fn decode_row(
     row: usize,
     target: Option<ImageShape>,
     limits: &Limits,
-) -> wae_core::Result<Decoded> {
+) -> wae_core::Result<DecodedImage> {
     let mut image = column.image(row, target.map(ImageShape::channels), limits)?;
     if let Some(expected) = target {
         let got = image.shape();
@@ -128,7 +128,7 @@ fn decode_row(
 }
 
 /// Images of one shape, as an `arrow.fixed_shape_tensor`.
-fn fixed(field: &Field, shape: ImageShape, images: &[Option<Decoded>]) -> Result<ArrayRef> {
+fn fixed(field: &Field, shape: ImageShape, images: &[Option<DecodedImage>]) -> Result<ArrayRef> {
     let DataType::FixedSizeList(_, length) = field.data_type() else { return exec_err!("{NAME}: not a tensor") };
     if *length as usize != shape.len() {
         return exec_err!("{NAME}: images of shape {shape} do not fit the planned type {}", field.data_type());
@@ -143,8 +143,8 @@ fn fixed(field: &Field, shape: ImageShape, images: &[Option<Decoded>]) -> Result
 }
 
 /// Images of any shapes, as an `arrow.variable_shape_tensor`.
-fn variable(images: &[Option<Decoded>]) -> Result<ArrayRef> {
-    let length = |image: &Option<Decoded>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
+fn variable(images: &[Option<DecodedImage>]) -> Result<ArrayRef> {
+    let length = |image: &Option<DecodedImage>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
     check_offsets(NAME, images.iter().map(length).sum())?;
     let offsets = OffsetBuffer::from_lengths(images.iter().map(length));
     let nulls = nulls(images);

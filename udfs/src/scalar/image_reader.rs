@@ -30,7 +30,8 @@ impl ImageReader<'_> {
         rows: &[usize],
         unreadable: &mut Unreadable,
     ) -> Result<(Vec<usize>, Pixels)> {
-        let (config, limits) = (self.config, self.options.limits());
+        let config = self.config;
+        let limits = self.options.limits();
         let read = |rows: &[usize]| column.read_pixels(rows, config.image(), config.preprocess(), &limits);
         match read(rows) {
             Ok(pixels) => return Ok((rows.to_vec(), pixels)),
@@ -65,7 +66,7 @@ impl ImageReader<'_> {
         }
     }
 
-    /// What is wrong with a row's image, without the row.
+    /// The reason why a row's image cannot be read, without the row.
     fn reason(&self, error: &Error, row: usize, column: &ImageColumn) -> String {
         match error {
             Error::Row { source, .. } => self.reason(source, row, column),

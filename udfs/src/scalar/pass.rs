@@ -11,7 +11,7 @@
 //! | structural cost, whatever c is | `wae.anomaly`: Float32 | encoder and decoder |
 //! | each pixel's term of the cost | `wae.map`: FixedSizeList of Float32 | encoder and decoder |
 //!
-//! A further output is a variant of [`Output`] with its field, its values in [`Columns`], and a method of [`Pass`].
+//! A further output is a variant of [`PassOutput`] with its field, its values in [`Columns`], and a method of [`Pass`].
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const PREFIX: &str = "wae.";
 
 /// An output of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Output {
+enum PassOutput {
     Latent,
     Reconstruction,
     Cost,
@@ -38,7 +38,7 @@ enum Output {
     Map,
 }
 
-impl Output {
+impl PassOutput {
     const ALL: [Self; 5] = [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Map];
 
     fn name(self) -> &'static str {
@@ -71,17 +71,17 @@ impl Outputs {
     /// No output: the function takes no image.
     pub(crate) const NONE: Self = Self(0);
     /// The latent code.
-    pub(crate) const LATENT: Self = Self::of(Output::Latent);
+    pub(crate) const LATENT: Self = Self::of(PassOutput::Latent);
     /// The reconstruction, as bytes.
-    pub(crate) const RECONSTRUCTION: Self = Self::of(Output::Reconstruction);
+    pub(crate) const RECONSTRUCTION: Self = Self::of(PassOutput::Reconstruction);
     /// The reconstruction cost.
-    pub(crate) const COST: Self = Self::of(Output::Cost);
+    pub(crate) const COST: Self = Self::of(PassOutput::Cost);
     /// The structural cost, from which the anomaly score is made.
-    pub(crate) const ANOMALY: Self = Self::of(Output::Anomaly);
+    pub(crate) const ANOMALY: Self = Self::of(PassOutput::Anomaly);
     /// Each pixel's term of the reconstruction cost.
-    pub(crate) const MAP: Self = Self::of(Output::Map);
+    pub(crate) const MAP: Self = Self::of(PassOutput::Map);
 
-    const fn of(output: Output) -> Self {
+    const fn of(output: PassOutput) -> Self {
         Self(1 << output as u8)
     }
 
@@ -90,23 +90,23 @@ impl Outputs {
         Self(self.0 | other.0)
     }
 
-    fn contains(self, output: Output) -> bool {
+    fn contains(self, output: PassOutput) -> bool {
         self.0 & Self::of(output).0 != 0
     }
 
-    fn iter(self) -> impl Iterator<Item = Output> {
-        Output::ALL.into_iter().filter(move |output| self.contains(*output))
+    fn iter(self) -> impl Iterator<Item = PassOutput> {
+        PassOutput::ALL.into_iter().filter(move |output| self.contains(*output))
     }
 
     /// Their names, as [`Self::parse`] reads them.
     pub(crate) fn names(self) -> String {
-        self.iter().map(Output::name).collect::<Vec<_>>().join(",")
+        self.iter().map(PassOutput::name).collect::<Vec<_>>().join(",")
     }
 
     /// The outputs of names with commas between them; `None` if one is unknown or there is none.
     pub(crate) fn parse(names: &str) -> Option<Self> {
         names.split(',').try_fold(Self::NONE, |outputs, name| {
-            let output = Output::ALL.into_iter().find(|output| output.name() == name)?;
+            let output = PassOutput::ALL.into_iter().find(|output| output.name() == name)?;
             Some(outputs.union(Self::of(output)))
         })
     }
@@ -143,27 +143,27 @@ impl<'a> Pass<'a> {
 
     /// The latent codes, (N, Z).
     pub(crate) fn latent(&self) -> Result<ArrayRef> {
-        self.column(Output::Latent)
+        self.column(PassOutput::Latent)
     }
 
     /// The reconstructions as bytes, (N, H, W, C).
     pub(crate) fn reconstruction(&self) -> Result<ArrayRef> {
-        self.column(Output::Reconstruction)
+        self.column(PassOutput::Reconstruction)
     }
 
     /// The reconstruction costs, (N,).
     pub(crate) fn costs(&self) -> Result<Float32Array> {
-        Ok(self.column(Output::Cost)?.as_primitive::<Float32Type>().clone())
+        Ok(self.column(PassOutput::Cost)?.as_primitive::<Float32Type>().clone())
     }
 
     /// The structural costs, (N,).
     pub(crate) fn anomalies(&self) -> Result<Float32Array> {
-        Ok(self.column(Output::Anomaly)?.as_primitive::<Float32Type>().clone())
+        Ok(self.column(PassOutput::Anomaly)?.as_primitive::<Float32Type>().clone())
     }
 
     /// Each pixel's term of the reconstruction cost, (N, H, W).
     pub(crate) fn map(&self) -> Result<ArrayRef> {
-        self.column(Output::Map)
+        self.column(PassOutput::Map)
     }
 
     /// The struct as a column.
@@ -172,7 +172,7 @@ impl<'a> Pass<'a> {
     }
 
     /// An output, NULL where the pass is.
-    fn column(&self, output: Output) -> Result<ArrayRef> {
+    fn column(&self, output: PassOutput) -> Result<ArrayRef> {
         let name = format!("{PREFIX}{}", output.name());
         let Some(column) = self.outputs.column_by_name(&name) else {
             return exec_err!("{}: a pass without {} where it is needed", self.function, output.name());
@@ -205,16 +205,16 @@ impl<'a> PassBuilder<'a> {
     pub(crate) fn try_new(function: &'a str, rows: usize, outputs: Outputs, model: &'a LoadedModel) -> Result<Self> {
         let config = model.wae().config();
         let image = config.image();
-        let width = |output: Output, width: usize| if outputs.contains(output) { width } else { 0 };
+        let width = |output: PassOutput, width: usize| if outputs.contains(output) { width } else { 0 };
         Ok(Self {
             function,
             model,
             outputs,
-            latent: buffer(function, rows, width(Output::Latent, config.latent_dim()))?,
-            reconstruction: buffer(function, rows, width(Output::Reconstruction, image.len()))?,
-            cost: buffer(function, rows, width(Output::Cost, 1))?,
-            anomaly: buffer(function, rows, width(Output::Anomaly, 1))?,
-            map: buffer(function, rows, width(Output::Map, image.height() * image.width()))?,
+            latent: buffer(function, rows, width(PassOutput::Latent, config.latent_dim()))?,
+            reconstruction: buffer(function, rows, width(PassOutput::Reconstruction, image.len()))?,
+            cost: buffer(function, rows, width(PassOutput::Cost, 1))?,
+            anomaly: buffer(function, rows, width(PassOutput::Anomaly, 1))?,
+            map: buffer(function, rows, width(PassOutput::Map, image.height() * image.width()))?,
         })
     }
 
@@ -251,16 +251,16 @@ impl<'a> PassBuilder<'a> {
     }
 
     /// Takes the values of an output as a column.
-    fn column(&mut self, output: Output, field: &Field, nulls: NullBuffer) -> Result<ArrayRef> {
+    fn column(&mut self, output: PassOutput, field: &Field, nulls: NullBuffer) -> Result<ArrayRef> {
         match output {
-            Output::Latent => fixed_size_list(field, numbers(&mut self.latent, None), nulls),
-            Output::Reconstruction => {
+            PassOutput::Latent => fixed_size_list(field, numbers(&mut self.latent, None), nulls),
+            PassOutput::Reconstruction => {
                 let values = UInt8Array::from(std::mem::take(&mut self.reconstruction));
                 fixed_size_list(field, Arc::new(values), nulls)
             }
-            Output::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
-            Output::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
-            Output::Map => fixed_size_list(field, numbers(&mut self.map, None), nulls),
+            PassOutput::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
+            PassOutput::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
+            PassOutput::Map => fixed_size_list(field, numbers(&mut self.map, None), nulls),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What planning knew of an image's type beyond what its Arrow type says.
+//! The metadata of an image's field, as planning saw it.
 //!
 //! The shape of a tensor stands in its field's metadata. A plan that travels to another node loses the metadata of what
 //! functions give, so that a function that takes its images' shape from there, having no model to take it from, keeps it.

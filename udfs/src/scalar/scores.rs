@@ -1,4 +1,4 @@
-//! What an image is scored by: the reconstruction cost, the distance of its code, the structural anomaly.
+//! The scores of an image: the reconstruction cost, the distance of its code, the structural anomaly.
 
 use arrow::array::{Array, AsArray, Float32Array};
 use arrow::datatypes::Float32Type;
@@ -25,7 +25,7 @@ pub(crate) fn parse(function: &str, name: Option<&str>) -> Result<Score> {
     }
 }
 
-/// What of a pass a score is made from.
+/// The output of a pass that a score is made from.
 pub(crate) fn outputs(score: Score) -> Outputs {
     match score {
         Score::Cost => Outputs::COST,
@@ -34,7 +34,7 @@ pub(crate) fn outputs(score: Score) -> Outputs {
     }
 }
 
-/// What of a pass the score of a name is made from; an unknown one is refused elsewhere, at planning.
+/// The output of a pass that the score of a name is made from; an unknown one is refused elsewhere, at planning.
 pub(crate) fn outputs_of_text(name: Option<&str>) -> Outputs {
     outputs(parse("", name).unwrap_or_default())
 }

@@ -73,7 +73,7 @@ impl ScalarKernel for WaeInterpolate {
         let b = Vectors::try_new(NAME, &b)?;
         let config = batch.model()?.wae().config();
         let model = (batch.model()?.name(), config.latent_dim());
-        let mut images = Decoded { batch, codes: Vec::new(), pixels: Vec::new() };
+        let mut images = CodeDecoder { batch, codes: Vec::new(), pixels: Vec::new() };
         let mut lengths = Vec::with_capacity(batch.rows());
         let mut valid = Vec::with_capacity(batch.rows());
         for row in 0..batch.rows() {
@@ -131,13 +131,13 @@ fn line(a: &[f32], b: &[f32], steps: usize, mut take: impl FnMut(Vec<f32>) -> Re
 }
 
 /// Codes that are decoded `wae.batch_size` at a time, whichever rows they are of.
-struct Decoded<'a> {
+struct CodeDecoder<'a> {
     batch: &'a Batch<'a>,
     codes: Vec<f32>,
     pixels: Vec<u8>,
 }
 
-impl Decoded<'_> {
+impl CodeDecoder<'_> {
     fn push(&mut self, code: Vec<f32>) -> Result<()> {
         let full = self.batch.options().batch_size().saturating_mul(code.len());
         self.codes.extend(code);

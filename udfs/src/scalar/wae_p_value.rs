@@ -57,7 +57,8 @@ impl ScalarKernel for WaePValue {
 
 /// The p-value of each row's image, by the score that an argument names.
 pub(crate) fn p_values(batch: &Batch<'_>, score: usize) -> Result<Vec<Option<f64>>> {
-    let (function, model) = (batch.function(), batch.model()?);
+    let function = batch.function();
+    let model = batch.model()?;
     let score = scores::of_batch(batch, score)?;
     let held_out = scores::held_out(function, model, score)?;
     let ranked = scores::ranked(&batch.pass()?, model, score)?;

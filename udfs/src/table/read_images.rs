@@ -106,7 +106,8 @@ struct File {
 
 /// Reads a file; one that cannot be read, or is too large, is an error or NULL as `wae.on_error` says.
 fn read_file(path: &Path, options: &WaeOptions) -> Result<File> {
-    let (function, max) = (READ_IMAGES.name(), options.limits().max_image_bytes.min(MAX_FILE_BYTES));
+    let function = READ_IMAGES.name();
+    let max = options.limits().max_image_bytes.min(MAX_FILE_BYTES);
     let name = path.display().to_string();
     let read = || {
         let metadata = fs::metadata(path).map_err(|e| exec_datafusion_err!("{function}: {name}: {e}"))?;

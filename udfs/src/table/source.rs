@@ -97,7 +97,8 @@ fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
         },
         (images, _) => {
             let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            let (count, names) = (images.len(), names.join(", "));
+            let count = images.len();
+            let names = names.join(", ");
             plan_err!("{function}: source must have one column of images, got {count} among ({names}): select one")
         }
     }

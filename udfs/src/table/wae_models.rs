@@ -84,7 +84,8 @@ fn list(store: &ModelStore, options: &WaeOptions, schema: &SchemaRef, sink: &mut
 }
 
 fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: usize) -> Result<RecordBatch> {
-    let (config, training) = (file.config(), file.training());
+    let config = file.config();
+    let training = file.training();
     let integer = |v: usize| Arc::new(Int64Array::from(vec![v as i64])) as ArrayRef;
     let text = |v: &str| Arc::new(StringArray::from(vec![v])) as ArrayRef;
     let created = training.and_then(|t| string_to_timestamp_nanos(&t.created).ok()).map(|ns| ns / 1000);

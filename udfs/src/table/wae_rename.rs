@@ -55,7 +55,8 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
 
 /// The files of both names, once the first has some and the second has none.
 fn check(from: &str, to: &str, options: &WaeOptions) -> Result<(Named, Named)> {
-    let (source, target) = (Named::try_new(NAME, from, options)?, Named::try_new(NAME, to, options)?);
+    let source = Named::try_new(NAME, from, options)?;
+    let target = Named::try_new(NAME, to, options)?;
     source.required(NAME, options)?;
     match target.existing(NAME)?.first() {
         _ if from == to => plan_err!("{NAME}: model '{from}' has that name already"),

@@ -27,7 +27,7 @@ const WAITING_BATCHES: usize = 2;
 /// Rows that may wait to be read. The worker blocks beyond, so that a slow reader does not let it run ahead.
 const WAITING_ROWS: usize = 1;
 
-/// What a worker reads from and writes to.
+/// The worker thread's side of a scan: batches in, rows out.
 #[derive(Debug)]
 pub struct Worker {
     function: &'static str,

@@ -15,7 +15,7 @@ use datafusion_proto::protobuf::PhysicalExprNode;
 use datafusion_wae::{WaePassExec, distributed};
 use prost::Message;
 
-/// What the bytes of a node of the plugin begin with. No protobuf message does: 'W' is a field of a wire type that there
+/// The beginning of the bytes of a node of the plugin. No protobuf message begins so: 'W' is a field of a wire type that there
 /// is not.
 const MAGIC: &[u8] = b"WAE1";
 

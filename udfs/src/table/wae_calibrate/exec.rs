@@ -69,8 +69,9 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
     let mut images = Images::new(call, &file, &mut worker, memory);
     let calibrated = recalibrate(&file, call.session.device(), images.by_ref());
-    let (rows, skipped, stopped) = (images.rows, images.skipped, images.stopped.take());
-    if let Some(stopped) = stopped {
+    let rows = images.rows;
+    let skipped = images.skipped;
+    if let Some(stopped) = images.stopped.take() {
         return Err(stopped);
     }
     let calibrated = calibrated.map_err(|e| worker.stopped(e))?;

@@ -44,7 +44,7 @@ pub(crate) const WAE_CALIBRATE: TableFunction = TableFunction {
     plan,
 };
 
-/// What a calibration was asked to do.
+/// A call of `wae_calibrate`.
 #[derive(Debug, Clone)]
 pub struct CalibrateCall {
     /// The model's name.

@@ -126,7 +126,7 @@ impl SourceWork for TrainCall {
     fn run(&self, progress: &Arc<TrainState>, context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Run {
         let memory = Memory::new(context, metrics);
         let training = Training { call: self.clone(), state: Arc::clone(progress), memory };
-        let running = Running::of(progress);
+        let running = RunningThread::of(progress);
         Box::new(move |worker| {
             let _running = running;
             training.run(worker)
@@ -139,16 +139,16 @@ impl SourceWork for TrainCall {
 }
 
 /// Says that the training's thread runs, until it is dropped.
-struct Running(Arc<TrainState>);
+struct RunningThread(Arc<TrainState>);
 
-impl Running {
+impl RunningThread {
     fn of(state: &Arc<TrainState>) -> Self {
         state.running.store(true, Ordering::Release);
         Self(Arc::clone(state))
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningThread {
     fn drop(&mut self) {
         self.0.running.store(false, Ordering::Release);
     }
