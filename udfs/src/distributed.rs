@@ -1,10 +1,10 @@
 //! Plans that other processes run: for codecs of plans, and for planners that send plans away.
 //!
-//! Functions travel by name. Beyond that, a call of a function over a model carries the version of the model that it was
-//! planned with: the model's name, the SHA-256 of its file, and the options that it was found under. The node that runs
-//! the call reads the file of that name, and refuses one of other content.
+//! Functions travel by name. Beyond that, a call of a function over a model carries the version of the model that it
+//! was planned with: the model's name, the SHA-256 of its file, and the options that it was found under. The node that
+//! runs the call reads the file of that name, and refuses one of other content.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{MemTable, TableProvider};
@@ -23,8 +23,8 @@ use crate::scalar::wae_pass::wae_pass_udf;
 use crate::table::wae_calibrate::CalibrateTable;
 use crate::table::wae_train::TrainTable;
 
-/// Bytes that a scalar function's calls carry beyond its name; none for one that is not the plugin's, or that no planning
-/// has seen yet.
+/// Bytes that a scalar function's calls carry beyond its name; none for one that is not the plugin's, or that no
+/// planning has seen yet.
 pub fn encode_function(function: &ScalarUDF) -> Vec<u8> {
     function.inner().downcast_ref::<KernelFunction>().map(KernelFunction::encode).unwrap_or_default()
 }
@@ -41,12 +41,13 @@ pub fn decode_function(name: &str, bytes: &[u8]) -> Result<Option<ScalarUDF>> {
     }
 }
 
-/// The plugin's scalar function of a name, with the one that the optimiser's rule calls.
+/// The plugin's scalar function of a name; the one that the optimiser's rule calls is among them.
 fn kernel_function(name: &str) -> Option<KernelFunction> {
-    let options = WaeOptions::default();
-    let mut functions = scalar::all(&options);
-    functions.push(wae_pass_udf(&options));
-    let function = functions.into_iter().find(|function| function.name() == name)?;
+    static FUNCTIONS: LazyLock<Vec<ScalarUDF>> = LazyLock::new(|| {
+        let options = WaeOptions::default();
+        scalar::all(&options).into_iter().chain([wae_pass_udf(&options)]).collect()
+    });
+    let function = FUNCTIONS.iter().find(|function| function.name() == name)?;
     function.inner().downcast_ref::<KernelFunction>().cloned()
 }
 
@@ -80,14 +81,14 @@ pub fn is_over_model(name: &str) -> bool {
         || aggregate_function(name).is_some_and(|function| function.inner().is::<LatentAggregate>())
 }
 
-/// The rule of physical plans that makes a [`WaePassExec`](crate::WaePassExec), for a planner that has rules of its own: it
-/// has to come before filters move below projections.
+/// The rule of physical plans that makes a [`WaePassExec`](crate::WaePassExec), for a planner that has rules of its
+/// own: it has to come before filters move below projections.
 pub fn pass_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
     Arc::new(WaePassPlanner)
 }
 
-/// Whether a table is in the memory of this process, or is computed by it, as the plugin's table functions are: no other
-/// process can read it.
+/// Whether a table is in the memory of this process, or is computed by it, as the plugin's table functions are: no
+/// other process can read it.
 pub fn is_local_table(table: &dyn TableProvider) -> bool {
     table.is::<TrainTable>() || table.is::<CalibrateTable>() || table.is::<StreamingTable>() || table.is::<MemTable>()
 }

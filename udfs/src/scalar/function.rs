@@ -1,17 +1,19 @@
-//! Scalar functions as DataFusion calls them: one wrapper finds the model, pins its version and checks arguments for all.
+//! Scalar functions as DataFusion calls them: one wrapper finds the model, pins its version and checks arguments for
+//! all.
 //!
 //! # Which version of a model does a query use?
 //! Planning reads the model for the result's type. The optimiser's simplification then replaces the call by one that
 //! holds the model itself ([`KernelFunction::pin`]), so that every row is computed by one file, even if it is replaced
-//! or removed while the query runs. To another node the pin travels as a name and a hash ([`crate::models::pin`]). A call
-//! that was never simplified reads the model when it is invoked, and fails if the result's type is no longer the planned
-//! one.
+//! or removed while the query runs. To another node the pin travels as a name and a hash ([`crate::models::pin`]). A
+//! call that was never simplified reads the model when it is invoked, and fails if the result's type is no longer the
+//! planned one.
 //!
 //! # Which outputs of the network does a function take?
 //! A function of an image names them in [`ScalarKernel::outputs`], and makes its result from [`Batch::pass`], which
 //! computes just those. Where the image is a pass already, as the optimiser's rule has it (`crate::plan`), the outputs
 //! are taken from there, and no network runs.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -160,7 +162,11 @@ impl KernelFunction {
             }
         };
         let planned = PlannedArgs::new(self.kernel.documentation(), &args.arg_fields, literals, Some(&model));
-        if self.kernel.field(&planned)?.data_type() != args.return_field.data_type() {
+        // Planning checked the arguments against the model of then: with another type, or where they do not fit, it is
+        // another.
+        let is_planned =
+            self.kernel.field(&planned).is_ok_and(|field| field.data_type() == args.return_field.data_type());
+        if !is_planned {
             return exec_err!("{function}: model '{}' was replaced by another while the query ran", model.name());
         }
         Ok(Some(model))
@@ -221,7 +227,7 @@ impl ScalarUDFImpl for KernelFunction {
         let args = self.image.restore(args);
         let options = args.config_options.extensions.get::<WaeOptions>().unwrap_or(&self.options).clone();
         let literals: Vec<_> = args.args.iter().map(literal).collect();
-        let literals: Vec<_> = literals.iter().map(Option::as_ref).collect();
+        let literals: Vec<_> = literals.iter().map(Option::as_deref).collect();
         let model = self.invoked_model(&args, &literals, &options)?;
         let outputs = self.kernel.outputs(&|i| text(literals.get(i).copied().flatten()?));
         let batch = Batch::new(self.name(), &args, options, model.as_deref(), outputs);
@@ -261,12 +267,13 @@ impl Hash for KernelFunction {
     }
 }
 
-/// The value of an argument that has one for all rows. The C interface passes literals as arrays; of those, strings are told.
-fn literal(argument: &ColumnarValue) -> Option<ScalarValue> {
+/// The value of an argument that has one for all rows. The C interface passes literals as arrays; of those, strings are
+/// told.
+fn literal(argument: &ColumnarValue) -> Option<Cow<'_, ScalarValue>> {
     match argument {
-        ColumnarValue::Scalar(value) => Some(value.clone()),
+        ColumnarValue::Scalar(value) => Some(Cow::Borrowed(value)),
         ColumnarValue::Array(array) if array.data_type().is_string() && !array.is_empty() => {
-            ScalarValue::try_from_array(array, 0).ok()
+            ScalarValue::try_from_array(array, 0).ok().map(Cow::Owned)
         }
         ColumnarValue::Array(_) => None,
     }
