@@ -45,6 +45,7 @@ pub use self::schedule::{LambdaSchedule, Schedule};
 pub use self::table::OPTIONS;
 use super::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Prior};
 use crate::device::{Device, Precision};
+use crate::error::{Error, Result};
 use crate::image::Preprocess;
 
 /// The seed of every random choice when none is given.
@@ -56,6 +57,18 @@ pub static OPTION_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     names.sort_unstable();
     names
 });
+
+impl TrainOption {
+    /// The option of a name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown name, with the list of valid ones.
+    pub fn find(name: &str) -> Result<&'static Self> {
+        OPTIONS.iter().find(|option| option.name == name).ok_or_else(|| {
+            Error::Config(format!("unknown option '{name}', expected one of {}", OPTION_NAMES.join(", ")))
+        })
+    }
+}
 
 /// The options of a training, a field each.
 ///

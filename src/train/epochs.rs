@@ -17,6 +17,7 @@ use crate::ops::Tensor;
 
 /// The epochs of a training that are left ([`Trainer::epochs`]).
 #[derive(Debug)]
+#[must_use = "an epoch is trained when it is asked for"]
 pub struct Epochs<'a>(pub(super) &'a mut Trainer);
 
 impl Iterator for Epochs<'_> {

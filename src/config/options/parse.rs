@@ -12,8 +12,8 @@ impl TrainOptions {
     /// Reads options by name, as SQL or JSON gives them: numbers, strings, booleans, lists of numbers.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown name, with the list of valid ones; [`Error::TrainOption`] for a name given twice, and for
-    /// a value of the wrong type or range, with what was expected.
+    /// [`Error::Config`] for an unknown name, with the list of valid ones; [`Error::TrainOption`] for a name given
+    /// twice, and for a value of the wrong type or range, with what was expected.
     ///
     /// # Example
     /// ```
@@ -50,7 +50,7 @@ impl TrainOptions {
     }
 
     /// Checks every field as [`Self::try_from_options`] checks the option of its name, for options that were put
-    /// together in code. A field whose value is not that of the default, or of the preset, counts as given.
+    /// together in code. A field whose value is neither the default nor the preset's counts as given.
     ///
     /// # Errors
     /// [`Error::TrainOption`] with the first option that is out of range or of no use to the objective.
@@ -65,6 +65,7 @@ impl TrainOptions {
     /// ```
     pub fn validate(&self) -> Result<()> {
         let base = self.base()?;
+        let without_preset = Self { objective: self.objective, ..Self::default() };
         let mut read = base.clone();
         for option in OPTIONS {
             for json in option.fields() {
@@ -72,7 +73,7 @@ impl TrainOptions {
                 if !value.is_null() {
                     (option.set)(&mut read, &Given::of_field(option.name, &value))?;
                 }
-                if value != json(&base) {
+                if value != json(&base) && value != json(&without_preset) {
                     self.check_use(option, &value)?;
                 }
             }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::given::Given;
-use super::{OPTIONS, ObjectiveChoice, TrainOptions};
-use crate::error::{Error, Result};
+use super::{ObjectiveChoice, TrainOptions};
+use crate::error::Result;
 
 /// An option of a training, by the name that SQL and JSON give it.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +60,6 @@ impl TrainOption {
     pub(super) const FIXED: Self = Self { used: Used::Fixed, ..Self::NEW };
     /// The same for an option that a model file holds and a resumed training may change.
     pub(super) const CHANGEABLE: Self = Self { used: Used::Changeable, ..Self::NEW };
-
-    /// The option of a name.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for an unknown name, with the list of valid ones.
-    pub fn find(name: &str) -> Result<&'static Self> {
-        OPTIONS.iter().find(|option| option.name == name).ok_or_else(|| {
-            Error::Config(format!("unknown option '{name}', expected one of {}", super::OPTION_NAMES.join(", ")))
-        })
-    }
 
     /// The value where the option is left out, as SQL writes it; `None` if that is no value.
     ///
