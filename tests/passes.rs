@@ -274,6 +274,11 @@ async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] row
      FROM (SELECT I, label, id < 0 AS x FROM t WHERE id < 20 UNION ALL SELECT I, label + 4, id < 0 FROM t WHERE id < 20)
      GROUP BY I, x"
 )]
+#[case::groups_of_equal_images_in_different_batches(
+    "SELECT count(*), sum(n) FROM (SELECT I, count(*) AS n, max(wae_p_value(I)) FROM
+     (SELECT I FROM t UNION ALL SELECT I FROM (SELECT I FROM t WHERE label > 2 ORDER BY label DESC, id))
+     GROUP BY I HAVING C > 0)"
+)]
 #[case::groups_above_a_conditional_filter(
     "SELECT count(*), max(C) FROM (SELECT I, label FROM t WHERE id < 20 UNION ALL SELECT I, label + 4 FROM t WHERE id < 20)
      WHERE label < 3 OR C > 0 GROUP BY I"
@@ -325,8 +330,8 @@ async fn a_limit_stops_early(#[case] sql: &str, #[case] most: usize) {
     assert!((10..=most).contains(&count), "{count}\n{plan}");
 }
 
-/// Another node gets a plan by the names of its functions and what their calls carry, optimised already, and may not have
-/// the rules.
+/// Another node gets a plan by the names of its functions and what their calls carry, optimised already, and may not
+/// have the rules.
 #[rstest]
 #[case::without_the_rules(false)]
 #[case::with_the_rules(true)]

@@ -6,8 +6,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// The same expression over the input of a node with one input that keeps its rows. `None` where there is none, or where it
-/// would be computed anew.
+/// The same expression over the input of a node with one input that keeps its rows. `None` where there is none, or
+/// where it would be computed anew.
 pub(super) fn below(plan: &LogicalPlan, expr: &Expr) -> Option<Expr> {
     match plan {
         LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Repartition(_) => {
@@ -43,8 +43,8 @@ pub(super) fn is_over(expr: &Expr, schema: &DFSchema) -> bool {
 
 /// Whether a join's rows have the value that an expression has in the rows of its left (or right) side.
 ///
-/// Where a row finds no partner in an outer join, the partner's columns are NULL, and so is the expression only if it is
-/// made from them by what gives NULL for NULL.
+/// Where a row finds no partner in an outer join, the partner's columns are NULL, and so is the expression only if it
+/// is made from them by what gives NULL for NULL.
 pub(super) fn survives(join: JoinType, left: bool, expr: &Expr) -> bool {
     match join {
         JoinType::Inner => true,

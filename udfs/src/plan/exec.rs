@@ -34,9 +34,10 @@ use crate::table::source::in_mini_batches;
 
 /// Computes passes into columns after those of its input.
 ///
-/// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many, and
-/// counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that could
-/// not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below it.
+/// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many,
+/// and counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that
+/// could not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below
+/// it.
 #[derive(Debug, Clone)]
 pub struct WaePassExec {
     /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
@@ -237,7 +238,8 @@ impl PassEvaluation {
 /// Bytes for `rows` images in the pass of an expression, whose model planning has found.
 ///
 /// # Errors
-/// Those of [`Pin::model`](crate::models::pin::Pin::model): on another node than the planning one the model is read here.
+/// Those of [`Pin::model`](crate::models::pin::Pin::model): on another node than the planning one the model is read
+/// here.
 fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
     let mut bytes = 0;
     expr.apply(|expr| {
@@ -284,12 +286,13 @@ impl PhysicalOptimizerRule for WaePassPlanner {
 
 fn with_passes_below(projection: &ProjectionExec) -> Result<Arc<dyn ExecutionPlan>> {
     let input = projection.input();
-    let (mut passes, mut position) = (Vec::new(), input.schema().fields().len());
     let mut exprs = projection.expr().to_vec();
+    let first = input.schema().fields().len();
+    let mut passes = Vec::new();
     for expr in exprs.iter_mut().filter(|e| is_pass(&e.expr)) {
+        let column = Column::new(&expr.alias, first + passes.len());
         passes.push(expr.clone());
-        expr.expr = Arc::new(Column::new(&expr.alias, position));
-        position += 1;
+        expr.expr = Arc::new(column);
     }
     let node = Arc::new(WaePassExec::try_new(Arc::clone(input), passes)?);
     Ok(Arc::new(ProjectionExec::try_new_with_schema_metadata(exprs, node, &projection.schema())?))

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! would run the network in its filter, and for the rows that pass again in its projection. The rule computes a pass
-//! (`crate::scalar::pass`) into a column, right below the lowest node that needs it, with the outputs of all calls above that
-//! can take it from there, and the calls take their results from the column:
+//! (`crate::scalar::pass`) into a column, right below the lowest node that needs it, with the outputs of all calls
+//! above that can take it from there, and the calls take their results from the column:
 //!
 //! ```text
 //! Projection: wae_encode(__wae_pass_1)
@@ -21,26 +21,28 @@
 //! - A filter is split: conditions that need no pass come before it, and a pass before the conditions that need it.
 //! - Where AND, OR, CASE or an aggregate's FILTER leaves rows out, the pass is computed under that condition
 //!   ([`need`]).
-//! - The column goes up through projections, filters, sorts, limits, windows, aliases, unions whose inputs all have it, and
-//!   joins from either side. It does not go through an aggregation: as a key of its groups it would split a group of equal
-//!   images, which may differ in their last bits on a GPU, where they stand in different batches. Above GROUP BY, a pass
-//!   is computed for each group.
+//! - The column goes up through projections, filters, sorts, limits, windows, aliases, unions whose inputs all have it,
+//!   and joins from either side. It does not go through an aggregation: as a key of its groups it would split a group
+//!   of equal images, which may differ in their last bits on a GPU, where they stand in different batches. Above GROUP
+//!   BY, a pass is computed for each group.
 //!
-//! The rewritten plan has DataFusion's own nodes, and functions that are registered. `wae_pass` is volatile, since
-//! DataFusion moves filters below a projection whose expressions are not, and copies the expressions into them. Where it
-//! joins a projection with the one above, the rule, which runs last in each round of the optimiser, takes the pass out
-//! again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
+//! The rewritten plan has DataFusion's own nodes and functions, and `wae_pass`, which is not registered: no query calls
+//! it. It is volatile, since
+//! DataFusion moves filters below a projection whose expressions are not, and copies the expressions into them. Where
+//! it joins a projection with the one above, the rule, which runs last in each round of the optimiser, takes the pass
+//! out again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
 //! computes the same, but a filter may move below, and nothing is counted.
 //!
 //! # Why do DataFusion's own rules not do this?
-//! Its common subexpressions are those of one node, and equal expressions: a filter and the projection above it are two nodes,
-//! and `wae_encode(image)` and `wae_p_value(image)` are two expressions with one pass inside. Its extraction of leaf
-//! expressions moves expressions that are cheap, such as the field of a struct, down to where data is read: it would move a
-//! pass below the filters that leave rows out.
+//! Its common subexpressions are those of one node, and equal expressions: a filter and the projection above it are two
+//! nodes, and `wae_encode(image)` and `wae_p_value(image)` are two expressions with one pass inside. Its extraction of
+//! leaf expressions moves expressions that are cheap, such as the field of a struct, down to where data is read: it
+//! would move a pass below the filters that leave rows out.
 //!
 //! # Other nodes
-//! A plan that is sent to another node computes the same there, with these functions registered: calls carry the version
-//! of their model ([`crate::distributed`]), and a codec of physical plans can make a [`WaePassExec`] again from its passes.
+//! A plan that is sent to another node computes the same there: [`crate::distributed`] makes `wae_pass` from its name,
+//! calls carry the version of their model, and a codec of physical plans can make a [`WaePassExec`] again from its
+//! passes.
 
 mod below;
 mod call;

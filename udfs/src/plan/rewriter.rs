@@ -40,8 +40,8 @@ impl Rewriter {
     }
 
     fn rewrite(&mut self, plan: LogicalPlan, demands: &[Demand]) -> Result<Answer> {
-        // DataFusion does not run the plan below an UPDATE, a DELETE or a MERGE: it reads expressions and conditions off
-        // it and hands them to the table, which has no column of a pass.
+        // DataFusion does not run the plan below an UPDATE, a DELETE or a MERGE: it reads expressions and conditions
+        // off it and hands them to the table, which has no column of a pass.
         if matches!(&plan, LogicalPlan::Dml(node) if !matches!(node.op, WriteOp::Insert(_) | WriteOp::Ctas)) {
             return Ok((plan, vec![None; demands.len()]));
         }

@@ -1,7 +1,7 @@
 //! `wae_pass(image, model, outputs, function)`: a pass of an image through the network, for the optimiser's rule.
 //!
-//! The rule puts it in place of the calls that share it, and the calls take their results from it. It is named and
-//! takes names, so that a plan that travels to another node by names computes there too.
+//! The rule puts it in place of the calls that share it, and the calls take their results from it. No query calls it,
+//! so that it is not registered; [`crate::distributed`] makes it from its name, where a plan travels to another node.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
@@ -67,8 +67,8 @@ impl ScalarKernel for WaePass {
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_pass(image, model, outputs, function)",
-    description: "What functions of an image take of a pass through the network: a struct. Queries have no use for it; the \
-         optimiser's rule calls it.",
+    description: "The outputs of the network that functions of an image take: a struct. Queries have no use for it; the optimiser's \
+         rule calls it.",
     arguments: &[
         ("image", IMAGE_ARGUMENT),
         ("model", MODEL_ARGUMENT),
@@ -81,3 +81,33 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     example: "SELECT wae_encode(wae_pass(image, 'fashion', 'latent', 'wae_encode')) FROM 'images.parquet';",
     related: &[],
 };
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::DataType;
+    use datafusion::common::ScalarValue;
+    use datafusion::logical_expr::ReturnFieldArgs;
+
+    use super::*;
+
+    /// The field of a call whose model is a prepared parameter, without a value yet.
+    fn planned(outputs: &str) -> Result<Arc<Field>> {
+        let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, false));
+        let image = Arc::new(Field::new("image", DataType::Binary, true));
+        let outputs = ScalarValue::from(outputs);
+        let arg_fields = [image, Arc::new(Field::new("$1", DataType::Null, true)), text("outputs")];
+        let args = ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &[None, None, Some(&outputs)] };
+        wae_pass_udf(&WaeOptions::default()).return_field_from_args(args)
+    }
+
+    #[test]
+    fn a_pass_has_the_outputs_that_are_named() {
+        let field = planned("cost,latent").unwrap();
+        let DataType::Struct(fields) = field.data_type() else { panic!("{field}") };
+        assert_eq!(fields.iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["wae.latent", "wae.cost"]);
+        let error = planned("code").unwrap_err().strip_backtrace();
+        assert!(error.contains("wae_pass: outputs must be names of outputs, got 'code'"), "{error}");
+    }
+}
