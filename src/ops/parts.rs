@@ -1,6 +1,6 @@
 //! Batches in parts, so that no operation has more values than a device counts.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::MOST_VALUES;
 use crate::error::Result;
@@ -14,7 +14,8 @@ pub(super) fn joined(
     values_an_image: usize,
     f: impl Fn(usize, usize) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    Ok(Tensor::cat(&parts(images, values_an_image, f)?, 0)?)
+    let parts = parts(images, values_an_image).map(|(first, images)| Ok(f(first, images)?.to_dtype(DType::F32)?));
+    Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 /// The sum of the results of `f`, as [`joined`] calls it, in f32.
@@ -23,21 +24,22 @@ pub(super) fn summed(
     values_an_image: usize,
     f: impl Fn(usize, usize) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let parts = parts(images, values_an_image, f)?;
-    let sum = parts.into_iter().map(Ok).reduce(|sum, part| sum? + part?);
-    Ok(sum.unwrap_or_else(|| Err(candle_core::Error::Msg("a batch without parts".to_owned())))?)
+    let mut sum = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    for (i, (first, images)) in parts(images, values_an_image).enumerate() {
+        let part = f(first, images)?.to_dtype(DType::F32)?;
+        sum = if i == 0 { part } else { (sum + part)? };
+    }
+    Ok(sum)
 }
 
-fn parts(images: usize, values_an_image: usize, f: impl Fn(usize, usize) -> Result<Tensor>) -> Result<Vec<Tensor>> {
+/// The first image and the number of images of each part.
+fn parts(images: usize, values_an_image: usize) -> impl Iterator<Item = (usize, usize)> {
     let together = (MOST_VALUES / values_an_image.max(1)).max(1);
-    let part = |first| Ok(f(first, together.min(images - first))?.to_dtype(DType::F32)?);
-    (0..images.max(1)).step_by(together).map(part).collect()
+    (0..images.max(1)).step_by(together).map(move |first| (first, together.min(images - first)))
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     /// 2^28 values an image: four images a part.

@@ -38,6 +38,11 @@ impl FunctionDocumentation {
         self.arguments.iter().map(|(name, _)| *name)
     }
 
+    /// The name of the parameter at a position.
+    pub(crate) fn parameter(&self, position: usize) -> Option<&'static str> {
+        self.arguments.get(position).map(|(name, _)| *name)
+    }
+
     /// The names of the parameters, with commas between them.
     pub(crate) fn parameter_list(&self) -> String {
         self.parameters().collect::<Vec<_>>().join(", ")

@@ -76,7 +76,7 @@
 //! |---|---|
 //! | `wae_train(source, model => '...', options...)` | one an epoch |
 //! | `wae_calibrate(source [, model])` | one: p-values from new normal rows, without training |
-//! | `wae_history([model])` | the same, of a model that was trained or is being trained |
+//! | `wae_history([model])` | one an epoch of a model that was trained or is being trained |
 //! | `wae_sample(n [, model [, seed]])` | codes from the prior, with their images |
 //! | `wae_models()` | the models there are |
 //! | `wae_drop(model)` | one: a model is removed |
@@ -100,6 +100,7 @@ mod report;
 mod scalar;
 mod table;
 mod text;
+mod vectors;
 mod window;
 
 use std::sync::Arc;
@@ -118,9 +119,9 @@ use crate::table::function::{Positional, WaeRelationPlanner};
 pub use crate::table::wae_train::WaeTrainExec;
 pub use crate::text::{csv_batch, table_batch};
 
-/// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the planner
-/// that gives table functions named arguments, and the optimiser's rules by which functions of one image share one pass
-/// through the network ([`WaePassExec`]). Statements that were prepared before are forgotten.
+/// Registers everything with a context: the options `wae.*`, the scalar, aggregate, window and table functions, the
+/// planner that gives table functions named arguments, and the optimiser's rules by which functions of one image share
+/// one pass through the network ([`WaePassExec`]). Statements that were prepared before are forgotten.
 ///
 /// It also sets `datafusion.execution.parquet.skip_metadata = false`: DataFusion's default takes the tensor type off
 /// every column that it reads from Parquet. With it, files' own metadata (Hugging Face writes some) survives into the

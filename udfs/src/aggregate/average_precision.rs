@@ -1,10 +1,11 @@
-//! `average_precision(score, is_positive)`: the mean precision at the scores of positives, weighted by the gain in recall.
+//! `average_precision(score, is_positive)`: the mean precision at the scores of positives, weighted by the gain in
+//! recall.
 //!
 //! `AP = Σ_k (R_k − R_{k−1})·P_k`
 //!
-//! Where: k runs over the distinct scores from the highest down; P_k is the share of positives among the rows that score
-//! at least that, and R_k the share of all positives that are among them. Rows of equal score enter together, and nothing
-//! is interpolated between thresholds.
+//! Where: k runs over the distinct scores from the highest down; P_k is the share of positives among the rows that
+//! score at least that, and R_k the share of all positives that are among them. Rows of equal score enter together, and
+//! nothing is interpolated between thresholds.
 //!
 //! # Source
 //! scikit-learn, `average_precision_score`. There, rows without a positive give 0; here NULL.

@@ -15,10 +15,10 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Signature, Volatility};
 use wae_core::objective::frechet::{Moments, frechet_distance};
 
-use crate::aggregate::vectors::{Vectors, coerce_vector, vector_width};
 use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
 use crate::documentation::FunctionDocumentation;
 use crate::error::exec_error;
+use crate::vectors::{Vectors, coerce_vector, vector_width};
 
 const NAME: &str = "frechet_distance";
 

@@ -1,9 +1,9 @@
-//! Aggregates of latent codes as DataFusion calls them: one wrapper finds the model, pins its version and keeps a bounded
-//! subsample for all.
+//! Aggregates of latent codes as DataFusion calls them: one wrapper finds the model, pins its version and keeps a
+//! bounded subsample for all.
 //!
-//! An aggregate does not see the session's options when it runs, so that the optimiser's simplification must have put the
-//! model into the call ([`LatentAggregate::pinned`]), as it does for scalar functions (`scalar/function.rs`). Where DataFusion
-//! does not simplify aggregates, as in a window, the call is refused.
+//! An aggregate does not see the session's options when it runs, so that the optimiser's simplification must have put
+//! the model into the call ([`LatentAggregate::pinned`]), as it does for scalar functions (`scalar/function.rs`). Where
+//! DataFusion does not simplify aggregates, as in a window, the call is refused.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
@@ -22,13 +22,13 @@ use datafusion::logical_expr::{
 use wae_core::Config;
 use wae_core::objective::two_sample::Subsample;
 
-use crate::aggregate::vectors::{Vectors, coerce_vector, vector_width};
 use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
 use crate::documentation::FunctionDocumentation;
 use crate::models::argument::{default_model, literal_model};
 use crate::models::pin::Pin;
 use crate::models::{self, LoadedModel};
 use crate::options::WaeOptions;
+use crate::vectors::{Vectors, coerce_vector, vector_width};
 
 /// The name of the first parameter, for messages.
 const LATENT: &str = "latent";

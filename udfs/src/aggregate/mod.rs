@@ -5,7 +5,6 @@ mod average_precision;
 mod frechet_distance;
 pub(crate) mod latent;
 mod ranking;
-pub(crate) mod vectors;
 mod wae_mmd;
 mod wae_mmd_p_value;
 
@@ -38,7 +37,8 @@ pub(crate) fn refuse_distinct(function: &str, args: &AccumulatorArgs<'_>) -> Res
     Ok(())
 }
 
-/// The field of a list in an accumulator's state. Its offsets have 64 bits: the states of all groups stand in one array.
+/// The field of a list in an accumulator's state. Its offsets have 64 bits: the states of all groups stand in one
+/// array.
 pub(crate) fn list_state(function: &str, name: &str, item: DataType) -> FieldRef {
     let list = DataType::LargeList(Arc::new(Field::new_list_field(item, true)));
     Arc::new(Field::new(format_state_name(function, name), list, true))

@@ -5,8 +5,8 @@ use std::fmt;
 use datafusion::common::{Result, plan_err};
 use wae_core::calibrate::HeldOut;
 
-/// The rate when none is given, as in `wae_is_outlier`.
-const DEFAULT_ALPHA: f64 = 0.01;
+use crate::scalar::wae_is_outlier::DEFAULT_ALPHA;
+
 /// Held-out rows from which on a p-value can be as small as [`DEFAULT_ALPHA`].
 const ENOUGH: usize = 99;
 

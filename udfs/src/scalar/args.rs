@@ -61,7 +61,7 @@ impl<'a> PlannedArgs<'a> {
 
     /// The name of the parameter at a position.
     pub(crate) fn parameter(&self, index: usize) -> &'static str {
-        self.documentation.arguments.get(index).map_or("", |(name, _)| *name)
+        self.documentation.parameter(index).unwrap_or_default()
     }
 
     /// The value of an argument that is a literal.
@@ -120,7 +120,8 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The batch of a call, with its model if the function takes one, and the outputs of the network that it is made from.
+    /// The batch of a call, with its model if the function takes one, and the outputs of the network that it is made
+    /// from.
     pub(crate) fn new(
         function: &'a str,
         args: &'a ScalarFunctionArgs,

@@ -68,7 +68,7 @@ impl ScalarKernel for ImageDecode {
         let limits = batch.options().limits();
         let Some(column) = batch.images(None)? else { return Ok(batch.nulls()) };
         let mut target = None;
-        if batch.array(DIMENSIONS.len())?.is_some() {
+        if batch.scalar(DIMENSIONS.len(), parameter(DIMENSIONS.len()))?.is_some() {
             target = Some(shape(|i| batch.scalar(i, parameter(i)))?);
         }
         let images = batch.map_rows(&column, |row| decode_row(&column, row, target, &limits))?;
@@ -91,7 +91,7 @@ fn shape(value: impl Fn(usize) -> Result<Option<ScalarValue>>) -> Result<ImageSh
 
 /// The name of a parameter.
 fn parameter(position: usize) -> &'static str {
-    DOCUMENTATION.arguments.get(position).map_or("", |(name, _)| *name)
+    DOCUMENTATION.parameter(position).unwrap_or_default()
 }
 
 /// A dimension that has to be a literal.

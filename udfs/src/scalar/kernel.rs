@@ -29,15 +29,15 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
         Volatility::Stable
     }
 
-    /// The position of the argument that names the model, in a call with so many arguments, where it may be left out;
-    /// `None` for a function over no model. `is_text` tells whether an argument is a string.
+    /// The position of the model among the arguments of a call, given or not; `None` for a function without a model.
+    /// `is_text` tells whether an argument is a string.
     fn model_position(&self, _arguments: usize, _is_text: &dyn Fn(usize) -> bool) -> Option<usize> {
         Some(1)
     }
 
-    /// Outputs of the network on the first argument's image that the result is made from; none for a function that takes no
-    /// image. [`Self::run`] makes the result from [`Batch::pass`] and the other arguments alone: the first argument may
-    /// be a pass that was computed for other calls too.
+    /// Outputs of the network on the first argument's image that the result is made from; none for a function that
+    /// takes no image. [`Self::run`] makes the result from [`Batch::pass`] and the other arguments alone: the first
+    /// argument may be a pass that was computed for other calls too.
     fn outputs(&self, _texts: &Texts<'_>) -> Outputs {
         Outputs::NONE
     }

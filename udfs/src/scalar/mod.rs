@@ -1,5 +1,5 @@
-//! The scalar functions, a file each, and their common part: [`kernel`] is the trait that each implements, [`function`] calls
-//! it for DataFusion, [`args`] checks and reads arguments, and [`pass`] holds the outputs of the network.
+//! The scalar functions, a file each, and their common part: [`kernel`] is the trait that each implements, [`function`]
+//! calls it for DataFusion, [`args`] checks and reads arguments, and [`pass`] holds the outputs of the network.
 
 pub(crate) mod args;
 pub(crate) mod function;
@@ -17,7 +17,7 @@ mod wae_decode;
 mod wae_detect;
 mod wae_encode;
 mod wae_interpolate;
-mod wae_is_outlier;
+pub(crate) mod wae_is_outlier;
 mod wae_latent_distance;
 mod wae_p_value;
 pub(crate) mod wae_pass;

@@ -1,7 +1,7 @@
 //! A pass of an image through the network: the outputs that functions are made from.
 //!
-//! A pass is computed once a row, whatever number of functions use it. As a column it is a struct with the outputs that a
-//! query needs together, NULL where the image is NULL or could not be read:
+//! A pass is computed once a row, whatever number of functions use it. As a column it is a struct with the outputs that
+//! a query needs together, NULL where the image is NULL or could not be read:
 //!
 //! | output | field of the struct | from |
 //! |---|---|---|
@@ -11,7 +11,8 @@
 //! | structural cost, whatever c is | `wae.anomaly`: Float32 | encoder and decoder |
 //! | each pixel's term of the cost | `wae.map`: FixedSizeList of Float32 | encoder and decoder |
 //!
-//! A further output is a variant of [`PassOutput`] with its field, its values in [`Columns`], and a method of [`Pass`].
+//! A further output is a variant of [`PassOutput`] with its field, its values in [`PassBuilder`], and a method of
+//! [`Pass`].
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! The metadata of an image's field, as planning saw it.
 //!
 //! The shape of a tensor stands in its field's metadata. A plan that travels to another node loses the metadata of what
-//! functions give, so that a function that takes its images' shape from there, having no model to take it from, keeps it.
+//! functions give, so that a function that takes its images' shape from there, having no model to take it from, keeps
+//! it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! `a(x) = s/(s + t),  s = Σ (x − y)² + ½ DSSIM(x, y)`
 //!
-//! Where: y = G(E(x)), Σ is over pixels and channels, DSSIM is the structural dissimilarity of 7×7 neighbourhoods, and t is the
-//! value of s above which a held-out row's p-value is at most 0.01.
+//! Where: y = G(E(x)), Σ is over pixels and channels, DSSIM is the structural dissimilarity of 7×7 neighbourhoods, and
+//! t is the value of s above which a held-out row's p-value is at most 0.01.
 
 use std::sync::Arc;
 

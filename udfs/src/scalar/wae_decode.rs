@@ -8,7 +8,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::columns::{buffer, decoded_field, fixed_size_list, to_bytes};
-use crate::documentation::{FunctionDocumentation, MODEL_ARGUMENT};
+use crate::documentation::{FunctionDocumentation, LATENT_ARGUMENT, MODEL_ARGUMENT};
 use crate::error::{exec_error, row_error};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
@@ -118,13 +118,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_decode(latent [, model])",
     description: "The image that a latent code stands for: an image tensor of UInt8, height x width x channels.",
-    arguments: &[
-        (
-            "latent",
-            "The latent code: a FixedSizeList, List or LargeList of numbers, as many as the model's latent dimension.",
-        ),
-        ("model", MODEL_ARGUMENT),
-    ],
+    arguments: &[("latent", LATENT_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT image_encode(wae_decode(wae_encode(image), 'fashion')) AS png FROM 'images.parquet';",
     related: &["wae_encode"],
 };

@@ -10,7 +10,6 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use crate::aggregate::vectors::{Vectors, coerce_vector, vector_width};
 use crate::columns::{check_offsets, decoded_field, fixed_size_list, to_bytes};
 use crate::documentation::{FunctionDocumentation, LATENT_ARGUMENT, MODEL_ARGUMENT};
 use crate::error::{exec_error, row_error};
@@ -19,6 +18,7 @@ use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
+use crate::vectors::{Vectors, coerce_vector, vector_width};
 
 /// Points of a line: its ends, at least.
 const STEPS: std::ops::RangeInclusive<i64> = 2..=1000;

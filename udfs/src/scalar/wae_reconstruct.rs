@@ -1,4 +1,4 @@
-//! `wae_reconstruct(image [, model])`: what the model makes of an image, G(E(x)).
+//! `wae_reconstruct(image [, model])`: an image, encoded and decoded again, G(E(x)).
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;

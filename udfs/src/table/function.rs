@@ -35,11 +35,6 @@ impl TableFunction {
     pub(crate) const fn name(&self) -> &'static str {
         self.documentation.name
     }
-
-    /// The name of the parameter at a position.
-    fn parameter(&self, position: usize) -> Option<&'static str> {
-        self.documentation.arguments.get(position).map(|(name, _)| *name)
-    }
 }
 
 /// The value of an argument.
@@ -73,7 +68,7 @@ impl Call {
         for (position, (given_name, argument)) in given.into_iter().enumerate() {
             let is_named = given_name.is_some();
             let is_known = |given: &str| function.documentation.parameters().any(|parameter| parameter == given);
-            let argument_name = match (given_name, function.parameter(position)) {
+            let argument_name = match (given_name, function.documentation.parameter(position)) {
                 (Some(given), _) if function.takes_options || is_known(&given) => given,
                 (Some(given), _) => {
                     return plan_err!("{name}: unknown argument '{given}', expected one of {parameters}");
@@ -165,7 +160,7 @@ impl RelationPlanner for WaeRelationPlanner {
         let mut given = Vec::with_capacity(args.args.len());
         for (position, arg) in args.args.iter().enumerate() {
             let (name, expr) = name_and_value(function.name(), arg)?;
-            let parameter = name.as_deref().or(function.parameter(position)).unwrap_or("an argument");
+            let parameter = name.as_deref().or(function.documentation.parameter(position)).unwrap_or("an argument");
             let argument = plan_argument(function.name(), parameter, expr, context)?;
             given.push((name, argument));
         }

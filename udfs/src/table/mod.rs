@@ -1,5 +1,5 @@
-//! The table functions, a file or a folder each, and their common part: [`function`] reads a call's arguments, [`source`] its
-//! images, [`stream`] computes rows while they are read, and [`work`] does so from a source's images.
+//! The table functions, a file or a folder each, and their common part: [`function`] reads a call's arguments,
+//! [`source`] its images, [`stream`] computes rows while they are read, and [`work`] does so from a source's images.
 
 pub(crate) mod function;
 mod read_images;

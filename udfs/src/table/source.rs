@@ -109,8 +109,8 @@ pub(crate) fn one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPl
     if plan.output_partitioning().partition_count() > 1 { Arc::new(CoalescePartitionsExec::new(plan)) } else { plan }
 }
 
-/// The context in which a plan of images runs: it reads at most `rows` rows at a time. DataFusion's own batches are 8,192 rows,
-/// of which some wait in each channel: hundreds of megabytes of images.
+/// The context in which a plan of images runs: it reads at most `rows` rows at a time. DataFusion's own batches are
+/// 8,192 rows, of which some wait in each channel: hundreds of megabytes of images.
 pub(crate) fn in_mini_batches(context: &Arc<TaskContext>, rows: usize) -> Arc<TaskContext> {
     let config = context.session_config();
     if config.batch_size() <= rows {

@@ -1,4 +1,5 @@
-//! Tables whose rows are computed from a source's images at each scan: the common part of `wae_train` and `wae_calibrate`.
+//! Tables whose rows are computed from a source's images at each scan: the common part of `wae_train` and
+//! `wae_calibrate`.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -48,8 +49,13 @@ pub trait SourceWork: Debug + Clone + Send + Sync + 'static {
     /// Most images of a batch of the source.
     fn batch_size(&self) -> usize;
 
-    /// Checks the call once more at a scan, against the images' shape where their type tells it.
-    fn check_scan(&self, shape: Option<ImageShape>) -> Result<()>;
+    /// Checks the call once more at a scan, before the source is planned.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Checks the shape of the source's images, where their type tells it.
+    fn check_images(&self, shape: Option<ImageShape>) -> Result<()>;
 
     /// The work on the batches of one scan.
     fn run(&self, progress: &Arc<Self::Progress>, context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Run;
@@ -90,9 +96,10 @@ impl<W: SourceWork> TableProvider for WorkTable<W> {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.work.check()?;
         let input = self.source.images(W::FUNCTION, state).await?;
         let shape = image_type(input.schema().field(0)).ok().and_then(|image| image.shape());
-        self.work.check_scan(shape)?;
+        self.work.check_images(shape)?;
         projected(Arc::new(WorkExec::new(input, self.work.clone())), &self.schema, projection)
     }
 }

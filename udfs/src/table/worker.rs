@@ -4,8 +4,8 @@
 //! source ──batches──▶ async task ──▶ worker thread ──rows──▶ stream
 //! ```
 //!
-//! So that decoding, training and scoring never occupy the async executor. Dropping the stream sets a flag that the worker
-//! looks at.
+//! So that decoding, training and scoring never occupy the async executor. Dropping the stream sets a flag that the
+//! worker looks at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

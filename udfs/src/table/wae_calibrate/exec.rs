@@ -1,5 +1,5 @@
-//! The plan node that calibrates: a batch of images at a time is scored and let go, and the model's file is replaced in one
-//! step when the source has ended.
+//! The plan node that calibrates: a batch of images at a time is scored and let go, and the model's file is replaced in
+//! one step when the source has ended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl SourceWork for CalibrateCall {
         self.session.batch_size()
     }
 
-    fn check_scan(&self, shape: Option<ImageShape>) -> Result<()> {
+    fn check_images(&self, shape: Option<ImageShape>) -> Result<()> {
         let model = models::load(NAME, &self.model, &self.session)?;
         let config = model.wae().config();
         match shape {

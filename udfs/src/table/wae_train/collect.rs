@@ -51,8 +51,8 @@ impl Memory {
             let column = column.map_err(|e| worker.stopped(e))?;
             builder.push(&column).map_err(|e| worker.stopped(e))?;
             rows += column.len();
-            // As soon as the shape is known, so that a network that does not fit in the pool is refused before all images
-            // are read. A batch has no more rows than there are.
+            // As soon as the shape is known, so that a network that does not fit in the pool is refused before all
+            // images are read. A batch has no more rows than there are.
             let Some(shape) = builder.shape() else { continue };
             let network = (shape, call.train.batch_size.min(rows).max(2));
             if known != Some(network) {

@@ -1,8 +1,9 @@
 //! The plan node that trains.
 //!
-//! The training runs on a worker thread ([`crate::table::worker`]) and looks once a batch whether it was dropped. The model is
-//! saved before the last epoch's row is sent: whoever has read that row finds the model, and a query that stops earlier
-//! (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write (`save.rs`).
+//! The training runs on a worker thread ([`crate::table::worker`]) and looks once a batch whether it was dropped. The
+//! model is saved before the last epoch's row is sent: whoever has read that row finds the model, and a query that
+//! stops earlier (`LIMIT 2` of 20 epochs, Ctrl-C) leaves none, but the checkpoints that it was told to write
+//! (`save.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -118,8 +119,11 @@ impl SourceWork for TrainCall {
         self.session.batch_size()
     }
 
-    fn check_scan(&self, shape: Option<ImageShape>) -> Result<()> {
-        self.check()?;
+    fn check(&self) -> Result<()> {
+        TrainCall::check(self)
+    }
+
+    fn check_images(&self, shape: Option<ImageShape>) -> Result<()> {
         shape.map_or(Ok(()), |shape| self.check_init(shape))
     }
 
