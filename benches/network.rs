@@ -2,7 +2,8 @@
 //! `gpu/compare.py` set beside PyTorch.
 //!
 //! usage: network ARCH WHAT ITERATIONS [BATCH] [PRECISION] [DEVICE]
-//!            ARCH small | mnist | celeba; WHAT encode | decode | train; PRECISION f32 | tf32 | bf16; DEVICE auto | cpu | cuda:N
+//!            ARCH small | mnist | celeba; WHAT encode | decode | train
+//!            PRECISION f32 | tf32 | bf16; DEVICE auto | cpu | cuda:N
 //!        network peak                                     the processor's peak, by multiply-adds in registers
 //!        network serve                                    answers each line of the standard input with a line of JSON:
 //!            prepare ARCH WHAT STEPS BATCH PRECISION DEVICE   makes ready STEPS steps in a row, and runs them once

@@ -29,9 +29,10 @@
 //! | `calibration.latent_mean`, `calibration.latent_precision` | where the training codes lie: their mean and precision |
 //!
 //! # Safety of reading and writing
-//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape against
-//! the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes through a
-//! temporary file beside the target, synced and then renamed, so that there is always the old model or the new one.
+//! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape
+//! against the configuration, before it allocates anything for them; nothing in a file is ever executed. A writer goes
+//! through a temporary file beside the target, synced and then renamed, so that there is always the old model or the
+//! new one.
 //!
 //! A training that was stopped goes on from a [`Checkpoint`], a file of the same kind and of another format.
 

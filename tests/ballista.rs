@@ -261,9 +261,9 @@ fn a_killed_executor_costs_no_rows() {
     });
 }
 
-/// Executors that see another folder `models`: its path is relative and leads up to the root first. Client and scheduler
-/// begin at the crate's folder, and the executor as deep below the test's. Gives the cluster, a client, and the models
-/// that the executor sees.
+/// Executors that see another folder `models`: its path is relative and leads up to the root first. Client and
+/// scheduler begin at the crate's folder, and the executor as deep below the test's. Gives the cluster, a client, and
+/// the models that the executor sees.
 async fn apart(folder: &Path) -> (Cluster, SessionContext, PathBuf) {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
     let folder = folder.canonicalize().unwrap();

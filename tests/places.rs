@@ -1,5 +1,5 @@
-//! The columns *Rust* and *shell* of the table *What works where?* in the guide's page `hosts.md`. *Ballista* is tested by
-//! `ballista.rs`, Python's two by `python/test_places.py`.
+//! The columns *Rust* and *shell* of the table *What works where?* in the guide's page `hosts.md`. *Ballista* is tested
+//! by `ballista.rs`, Python's two by `python/test_places.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod cells;

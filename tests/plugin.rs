@@ -388,7 +388,8 @@ fn every_target_is_declared(#[case] folder: &str) {
     }
 }
 
-/// `cargo run` takes the dependencies that `cargo test` compiled: with other features, DataFusion would be compiled twice.
+/// `cargo run` takes the dependencies that `cargo test` compiled: with other features, DataFusion would be compiled
+/// twice.
 #[test]
 fn running_and_testing_take_dependencies_of_the_same_features() {
     let features = |edges: &str| -> BTreeSet<String> {

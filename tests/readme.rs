@@ -1,7 +1,7 @@
 //! The documentation is true: its SQL runs, its generated parts are the code's own, its links lead somewhere.
 //!
-//! `UPDATE_README=1 cargo test --test readme` writes the generated parts anew. Rust runs as doctests: that of the README
-//! and the guide with `datafusion-wae`, that of the cluster's page with its crate. Python runs in
+//! `UPDATE_README=1 cargo test --test readme` writes the generated parts anew. Rust runs as doctests: that of the
+//! README and the guide with `datafusion-wae`, that of the cluster's page with its crate. Python runs in
 //! `tests/python/test_package.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -86,8 +86,8 @@ async fn the_sql_of_every_page_runs() {
     assert!(queries > 20, "the guide has more than {queries} queries");
 }
 
-/// Runs a script of the examples with one epoch in the place of eight, and a folder of its own for the model. Returns the
-/// number of queries, and the context afterwards.
+/// Runs a script of the examples with one epoch in the place of eight, and a folder of its own for the model. Returns
+/// the number of queries, and the context afterwards.
 async fn example(name: &str) -> (usize, SessionContext) {
     let (root, dir) = (root(), tempfile::tempdir().unwrap());
     let mut script = fs::read_to_string(root.join(format!("examples/{name}.sql"))).unwrap();

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// The value of a configuration's JSON that no option says.
 const IMAGE: (&str, &str) = ("/image", "the images' shape");
 const OBJECTIVE: &str = "/objective/kind";
-/// Parts of a configuration's JSON, in the order in which a message names their differences; within a part, the order is
-/// that of the table of options.
+/// Parts of a configuration's JSON, in the order in which a message names their differences; within a part, the order
+/// is that of the table of options.
 const ORDER: [&str; 11] = [
     "/image",
     "/preprocess/crop",

@@ -76,8 +76,8 @@ impl Kernel {
         }
     }
 
-    /// The kernel of each squared distance: on the CPU in one pass each way, where seven scales as candle's operations take
-    /// three times as long.
+    /// The kernel of each squared distance: on the CPU in one pass each way, where seven scales as candle's operations
+    /// take three times as long.
     ///
     /// # Shapes
     /// (n, m) → (n, m).

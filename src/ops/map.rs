@@ -1,6 +1,7 @@
 //! A function of each value as one operation of candle's graphs on the CPU.
 //!
-//! A formula of many terms costs candle a pass over memory for each of its operations, several times that in the backward pass.
+//! A formula of many terms costs candle a pass over memory for each of its operations, several times that in the
+//! backward pass.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 

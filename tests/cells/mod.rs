@@ -1,8 +1,8 @@
-//! The table *What works where?* of the guide's page `hosts.md`: a statement a row, in `cells.json`, which the tests of the
-//! Python package read too.
+//! The table *What works where?* of the guide's page `hosts.md`: a statement a row, in `cells.json`, which the tests of
+//! the Python package read too.
 //!
-//! `{data}` is the folder of the table's files. They read the table `test` (file, label, image) with the model `m`, which
-//! `wae.model` names.
+//! `{data}` is the folder of the table's files. They read the table `test` (file, label, image) with the model `m`,
+//! which `wae.model` names.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Links of the pages: to files of the repository, and to headings of its pages.
 //!
-//! Pages of the guide link by definitions at their ends, `[label]: file.md#heading`, which is right in the repository. In
-//! rustdoc the definition of the same label in `links.md` comes first, and counts.
+//! Pages of the guide link by definitions at their ends, `[label]: file.md#heading`, which is right in the repository.
+//! In rustdoc the definition of the same label in `links.md` comes first, and counts.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -57,8 +57,8 @@ struct ObjectStores(Option<Arc<dyn ObjectStoreRegistry>>);
 static DEFAULT_OBJECT_STORES: OnceLock<Arc<dyn ObjectStoreRegistry>> = OnceLock::new();
 
 /// Sets the object stores of options that have none of their own: those that another node of a cluster sent as text. A
-/// scheduler or executor gives those of its first RuntimeEnv, which stay: a later call changes nothing, so that tasks that run
-/// beside each other find the same stores, and share the models in memory.
+/// scheduler or executor gives those of its first RuntimeEnv, which stay: a later call changes nothing, so that tasks
+/// that run beside each other find the same stores, and share the models in memory.
 pub fn set_default_object_stores(registry: Arc<dyn ObjectStoreRegistry>) {
     DEFAULT_OBJECT_STORES.get_or_init(|| registry);
 }

@@ -11,8 +11,8 @@ use crate::options::WaeOptions;
 use crate::table;
 use crate::{all_aggregates, all_functions, all_window_functions};
 
-/// The reference of everything that the plugin adds to SQL, in Markdown: scalar, aggregate and window functions from their
-/// [`Documentation`], table functions, the options of `wae_train`, and the session options with their defaults.
+/// The reference of everything that the plugin adds to SQL, in Markdown: scalar, aggregate and window functions from
+/// their [`Documentation`], table functions, the options of `wae_train`, and the session options with their defaults.
 ///
 /// # Example
 /// ```

@@ -25,8 +25,8 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     relative_error(&to_vec(a).unwrap(), &wide)
 }
 
-/// max|a − b| of sums of values of either sign, relative to max|b|, or to their usual size if that is larger: a sum that is
-/// almost 0 has the rounding of its terms.
+/// max|a − b| of sums of values of either sign, relative to max|b|, or to their usual size if that is larger: a sum
+/// that is almost 0 has the rounding of its terms.
 fn difference_of_sums(a: &Tensor, b: &Tensor, usual: f64) -> f64 {
     let largest = to_vec(b).unwrap().iter().fold(1e-30_f64, |m, v| m.max(f64::from(v.abs())));
     difference(a, b) * largest / largest.max(usual)

@@ -1,7 +1,8 @@
-//! The reader of image columns: encoded bytes, nested lists with any lengths and nulls, tensors with any shapes, dictionaries
-//! with any keys. Every row gives an image or an error, and a buffer is as long as its shape says.
+//! The reader of image columns: encoded bytes, nested lists with any lengths and nulls, tensors with any shapes,
+//! dictionaries with any keys. Every row gives an image or an error, and a buffer is as long as its shape says.
 //!
-//! A file that begins as an image does is taken as one, so that images serve as seeds; the rest is read as a [`Column`].
+//! A file that begins as an image does is taken as one, so that images serve as seeds; the rest is read as a
+//! [`Column`].
 #![no_main]
 
 use std::sync::Arc;

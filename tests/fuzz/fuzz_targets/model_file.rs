@@ -1,4 +1,5 @@
-//! The model reader: any bytes give a model or an error, and a model that is read can be loaded, written and read again.
+//! The model reader: any bytes give a model or an error, and a model that is read can be loaded, written and read
+//! again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

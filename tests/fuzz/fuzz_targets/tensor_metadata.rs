@@ -1,7 +1,8 @@
-//! The reader of tensor metadata: any name, JSON and list type give an image type or an error, and a column of that type
-//! can be opened and read, or not.
+//! The reader of tensor metadata: any name, JSON and list type give an image type or an error, and a column of that
+//! type can be opened and read, or not.
 //!
-//! Input: a byte each for the extension, the item type, the kind of list and the list's size, then the metadata as text.
+//! Input: a byte each for the extension, the item type, the kind of list and the list's size, then the metadata as
+//! text.
 #![no_main]
 
 use std::collections::HashMap;

@@ -23,8 +23,8 @@ use crate::planned_schema::PlannedSchemaExec;
 /// The scheduler's port where a URL has none.
 pub(crate) const SCHEDULER_PORT: u16 = 50050;
 
-/// A context whose queries run on the cluster of a scheduler, such as `df://10.0.0.1:50050`, with everything of the plugin
-/// registered, and in which a file can be named in FROM by its path.
+/// A context whose queries run on the cluster of a scheduler, such as `df://10.0.0.1:50050`, with everything of the
+/// plugin registered, and in which a file can be named in FROM by its path.
 ///
 /// # Errors
 /// A configuration error for a URL without a host; an execution error if there is no scheduler; those of
@@ -64,8 +64,8 @@ fn endpoint(url: &str) -> Result<String> {
 
 /// Sends queries to the cluster, but for those whose tables only the client has.
 ///
-/// A training is one of the latter, with a source that is planned by this planner again: the cluster runs the source, and
-/// its rows stream into the training in the client.
+/// A training is one of the latter, with a source that is planned by this planner again: the cluster runs the source,
+/// and its rows stream into the training in the client.
 #[derive(Debug)]
 pub struct RemotePlanner {
     endpoint: String,

@@ -15,8 +15,8 @@ use futures::TryStreamExt;
 
 /// Gives the batches of its input the input's schema.
 ///
-/// The metadata of fields, and with it the type of a tensor, is lost between the stages of a query that runs on a cluster:
-/// the batches that come back lack what the plan has.
+/// The metadata of fields, and with it the type of a tensor, is lost between the stages of a query that runs on a
+/// cluster: the batches that come back lack what the plan has.
 #[derive(Debug)]
 pub struct PlannedSchemaExec {
     input: Arc<dyn ExecutionPlan>,

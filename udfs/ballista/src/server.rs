@@ -35,8 +35,8 @@ pub fn session_state(config: SessionConfig) -> Result<SessionState> {
     Ok(state.with_query_planner(Arc::new(PassPlanner)).build())
 }
 
-/// DataFusion's planner, which applies the rule of passes whatever other rules the session has: Ballista's adaptive planner
-/// puts its own in the place of the session's.
+/// DataFusion's planner, which applies the rule of passes whatever other rules the session has: Ballista's adaptive
+/// planner puts its own in the place of the session's.
 #[derive(Debug)]
 struct PassPlanner;
 
@@ -65,8 +65,8 @@ pub fn scheduler_config(config: SchedulerConfig) -> SchedulerConfig {
     }
 }
 
-/// A session of a scheduler, whose object stores models are read from at planning: a call that came from a client names its
-/// `wae.model_dir`, but holds no stores.
+/// A session of a scheduler, whose object stores models are read from at planning: a call that came from a client names
+/// its `wae.model_dir`, but holds no stores.
 fn scheduler_state(config: SessionConfig) -> Result<SessionState> {
     let state = session_state(config)?;
     datafusion_wae::set_default_object_stores(Arc::clone(&state.runtime_env().object_store_registry));
@@ -75,8 +75,8 @@ fn scheduler_state(config: SessionConfig) -> Result<SessionState> {
 
 /// An executor's configuration, with the plugin.
 ///
-/// Functions over models are left out of the registry: they come with the version of their model or not at all. Where `config`
-/// has a producer of RuntimeEnvs, models are read from its object stores too.
+/// Functions over models are left out of the registry: they come with the version of their model or not at all. Where
+/// `config` has a producer of RuntimeEnvs, models are read from its object stores too.
 ///
 /// # Errors
 /// Those of [`session_state`].

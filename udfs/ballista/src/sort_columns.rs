@@ -1,7 +1,7 @@
 //! Sorting by columns: the optimiser's rule of the scheduler.
 //!
-//! Ballista encodes what the rows between two stages are sorted by itself, without the session's codec, so that a call there
-//! would lose the version of its model. The rule computes such calls into columns first:
+//! Ballista encodes what the rows between two stages are sorted by itself, without the session's codec, so that a call
+//! there would lose the version of its model. The rule computes such calls into columns first:
 //!
 //! ```text
 //! Projection: label                                           Projection: label

@@ -1,5 +1,5 @@
-//! Errors as Python raises them: with the text that SQL gives, and a class for what is wrong with a statement and one for
-//! what went wrong while it ran.
+//! Errors as Python raises them: with the text that SQL gives, and a class for what is wrong with a statement and one
+//! for what went wrong while it ran.
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
@@ -40,7 +40,8 @@ fn raised(py: Python<'_>, error: &DataFusionError) -> Option<PyErr> {
     }
 }
 
-/// An error as a consumer of a C stream gets it. The interface carries text that ends with a NUL, so that none may be in it.
+/// An error as a consumer of a C stream gets it. The interface carries text that ends with a NUL, so that none may be
+/// in it.
 pub(crate) fn stream_error(error: &DataFusionError) -> ArrowError {
     ArrowError::ExternalError(error.strip_backtrace().replace('\0', "\u{fffd}").into())
 }

@@ -3,8 +3,9 @@
 //! The interface takes planning, types and computing to the other side, and leaves some things behind:
 //!
 //! - Options `wae.*` are no options of that context. [`HostFunction`] holds those that `register` was called with.
-//! - The optimiser does not simplify foreign functions, by which ours pin a model: each batch looks the model up, in a cache.
-//!   Aggregates can do so at planning only; [`HostModelAggregate`] has the model that `register` was called with.
+//! - The optimiser does not simplify foreign functions, by which ours pin a model: each batch looks the model up, in a
+//!   cache. Aggregates can do so at planning only; [`HostModelAggregate`] has the model that `register` was called
+//!   with.
 //! - Parameters have no names there, so that there are no named arguments. Literals come as arrays.
 
 use std::sync::Arc;

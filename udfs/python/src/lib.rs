@@ -1,11 +1,12 @@
 //! The Python package `datafusion_wae`: sessions with everything that SQL has here, and the functions for a
 //! `datafusion.SessionContext` of PyPI.
 //!
-//! This crate is `datafusion_wae._internal`; what users see are the modules in `python/datafusion_wae`, and their docstrings.
+//! This crate is `datafusion_wae._internal`; what users see are the modules in `python/datafusion_wae`, and their
+//! docstrings.
 //!
 //! - Computing happens without the interpreter's lock (`runtime`), and Ctrl-C is looked for ten times a second.
-//! - Arrow data goes both ways through the C stream interface (`query`, `source`), so that no Arrow library of Python's is
-//!   needed, and any of them fits.
+//! - Arrow data goes both ways through the C stream interface (`query`, `source`), so that no Arrow library of Python's
+//!   is needed, and any of them fits.
 //! - What the `log` facade is told goes to Python's `logging`, from level INFO up.
 //! - Functions reach other DataFusions through the C interface of `datafusion-ffi` (`host`).
 
@@ -22,8 +23,8 @@ use log::LevelFilter;
 use pyo3::prelude::*;
 use pyo3_log::{Caching, Logger};
 
-/// As the shell, and for its reason: with glibc's, the megabytes of a step's activations would go back to the system and be
-/// faulted in again at every step.
+/// As the shell, and for its reason: with glibc's, the megabytes of a step's activations would go back to the system
+/// and be faulted in again at every step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -122,8 +122,8 @@ impl RecordBatchReader for Rows {
     }
 }
 
-/// The exception of a signal's handler as text, which is all that the C stream can say. Ctrl-C is raised once more for Python, which sees it
-/// after the consumer's own exception, so that it is not lost on who catches that one.
+/// The exception of a signal's handler as text, which is all that the C stream can say. Ctrl-C is raised once more for
+/// Python, which sees it after the consumer's own exception, so that it is not lost on who catches that one.
 fn interrupted(raised: &PyErr) -> ArrowError {
     let text = raised.to_string();
     let _ = Python::try_attach(|py| {

@@ -1,7 +1,8 @@
 //! The runtime that statements run on, and how Python waits for it.
 //!
-//! Whoever waits lets go of the interpreter's lock: other Python threads run, and sources that are Python objects can be
-//! read. Ctrl-C is looked for while waiting, since Python handles signals on its main thread only, between instructions.
+//! Whoever waits lets go of the interpreter's lock: other Python threads run, and sources that are Python objects can
+//! be read. Ctrl-C is looked for while waiting, since Python handles signals on its main thread only, between
+//! instructions.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -21,8 +22,8 @@ static RUNTIME: OnceLock<(u32, Runtime)> = OnceLock::new();
 /// The runtime, started by its first use.
 ///
 /// # Errors
-/// `RuntimeError` in a process that was forked after that: threads do not survive a fork, and waiting for them would never
-/// end.
+/// `RuntimeError` in a process that was forked after that: threads do not survive a fork, and waiting for them would
+/// never end.
 pub(crate) fn runtime() -> PyResult<&'static Runtime> {
     if RUNTIME.get().is_none() {
         let runtime = Runtime::new().map_err(|e| PyOSError::new_err(format!("datafusion_wae: no threads: {e}")))?;
@@ -41,7 +42,8 @@ pub(crate) fn runtime() -> PyResult<&'static Runtime> {
 /// Waits for a future, which runs on the runtime's threads, without the interpreter's lock.
 ///
 /// # Errors
-/// `KeyboardInterrupt`, or what else a signal's handler raises; the future is dropped as soon as it lets go of its thread.
+/// `KeyboardInterrupt`, or what else a signal's handler raises; the future is dropped as soon as it lets go of its
+/// thread.
 pub(crate) fn wait<F>(future: F) -> PyResult<F::Output>
 where
     F: Future + Send + 'static,
@@ -57,8 +59,8 @@ where
             }
         }
     };
-    // A consumer of a stream may hold the lock or not when it asks for the next batch. A Python that shuts down has none, and
-    // leaves the future where it was.
+    // A consumer of a stream may hold the lock or not when it asks for the next batch. A Python that shuts down has
+    // none, and leaves the future where it was.
     let mut waiting = Some(waiting);
     let attached = Python::try_attach(|py| waiting.take().map(|waiting| py.detach(|| runtime.block_on(waiting))));
     match (attached.flatten(), waiting) {

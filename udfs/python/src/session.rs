@@ -107,8 +107,8 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A statement's plan, and the columns that its rows will have. `SET` and `CREATE` have run then, and so have `COPY` and
-/// `INSERT`, whose rows are the number of rows written.
+/// A statement's plan, and the columns that its rows will have. `SET` and `CREATE` have run then, and so have `COPY`
+/// and `INSERT`, whose rows are the number of rows written.
 async fn plan(ctx: SessionContext, text: String) -> Result<(DataFrame, SchemaRef)> {
     let mut frame = ctx.sql(&text).await?;
     if matches!(frame.logical_plan(), LogicalPlan::Dml(_) | LogicalPlan::Copy(_)) {
@@ -123,8 +123,8 @@ async fn plan(ctx: SessionContext, text: String) -> Result<(DataFrame, SchemaRef
     Ok((frame, schema))
 }
 
-/// A table of what Python hands over. A query of ours stays a plan, so that its rows are computed as part of the statement
-/// that reads them.
+/// A table of what Python hands over. A query of ours stays a plan, so that its rows are computed as part of the
+/// statement that reads them.
 fn provider(name: &str, source: &Bound<'_, PyAny>) -> PyResult<Arc<dyn TableProvider>> {
     if let Ok(query) = source.cast::<Query>() {
         return Ok(query.get().frame.clone().into_view());

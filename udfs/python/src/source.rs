@@ -1,10 +1,10 @@
 //! Tables that are Python objects: whatever gives an Arrow C stream, and pyarrow's data sets.
 //!
 //! # How often an object can be read
-//! A query may read a table twice, and a session may run many queries. A table or a frame gives a new stream each time; a
-//! reader of batches gives its rows once, and afterwards, without a word, none. The interface does not say which an object
-//! is: one that knows its number of rows (`__len__`) holds them, and is taken for a table; any other is read once, and a
-//! second reading is an error.
+//! A query may read a table twice, and a session may run many queries. A table or a frame gives a new stream each time;
+//! a reader of batches gives its rows once, and afterwards, without a word, none. The interface does not say which an
+//! object is: one that knows its number of rows (`__len__`) holds them, and is taken for a table; any other is read
+//! once, and a second reading is an error.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -225,7 +225,8 @@ fn schema(object: &Bound<'_, PyAny>) -> PyResult<SchemaRef> {
     let capsule = object.call_method0("__arrow_c_schema__")?;
     let capsule = capsule.cast::<PyCapsule>()?;
     let pointer = capsule.pointer_checked(Some(c"arrow_schema"))?.cast::<FFI_ArrowSchema>();
-    // SAFETY: a capsule of this name holds an ArrowSchema, which lives as long as the capsule does; it is only looked at.
+    // SAFETY: a capsule of this name holds an ArrowSchema, which lives as long as the capsule does; it is only looked
+    // at.
     let schema = Schema::try_from(unsafe { pointer.as_ref() }).map_err(invalid)?;
     Ok(Arc::new(schema))
 }

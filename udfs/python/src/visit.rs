@@ -1,7 +1,7 @@
 //! Visits of the package's own threads to Python, and their end when the interpreter shuts down.
 //!
-//! A thread that asks for the interpreter's lock while it shuts down is ended on the spot, within whatever code it is in, and
-//! the process with it. So `atexit` lets no further thread in, and waits for those that are there.
+//! A thread that asks for the interpreter's lock while it shuts down is ended on the spot, within whatever code it is
+//! in, and the process with it. So `atexit` lets no further thread in, and waits for those that are there.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

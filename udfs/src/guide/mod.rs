@@ -1,8 +1,8 @@
 #![doc = include_str!("links.md")]
 #![doc = include_str!("README.md")]
 
-// Each page begins with links.md: of two definitions of a link, the first counts. So the pages link to each other here, and by their
-// own definitions, to files, where they are read in the repository.
+// Each page begins with links.md: of two definitions of a link, the first counts. So the pages link to each other here,
+// and by their own definitions, to files, where they are read in the repository.
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("images.md")]

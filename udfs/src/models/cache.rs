@@ -12,7 +12,8 @@ use super::store::{Stamp, StoredFile};
 use super::{LoadedModel, lock};
 use crate::options::WaeOptions;
 
-/// The model of a file whose version is `stamp`: the one in memory, or what `read` gives, with the version that it read.
+/// The model of a file whose version is `stamp`: the one in memory, or what `read` gives, with the version that it
+/// read.
 pub(super) fn get(
     file: &StoredFile,
     stamp: Stamp,

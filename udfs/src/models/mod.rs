@@ -1,8 +1,8 @@
 //! The models: by name, in a store ([`store`]), with a cache of those in memory ([`cache`]).
 //!
-//! A model `m` is the file `m.safetensors` of `wae.model_dir`, a local folder or a URL. One cache serves the whole process:
-//! sessions that name the same file share one copy of it, and a file that was replaced is read again. Whoever holds an
-//! [`Arc<LoadedModel>`] keeps that version, whatever becomes of the file or of the cache.
+//! A model `m` is the file `m.safetensors` of `wae.model_dir`, a local folder or a URL. One cache serves the whole
+//! process: sessions that name the same file share one copy of it, and a file that was replaced is read again. Whoever
+//! holds an [`Arc<LoadedModel>`] keeps that version, whatever becomes of the file or of the cache.
 
 pub(crate) mod argument;
 mod cache;
@@ -80,8 +80,8 @@ pub(crate) fn file(function: &str, name: &str, options: &WaeOptions) -> Result<S
     Ok(ModelStore::try_new(function, options)?.file(format!("{name}{SUFFIX}")))
 }
 
-/// The file of the checkpoint of a model's training: `.m.checkpoint` beside `m.safetensors`, hidden and without a model's
-/// suffix, so that no listing shows it and no model's name leads to it.
+/// The file of the checkpoint of a model's training: `.m.checkpoint` beside `m.safetensors`, hidden and without a
+/// model's suffix, so that no listing shows it and no model's name leads to it.
 pub(crate) fn checkpoint_file(name: &str, model: &StoredFile) -> StoredFile {
     model.store().file(format!(".{name}.checkpoint"))
 }

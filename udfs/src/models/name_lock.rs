@@ -1,9 +1,9 @@
 //! A lock on a model's name that holds among processes, and that the system releases when its holder dies.
 //!
-//! It is an advisory lock on the empty file `.<model>.lock` beside the model. Whoever lets go removes the file while it still
-//! holds the lock; whoever gets a lock checks that the file it has locked is still the one of that name, and opens it anew if
-//! it is not. So two processes never hold locks on two files of one name, and no file is left but by a crash, whose file the
-//! next holder takes over.
+//! It is an advisory lock on the empty file `.<model>.lock` beside the model. Whoever lets go removes the file while it
+//! still holds the lock; whoever gets a lock checks that the file it has locked is still the one of that name, and
+//! opens it anew if it is not. So two processes never hold locks on two files of one name, and no file is left but by a
+//! crash, whose file the next holder takes over.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -111,7 +111,8 @@ mod tests {
         assert!(NameLock::try_new(&dir.path().join("m.safetensors")).unwrap().is_some());
     }
 
-    /// The file of a lock is removed while others open it: those that got hold of the old file must not count it as theirs.
+    /// The file of a lock is removed while others open it: those that got hold of the old file must not count it as
+    /// theirs.
     #[test]
     fn removal_and_opening_do_not_race() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
 //! Files of an object store.
 //!
-//! The stores are asynchronous, planning and scalar functions are not, and neither may wait on the runtime that they are
-//! called from. So the stores' futures run on a runtime of the plugin's own, with one thread that starts at the first
-//! use, and the caller waits for the answer. How long a request may take is the store's to say (its client's timeout).
+//! The stores are asynchronous, planning and scalar functions are not, and neither may wait on the runtime that they
+//! are called from. So the stores' futures run on a runtime of the plugin's own, with one thread that starts at the
+//! first use, and the caller waits for the answer. How long a request may take is the store's to say (its client's
+//! timeout).
 
 use std::fmt::{self, Display, Formatter};
 use std::io;

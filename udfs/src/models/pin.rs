@@ -1,9 +1,9 @@
 //! The version of a model that a call computes with.
 //!
-//! Planning pins a call to a file's content, so that every row of a query is computed by one version, whatever becomes of
-//! the file. Here that is the model in memory. To another node the pin travels as the model's name, its hash and the
-//! options that it was found under: there the file of that name is read when the first row needs it, and another content
-//! is an error, not another score.
+//! Planning pins a call to a file's content, so that every row of a query is computed by one version, whatever becomes
+//! of the file. Here that is the model in memory. To another node the pin travels as the model's name, its hash and the
+//! options that it was found under: there the file of that name is read when the first row needs it, and another
+//! content is an error, not another score.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

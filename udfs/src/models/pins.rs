@@ -1,10 +1,11 @@
 //! One version of a model a statement.
 //!
-//! A statement's calls are planned one after the other, and the model's file may be replaced between two of them: a row's
-//! cost and its p-value would then come from two versions. The first call that is planned decides for those after it.
+//! A statement's calls are planned one after the other, and the model's file may be replaced between two of them: a
+//! row's cost and its p-value would then come from two versions. The first call that is planned decides for those after
+//! it.
 //!
-//! Its version holds for as long as a plan of the statement holds the model, however long planning takes. The cache's copy
-//! does not count: each statement holds an [`Arc`] of its own, which shares the weights.
+//! Its version holds for as long as a plan of the statement holds the model, however long planning takes. The cache's
+//! copy does not count: each statement holds an [`Arc`] of its own, which shares the weights.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -17,9 +18,9 @@ use super::store::StoredFile;
 use super::{LoadedModel, file, load, lock};
 use crate::options::WaeOptions;
 
-/// The longest that a version is taken for new calls. It is for hosts that plan all their statements with one `SessionState`,
-/// which gives them one start time: without a limit, statements that overlap would hand on the version of the first for ever.
-/// It is far longer than planning takes.
+/// The longest that a version is taken for new calls. It is for hosts that plan all their statements with one
+/// `SessionState`, which gives them one start time: without a limit, statements that overlap would hand on the version
+/// of the first for ever. It is far longer than planning takes.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// The version of a model that a statement has taken.
@@ -46,7 +47,8 @@ pub(crate) fn load_for_statement(
     options: &WaeOptions,
     info: &SimplifyContext,
 ) -> Result<Arc<LoadedModel>> {
-    // The moment at which a statement began stands for it: of two that share it to the nanosecond, both get one version.
+    // The moment at which a statement began stands for it: of two that share it to the nanosecond, both get one
+    // version.
     let Some(statement) = info.query_execution_start_time().and_then(|start| start.timestamp_nanos_opt()) else {
         return load(function, name, options);
     };

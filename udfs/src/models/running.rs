@@ -1,8 +1,8 @@
 //! Work on models that runs now: one at a time on each, a training with its history so far.
 //!
-//! Within this process a table says who works on a file, so that a training can be asked for its history, and one that was
-//! cancelled be waited for. Among processes a [`NameLock`] does, which is taken after the entry in the table and let go of
-//! before it: whoever has the entry is the only one of this process that asks for the lock.
+//! Within this process a table says who works on a file, so that a training can be asked for its history, and one that
+//! was cancelled be waited for. Among processes a [`NameLock`] does, which is taken after the entry in the table and
+//! let go of before it: whoever has the entry is the only one of this process that asks for the lock.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,8 @@ impl RunningGuard {
     /// Other work on it that was cancelled is waited for: it ends within a batch.
     ///
     /// # Errors
-    /// An execution error if other work on it runs already, in this process, or in another where the folder is local: object
-    /// stores have no locks.
+    /// An execution error if other work on it runs already, in this process, or in another where the folder is local:
+    /// object stores have no locks.
     pub(crate) fn try_new(
         function: &str,
         work: Work,

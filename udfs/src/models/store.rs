@@ -1,8 +1,8 @@
 //! Where models are kept: a local folder, or a prefix of an object store that the session has registered.
 //!
 //! A file is read whole, with the stamp of its version, and written in one step, so that a reader finds the old file or
-//! the new one. Planning and scalar functions are synchronous: an object store is waited for, on a thread of the plugin's
-//! own ([`super::object`]).
+//! the new one. Planning and scalar functions are synchronous: an object store is waited for, on a thread of the
+//! plugin's own ([`super::object`]).
 //!
 //! A file is a regular one of the folder itself. A link inside of it is followed; one that leads out of it is refused,
 //! and so is what is no file: reading a FIFO or a device could wait without end.
@@ -117,9 +117,9 @@ impl StoredFile {
         }
     }
 
-    /// The key of the file within this process, whether or not it exists: its path in the canonical folder, or its URL with
-    /// the address of the registered store, since two sessions may have registered two stores under one URL. The address
-    /// stands for that store for as long as this value, or a clone of it, is held.
+    /// The key of the file within this process, whether or not it exists: its path in the canonical folder, or its URL
+    /// with the address of the registered store, since two sessions may have registered two stores under one URL. The
+    /// address stands for that store for as long as this value, or a clone of it, is held.
     pub(crate) fn key(&self) -> PathBuf {
         match &self.store {
             ModelStore::Local(dir) => local::key(dir, &self.name),
@@ -157,7 +157,8 @@ impl StoredFile {
     /// The bytes of the file, and which version they are.
     ///
     /// # Errors
-    /// Those of [`Self::stamp`] and of reading, and an error if it has more than `limit` bytes, which are then not read.
+    /// Those of [`Self::stamp`] and of reading, and an error if it has more than `limit` bytes, which are then not
+    /// read.
     pub(crate) fn read(&self, limit: usize) -> io::Result<(Vec<u8>, Stamp)> {
         match &self.store {
             ModelStore::Local(dir) => local::read(dir, &self.name, limit),
@@ -216,7 +217,8 @@ pub(crate) enum Stamp {
     Local {
         modified: Option<SystemTime>,
         bytes: u64,
-        /// A model is replaced by renaming another file over it, which changes the inode whatever the clock's resolution.
+        /// A model is replaced by renaming another file over it, which changes the inode whatever the clock's
+        /// resolution.
         inode: u64,
     },
     /// Of an object: what its store says.

@@ -3,12 +3,12 @@
 //! `q_(i) = min over j ≥ i of min(1, p_(j)·m/j)`
 //!
 //! Where: p_(1) ≤ ... ≤ p_(m) are the p-values of the window's partition that are not NULL. Flagging q ≤ α keeps the
-//! false-discovery rate, the expected share of normal rows among those flagged, at α·m₀/m or below, where m₀ is the number of
-//! normal rows: if the p-values are independent, or conformal and against one set of calibration rows.
+//! false-discovery rate, the expected share of normal rows among those flagged, at α·m₀/m or below, where m₀ is the
+//! number of normal rows: if the p-values are independent, or conformal and against one set of calibration rows.
 //!
 //! # Source
-//! Benjamini and Hochberg, Controlling the false discovery rate, JRSS B 57 (1995), procedure 1, in the adjusted form of R's
-//! `p.adjust`. Conformal p-values: Bates, Candès, Lei, Romano and Sesia, arXiv 2104.08279, theorem 2.
+//! Benjamini and Hochberg, Controlling the false discovery rate, JRSS B 57 (1995), procedure 1, in the adjusted form of
+//! R's `p.adjust`. Conformal p-values: Bates, Candès, Lei, Romano and Sesia, arXiv 2104.08279, theorem 2.
 
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ impl WindowUDFImpl for WaeFdr {
         Ok(Box::new(Adjustment))
     }
 
-    /// DataFusion evaluates a function of the whole partition without looking at a frame or DISTINCT: what would change the rows
-    /// that are counted, and does not, is refused here, where it can be seen.
+    /// DataFusion evaluates a function of the whole partition without looking at a frame or DISTINCT: what would change
+    /// the rows that are counted, and does not, is refused here, where it can be seen.
     fn simplify(&self) -> Option<WindowFunctionSimplification> {
         Some(Box::new(|window: WindowFunction, _| {
             check_window(&window.params)?;
@@ -84,8 +84,8 @@ impl WindowUDFImpl for WaeFdr {
     }
 }
 
-/// Refuses what would adjust for a part of the partition only. The frame that ORDER BY implies is let pass: whoever orders the
-/// window means no frame.
+/// Refuses what would adjust for a part of the partition only. The frame that ORDER BY implies is let pass: whoever
+/// orders the window means no frame.
 fn check_window(window: &WindowFunctionParams) -> Result<()> {
     // FILTER is refused by DataFusion itself.
     if window.distinct {
@@ -222,8 +222,8 @@ mod tests {
         }
     }
 
-    /// Conformal p-values of 400 rows, a twentieth of them strange, against one set of calibration rows for all: the mean
-    /// false-discovery proportion is at most the level, and would not be without the adjustment.
+    /// Conformal p-values of 400 rows, a twentieth of them strange, against one set of calibration rows for all: the
+    /// mean false-discovery proportion is at most the level, and would not be without the adjustment.
     #[rstest]
     #[case::few_calibration_rows(199)]
     #[case::more(499)]

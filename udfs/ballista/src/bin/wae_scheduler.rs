@@ -17,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Bytes of a thread's stack: plans are walked by recursion.
 const STACK: usize = 32 << 20;
 
-/// Takes queries of clients and deals their tasks to executors. It logs to standard error (RUST_LOG, "info" by default).
+/// Takes queries of clients and deals their tasks to executors. It logs to standard error (RUST_LOG, "info" by
+/// default).
 #[derive(Debug, Parser)]
 #[command(name = "wae-scheduler", version)]
 struct Arguments {

@@ -15,11 +15,12 @@ use datafusion_proto::protobuf::PhysicalExprNode;
 use datafusion_wae::{WaePassExec, distributed};
 use prost::Message;
 
-/// The beginning of the bytes of a node of the plugin. No protobuf message begins so: 'W' is a field of a wire type that there
-/// is not.
+/// The beginning of the bytes of a node of the plugin. No protobuf message begins so: 'W' is a field of a wire type
+/// that there is not.
 const MAGIC: &[u8] = b"WAE1";
 
-/// Ballista's codec of physical plans, with the plan node of passes, and by which calls carry the version of their model.
+/// Ballista's codec of physical plans, with the plan node of passes, and by which calls carry the version of their
+/// model.
 #[derive(Debug, Default)]
 pub struct WaePhysicalCodec {
     ballista: BallistaPhysicalExtensionCodec,
