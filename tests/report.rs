@@ -241,7 +241,7 @@ async fn the_library_gives_the_shells_page_and_few_held_out_rows_their_smallest_
 
     check_form(&html);
     for text in [
-        "No α was given. The default, 0.01, takes 99 held-out rows, and this model has 60: α is 1/(60 + 1) here",
+        "No α was given. The default, 0.01, takes 99 calibration rows, and this model has 60: α is 1/(60 + 1) here",
         "threshold at α = 1/61: ",
         "What α = 1/61 promises.",
     ] {

@@ -100,7 +100,7 @@ pub(super) async fn facts(session: &Session<'_>, model: &Model) -> Result<Vec<(&
         ("Cost", model.config().cost().name().to_owned()),
         ("Prior", format!("{:?}, scale {}", prior.kind, prior.scale).to_lowercase()),
         ("Rows trained on", whole("rows")?),
-        ("Held-out rows", model.held_out().map_or("none".to_owned(), |c| count(c.len()))),
+        ("Calibration rows", model.held_out().map_or("none".to_owned(), |c| count(c.len()))),
         ("Epochs", whole("epochs")?),
         ("Parameters", whole("parameters")?),
         ("Bytes", whole("bytes")?),

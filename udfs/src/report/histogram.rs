@@ -78,7 +78,7 @@ impl Histogram<'_> {
                         @if let Some(costs) = self.held_out {
                             li {
                                 span.swatch.held-out {}
-                                "held-out rows of the training set (" (count(costs.len())) ")"
+                                "calibration rows (" (count(costs.len())) ")"
                             }
                         }
                         li { span.swatch.rows {} "rows of the table (" (count(self.rows.len())) ")" }
@@ -130,7 +130,7 @@ impl Histogram<'_> {
 
     fn description(&self) -> String {
         let mut text = match self.held_out {
-            Some(costs) => format!("Held-out rows: median cost {}. ", number(median(costs))),
+            Some(costs) => format!("Calibration rows: median cost {}. ", number(median(costs))),
             None => String::new(),
         };
         text += &format!("Rows of the table: median cost {}.", number(median(self.rows)));
@@ -159,7 +159,7 @@ fn table(upper: f64, held_out: Option<&[usize]>, rows: &[usize]) -> Markup {
                     thead {
                         tr {
                             th scope="col" { "cost from" }
-                            @if held_out.is_some() { th scope="col" { "held-out rows" } }
+                            @if held_out.is_some() { th scope="col" { "calibration rows" } }
                             th scope="col" { "rows of the table" }
                         }
                     }

@@ -51,7 +51,7 @@ impl Level {
         match self {
             Self::Rate(_) => None,
             Self::Smallest(rows) => Some(format!(
-                "No α was given. The default, {DEFAULT_ALPHA}, takes {ENOUGH} held-out rows, and this model has \
+                "No α was given. The default, {DEFAULT_ALPHA}, takes {ENOUGH} calibration rows, and this model has \
                  {rows}: α is 1/({rows} + 1) here, the smallest p-value that it can give."
             )),
         }

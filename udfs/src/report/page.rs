@@ -114,7 +114,7 @@ impl Page<'_> {
                 }
                 None => {
                     strong { (count(images)) " images" }
-                    ". The model was trained without held-out rows: it has no p-values, and calls no image an outlier."
+                    ". The model has no calibration rows: it has no p-values, and calls no image an outlier."
                 }
             }
         }
@@ -142,16 +142,16 @@ impl Page<'_> {
         html! {
             p {
                 "An outlier is an image with a p-value of at most α, ranked by its cost among the "
-                (count(held_out)) " rows held out of training: "
-                "p = (1 + number of held-out costs at least as high) / (1 + " (count(held_out)) ")."
+                (count(held_out)) " calibration rows, which are those held out of training or those given to "
+                "wae_calibrate since: p = (1 + number of their costs at least as high) / (1 + " (count(held_out)) ")."
                 @if let Some(reason) = level.reason() { " " (reason) }
             }
             p {
                 strong { "What α = " (level) " promises. " }
-                "An image drawn as the held-out rows were, independently of them, is flagged with probability at most "
+                "An image drawn as the calibration rows were, independently of them, is flagged with probability at most "
                 (short(100.0 * alpha)) " %: if all " (count(images)) " were such images, at most "
-                (short(alpha * images as f64)) " would be flagged by false alarm on average over draws of the held-out "
-                "rows. One model's rate lies around that, above it or below. It does not say how many true outliers "
+                (short(alpha * images as f64)) " would be flagged by false alarm on average over draws of the "
+                "calibration rows. If they are among these images, nothing is promised. One model's rate lies around that, above it or below. It does not say how many true outliers "
                 "are found, and promises nothing about images that come from elsewhere."
             }
         }
