@@ -12,8 +12,10 @@
 //! 1. A file here: the formula in its module page, then a function from codes (n, Z), draws (n, Z) and what it needs
 //!    beside them to a scalar, in candle's operations on `widest` tensors. Tests beside it have numbers by hand, and
 //!    `check_gradient`, which compares `backward()` with differences.
-//! 2. A variant of [`crate::config::Objective`] with its options (`config/objective.rs`, `config/options.rs`).
-//! 3. A line in `Step::divergence` (`train/step.rs`), which calls the function.
+//! 2. A variant of [`crate::config::Objective`] with its options and its `auto_lambda` (`config/objective.rs`).
+//! 3. A variant of `ObjectiveChoice` with its name (`config/options/choices.rs`), a line in `objective_without_lambda`
+//!    (`config/options/fit.rs`), and a row for each new option (`config/options/table.rs`).
+//! 4. A line in `Step::divergence` (`train/step.rs`), which calls the function.
 //!
 //! Traps of candle's gradients: ReLU and |x| have slope 1 at 0, and √x has an infinite one; min and max share theirs
 //! between equals; sorting has none, and `gather` of its indices has. `detach()` holds a tensor constant.
