@@ -1,7 +1,7 @@
 //! SAME convolutions as copies of shifted rows and products of matrices.
 //!
-//! Let T = ⌈k/s⌉ for kernel k and stride s, and let *positions* be an image's grid of Q_y = h + T − 1 by Q_x = w + T −
-//! 1 pixels: the small grid with what windows reach beyond it. The large grid, padded to s·Q_y by s·Q_x, is cut into s
+//! Let T = ⌈k/s⌉ for kernel k and stride s, and let *positions* be an image's grid of Q_y = h + T − 1 by
+//! Q_x = w + T − 1 pixels: the small grid with what windows reach beyond it. The large grid, padded to s·Q_y by s·Q_x, is cut into s
 //! *phases* of its lines; a phase is a matrix of a row a position, with the s pixels of that position's line in it. Tap
 //! (u, v) of the window at a position then lies in phase u mod s, in the row that is ⌊u/s⌋·Q_x + ⌊v/s⌋ further down:
 //! all taps of a window are `cat`'s copies of shifted rows, in the order of the weights' taps.
@@ -15,7 +15,7 @@
 //! Where: w is the weights as a matrix, (k²·C_large, C_small). Rows that lie beyond an image's small grid are computed
 //! and cut off: the price of copies that are contiguous.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::Composed;
 use super::product::{dtype, product};
@@ -154,8 +154,8 @@ fn positions_of_small(g: &Geometry, small: &Tensor) -> Result<Tensor> {
     Ok(rows.pad_with_zeros(0, rows_behind(g), 0)?)
 }
 
-/// Adds windows up: what each tap of the windows at all positions, behind rows of zeros, adds to the large grid, (N, H,
-/// W, C).
+/// Adds up, in f32, each tap of the windows at all positions, behind rows of zeros: the large grid, (N, H, W, C). In
+/// bf16, the sums of 49 taps would be off by more than their terms.
 fn large_of_windows(g: &Geometry, windows: &Tensor) -> Result<Tensor> {
     let (s, c, (height, width), (h, w)) = (g.stride, g.large_channels, positions(g), g.large);
     let front = rows_behind(g);
@@ -163,14 +163,14 @@ fn large_of_windows(g: &Geometry, windows: &Tensor) -> Result<Tensor> {
     let mut phases: Vec<Option<Tensor>> = vec![None; s];
     for run in runs(g) {
         let term = windows.narrow(0, front - run.shift, count)?.narrow(1, run.tap * c, run.len * c)?;
-        let term = compact(&term)?.pad_with_zeros(1, 0, (s - run.len) * c)?;
+        let term = compact(&term)?.to_dtype(DType::F32)?.pad_with_zeros(1, 0, (s - run.len) * c)?;
         let phase = &mut phases[run.phase];
         *phase = Some(match phase.take() {
             Some(sum) => (sum + term)?,
             None => term,
         });
     }
-    let zeros = |device: &Device| Tensor::zeros((count, s * c), windows.dtype(), device);
+    let zeros = |device: &Device| Tensor::zeros((count, s * c), DType::F32, device);
     // Lines of all phases follow one another.
     let lines = phases.into_iter().map(|phase| {
         let phase = phase.map_or_else(|| zeros(windows.device()), Ok)?;

@@ -32,7 +32,8 @@ fn difference_of_sums(a: &Tensor, b: &Tensor, usual: f64) -> f64 {
     difference(a, b) * largest / largest.max(usual)
 }
 
-/// The three operations of a geometry in a precision, each with its error against the definition.
+/// The three operations of a geometry in a precision, each with its error against the definition: max|a − b|, relative to
+/// max|b|, or to the usual size √Σt² of a sum of terms t if that is larger.
 fn errors(batch: usize, g: Geometry, seed: u64, precision: Precision) -> [(&'static str, f64); 3] {
     let large = values(batch * g.large_len(), seed);
     let small = values(batch * g.small_len(), seed ^ 1);
@@ -40,15 +41,21 @@ fn errors(batch: usize, g: Geometry, seed: u64, precision: Precision) -> [(&'sta
     let on_large = tensor(&large, &[batch, g.large.0, g.large.1, g.large_channels]);
     let on_small = tensor(&small, &[batch, g.small.0, g.small.1, g.small_channels]);
     let kernel = tensor(&weights, &g.weights_shape());
-    let error =
-        |got: crate::Result<Tensor>, expected: Vec<f64>| relative_error(&to_vec(&got.unwrap()).unwrap(), &expected);
+    let largest = |values: &[f64]| values.iter().fold(1e-30_f64, |m, v| m.max(v.abs()));
+    let error = |got: crate::Result<Tensor>, definition: &dyn Fn(&[f32], &[f32]) -> Vec<f64>, a: &[f32], b: &[f32]| {
+        let expected = definition(a, b);
+        let squares = |values: &[f32]| values.iter().map(|v| v * v).collect::<Vec<_>>();
+        let usual = largest(&definition(&squares(a), &squares(b))).sqrt();
+        let largest = largest(&expected);
+        relative_error(&to_vec(&got.unwrap()).unwrap(), &expected) * largest / largest.max(usual)
+    };
     let down = Composed.down(&g, &on_large, &kernel, precision);
     let up = Composed.up(&g, &on_small, &kernel, precision);
     let gradient = Composed.weight_gradient(&g, &on_large, &on_small, precision);
     [
-        ("down", error(down, definition::down(&g, batch, &large, &weights))),
-        ("up", error(up, definition::up(&g, batch, &small, &weights))),
-        ("weight gradient", error(gradient, definition::weight_gradient(&g, batch, &large, &small))),
+        ("down", error(down, &|a, b| definition::down(&g, batch, a, b), &large, &weights)),
+        ("up", error(up, &|a, b| definition::up(&g, batch, a, b), &small, &weights)),
+        ("weight gradient", error(gradient, &|a, b| definition::weight_gradient(&g, batch, a, b), &large, &small)),
     ]
 }
 
