@@ -2,10 +2,9 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, TEST
+from conftest import TEST
 
 import datafusion_wae
 
@@ -15,9 +14,9 @@ def test_the_page_is_the_shells(ctx, models, tmp_path):
     assert page.startswith("<!DOCTYPE html>") and "<script" not in page
     assert "are outliers at α = 0.05" in page
 
-    binary = os.environ.get("WAE_SHELL", ROOT / "target/debug/wae")
-    if not Path(binary).exists():
-        pytest.skip(f"no shell at {binary}: cargo build --bin wae")
+    binary = os.environ.get("WAE_SHELL")
+    if not binary:
+        pytest.skip("WAE_SHELL names no shell of the same version, such as target/debug/wae after cargo test")
     arguments = ["--model", "clothes", "--source", str(TEST), "--label", "label", "--alpha", "0.05"]
     statement = f"SET wae.model_dir = '{models[0]}'"
     subprocess.run([binary, "report", *arguments, "-c", statement], cwd=tmp_path, check=True, timeout=300)
