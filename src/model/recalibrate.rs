@@ -24,7 +24,8 @@ pub fn calibration_memory(config: &Config, rows: usize) -> usize {
 /// kept.
 ///
 /// # Errors
-/// Those of a batch, [`Error::Data`] if a score is not finite, and [`Error::Device`] if the device cannot be opened.
+/// Those of a batch, [`Error::Data`](crate::Error::Data) if a score is not finite, and
+/// [`Error::Device`](crate::Error::Device) if the device cannot be opened.
 pub fn recalibrate(
     file: &ModelFile,
     device: Device,

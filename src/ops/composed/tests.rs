@@ -32,6 +32,9 @@ fn difference_of_sums(a: &Tensor, b: &Tensor, usual: f64) -> f64 {
     difference(a, b) * largest / largest.max(usual)
 }
 
+/// An operation on two operands by its definition.
+type Definition<'a> = dyn Fn(&[f32], &[f32]) -> Vec<f64> + 'a;
+
 /// The three operations of a geometry in a precision, each with its error against the definition: max|a − b|, relative to
 /// max|b|, or to the usual size √Σt² of a sum of terms t if that is larger.
 fn errors(batch: usize, g: Geometry, seed: u64, precision: Precision) -> [(&'static str, f64); 3] {
@@ -42,7 +45,7 @@ fn errors(batch: usize, g: Geometry, seed: u64, precision: Precision) -> [(&'sta
     let on_small = tensor(&small, &[batch, g.small.0, g.small.1, g.small_channels]);
     let kernel = tensor(&weights, &g.weights_shape());
     let largest = |values: &[f64]| values.iter().fold(1e-30_f64, |m, v| m.max(v.abs()));
-    let error = |got: crate::Result<Tensor>, definition: &dyn Fn(&[f32], &[f32]) -> Vec<f64>, a: &[f32], b: &[f32]| {
+    let error = |got: crate::Result<Tensor>, definition: &Definition<'_>, a: &[f32], b: &[f32]| {
         let expected = definition(a, b);
         let squares = |values: &[f32]| values.iter().map(|v| v * v).collect::<Vec<_>>();
         let usual = largest(&definition(&squares(a), &squares(b))).sqrt();
