@@ -1,7 +1,7 @@
 //! The report: a page about a model and a table of images.
 //!
 //! One HTML file without scripts and without anything from elsewhere: images are `data:` URIs, charts are SVG. Its
-//! contents come from the plugin's own functions, through SQL, but for the held-out costs, which are in the model's
+//! contents come from the plugin's own functions, through SQL, but for the calibration costs, which are in the model's
 //! file. The same model and the same images give the same bytes, in whatever order the images come.
 
 mod anomaly_map;
@@ -37,7 +37,7 @@ pub struct ReportOptions {
     /// values. None by default.
     pub label: Option<String>,
     /// The highest rate of false alarms, between 0 and 1, both excluded, as in `wae_is_outlier`. `None`, the default,
-    /// stands for 0.01. A model with n < 99 held-out rows has no p-value as small: for it, `None` stands for 1/(n + 1),
+    /// stands for 0.01. A model with n < 99 calibration rows has no p-value as small: there, `None` is 1/(n + 1),
     /// and the page says so.
     pub alpha: Option<f64>,
 }

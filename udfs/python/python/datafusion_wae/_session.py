@@ -84,7 +84,7 @@ class SessionContext:
         :param image: the column of images.
         :param label: a column that names each image, or its class.
         :param alpha: the highest rate of false alarms, between 0 and 1. ``None`` stands for 0.01, or for 1/(n + 1) where
-            the model has n < 99 held-out rows; the page says so then.
+            the model has n < 99 calibration rows; the page says so then.
         :raises PlanError: for a model, table or column that does not exist, for a column without images, and for an alpha
             that is no rate or that no p-value of the model can reach.
         :raises ExecutionError: for images that cannot be read.

@@ -23,7 +23,7 @@ pub(crate) struct ReportArguments {
     #[arg(long, value_name = "COLUMN")]
     label: Option<String>,
     /// The rate of false alarms that outliers are flagged at: 0.01 by default, or 1/(n + 1) where the model has n < 99
-    /// held-out rows.
+    /// calibration rows.
     #[arg(long, value_parser = alpha)]
     alpha: Option<f64>,
     /// The file to write.
