@@ -1,8 +1,9 @@
 //! Decoded images with random access, in an order and a split that depend on their pixels and a seed only.
 //!
 //! A source's rows arrive in any order, from any number of partitions. So that training does not depend on that, rows
-//! are put in the order of a seeded hash of their pixels; the first `holdout` share of them is held out for
-//! calibration. Exact duplicates share a hash, so that none is trained on while its twin is held out.
+//! are put in the order of a seeded hash of their pixels; the first of them, a share of `holdout`, are held out for
+//! calibration. Exact duplicates share a hash, so that none is trained on while its twin is held out. Only a picture
+//! with more copies than rows are to be held out is divided, in the same proportion as the table.
 //!
 //! Images are kept in memory while [`Resources`] grants it, and in a file from then on, all of them: the same rows in
 //! the same order, read at their places as they are asked for.
@@ -10,6 +11,7 @@
 mod fingerprint;
 mod resources;
 mod rows;
+mod split;
 mod store;
 
 use rayon::prelude::*;
@@ -17,6 +19,7 @@ use rayon::prelude::*;
 pub(crate) use self::fingerprint::Fingerprint;
 pub use self::resources::{Resources, SpillFile, Unlimited};
 use self::rows::{INDEX_BYTES, Row, Rows, RowsWriter};
+use self::split::{Split, share};
 use crate::config::TrainOptions;
 use crate::error::{Error, Result};
 use crate::image::{ImageColumn, ImageShape, Limits, Pixels, Preprocess};
@@ -146,25 +149,21 @@ impl DatasetBuilder {
             return Err(Error::Data(format!("no image to train on: {} rows were NULL or unreadable", self.skipped)));
         };
         let rows = self.rows.len();
-        let Ok(count) = u32::try_from(rows) else {
+        if u32::try_from(rows).is_err() {
             return Err(Error::Data(format!("{rows} images came, expected at most {}", u32::MAX)));
-        };
-        let (images, keys) = self.rows.finish(shape)?;
-        let mut order: Vec<u32> = (0..count).collect();
-        // No two are equal, and a stable sort would take memory.
-        order.par_sort_unstable_by_key(|row| (keys[*row as usize], *row));
-        let key = |i: usize| keys[order[i] as usize];
-        let mut held_out = (rows as f64 * self.holdout).round() as usize;
-        while (1..rows).contains(&held_out) && key(held_out - 1) == key(held_out) {
-            held_out += 1; // duplicates stay together
         }
+        let held_out = share(rows, self.holdout);
         if rows < held_out + 2 {
             return Err(Error::Data(format!(
                 "training needs at least 2 rows beside the held-out ones, got {rows} of which {held_out} are held out"
             )));
         }
+        let (images, keys) = self.rows.finish(shape)?;
+        let split = Split::new(&keys, self.holdout);
+        split.log(self.holdout);
         let made_with = (self.preprocess, self.holdout, self.seed);
-        let fingerprint = Fingerprint::of(order.iter().map(|row| keys[*row as usize]), held_out);
+        let fingerprint = Fingerprint::of(split.order.iter().map(|row| keys[*row as usize]), split.held_out);
+        let Split { order, held_out, .. } = split;
         Ok(Dataset { images, order, held_out, skipped: self.skipped, made_with, fingerprint })
     }
 }
