@@ -162,7 +162,7 @@ fn damaged_model(file: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8
     }
 }
 
-/// Images of the fixtures: PNG and JPEG for the most part, and one each of the other formats.
+/// Images of the fixtures: PNG, JPEG and TIFF for the most part, and one each of the other formats.
 async fn images(ctx: &SessionContext) -> Vec<Vec<u8>> {
     let mut images = Vec::new();
     for sql in [
@@ -170,6 +170,7 @@ async fn images(ctx: &SessionContext) -> Vec<Vec<u8>> {
         format!("SELECT image['bytes'] FROM '{ROOT}/fixtures/emoji/test.parquet' LIMIT 8"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.png')"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.jpg')"),
+        format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/*.tiff')"),
         format!("SELECT bytes FROM read_images('{ROOT}/fixtures/images/rgb.*')"),
     ] {
         for batch in query(ctx, &format!("SELECT arrow_cast(b, 'Binary') FROM ({sql}) AS t(b)")).await {
