@@ -1,16 +1,17 @@
 //! A column of images: which rows hold one, and each row as an [`Image`].
 
+mod dark;
 mod form;
+mod picture;
+mod stored;
 
-use arrow::array::{Array, ArrayRef, AsArray, StructArray};
-use arrow::buffer::NullBuffer;
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Field;
 use rayon::prelude::*;
 
-use self::form::{Form, flat_layout};
-use super::storage::{Bytes, NestedValues};
-use super::tensor::{Kind, unsupported};
-use super::{Image, ImageShape, ImageType, Limits, Pixels, Preprocess, decode};
+use self::stored::Stored;
+use super::storage::dictionary_keys;
+use super::{AxisOrder, Image, ImageShape, ImageType, Limits, Pixels, Preprocess};
 use crate::error::{Error, Result};
 
 /// One column of images of a record batch.
@@ -39,43 +40,56 @@ pub struct ImageColumn {
     /// The place of each row's image among the values of a dictionary. Unpacking the dictionary instead would copy an
     /// image as often as it is repeated.
     keys: Option<Vec<Option<usize>>>,
-    storage: Storage,
-}
-
-/// The array that holds the images, without a dictionary around it.
-#[derive(Debug)]
-enum Storage {
-    Null,
-    /// `parent`: nulls of the struct around the bytes.
-    Encoded {
-        parent: Option<NullBuffer>,
-        bytes: Bytes,
-    },
-    Lists {
-        parent: Option<NullBuffer>,
-        lists: NestedValues,
-        form: Form,
-    },
+    stored: Stored,
 }
 
 impl ImageColumn {
     /// Reads a column as images, with its field, whose metadata may hold the tensor's shape.
     ///
-    /// `fallback` is the shape of a flat list without such metadata: the model's own.
+    /// `fallback` is the shape of a flat list without such metadata: the model's own. It does not tell the order of
+    /// several channels, which [`ImageColumn::try_new_in_order`] takes.
     ///
     /// # Errors
-    /// [`Error::Type`] where [`ImageType::try_new`] gives it; for a flat list of unknown shape without `fallback`; and
-    /// for a FixedSizeList of another size than `fallback` has values.
+    /// [`Error::Type`] where [`ImageType::try_new`] and [`ImageType::check_order`] give it; for a flat list of unknown
+    /// shape without `fallback`, or of several channels; and for a FixedSizeList of another size than `fallback` has
+    /// values.
     pub fn try_new(field: &Field, array: &ArrayRef, fallback: Option<ImageShape>) -> Result<Self> {
+        Self::of_type(field, array, fallback, None)
+    }
+
+    /// As [`ImageColumn::try_new`], with the order of the axes stated by the caller. `shape` is that of a flat list
+    /// without metadata: height, width and channels in any order.
+    ///
+    /// # Errors
+    /// As [`ImageColumn::try_new`], but for the order; [`Error::Type`] if the type names another order.
+    pub fn try_new_in_order(
+        field: &Field,
+        array: &ArrayRef,
+        shape: Option<ImageShape>,
+        order: AxisOrder,
+    ) -> Result<Self> {
+        Self::of_type(field, array, shape, Some(order))
+    }
+
+    fn of_type(
+        field: &Field,
+        array: &ArrayRef,
+        shape: Option<ImageShape>,
+        order: Option<AxisOrder>,
+    ) -> Result<Self> {
         // The array's own type, since a field may differ from it in the names and nullability of what is inside.
         let field = field.clone().with_data_type(array.data_type().clone());
-        let image_type = ImageType::try_new(&field)?;
+        let mut image_type = ImageType::try_new(&field)?;
+        if let Some(order) = order {
+            image_type = image_type.in_order(order)?;
+        }
+        image_type.check_order()?;
         let (keys, values) = match array.as_any_dictionary_opt() {
-            Some(dictionary) => (Some(keys(dictionary)), dictionary.values()),
+            Some(dictionary) => (Some(dictionary_keys(dictionary)), dictionary.values()),
             None => (None, array),
         };
-        let storage = Storage::try_new(values, image_type.kind(), fallback)?;
-        Ok(Self { rows: array.len(), keys, storage })
+        let stored = Stored::try_new(&field, values, &image_type, shape)?;
+        Ok(Self { rows: array.len(), keys, stored })
     }
 
     /// Rows, those without an image included.
@@ -88,26 +102,26 @@ impl ImageColumn {
         self.rows == 0
     }
 
-    /// Whether a row holds no image: it is NULL, its struct's bytes are, or there is no such row.
+    /// Whether a row holds no image: it is NULL, its struct's bytes are and there is no path beside them, or there is no
+    /// such row.
     pub fn is_null(&self, row: usize) -> bool {
         self.index(row).is_none()
     }
 
-    /// The image of one row. `channels` is as in [`decode()`] and concerns encoded bytes only.
+    /// The path that stands beside a row's image, for messages: a struct's field `path`, or `origin` in Spark's.
+    pub fn path(&self, row: usize) -> Option<&str> {
+        self.stored.path(self.index(row)?)
+    }
+
+    /// The image of one row. `channels` is as in [`super::decode()`] and concerns encoded bytes and the pictures of
+    /// Spark and Daft; other images have the channels that they have.
     ///
     /// # Errors
-    /// [`Error::Data`] if the row is NULL, if its bytes do not decode or exceed `limits`, if a value is null or outside
-    /// its range, or if the values do not make an image. The error does not name the row.
+    /// [`Error::Data`] if the row is NULL, if its bytes do not decode or exceed `limits`, if there is a path and no
+    /// bytes, if a value is null or outside its range, or if the values do not make an image, or one whose order of axes
+    /// is implausible. The error does not name the row.
     pub fn image(&self, row: usize, channels: Option<usize>, limits: &Limits) -> Result<Image> {
-        let index = self.index(row).ok_or_else(no_image)?;
-        match &self.storage {
-            Storage::Null => Err(no_image()),
-            Storage::Encoded { bytes, .. } => decode(bytes.get(index).ok_or_else(no_image)?, channels, limits),
-            Storage::Lists { lists, form, .. } => {
-                let (lengths, pixels) = lists.read(index)?;
-                form.image(index, &lengths, pixels)
-            }
-        }
+        self.stored.image(self.index(row).ok_or_else(no_image)?, channels, limits)
     }
 
     /// Writes one row's image into `out`, preprocessed, as (H, W, C) values in [0, 1]. Encoded bytes are brought to the
@@ -162,7 +176,7 @@ impl ImageColumn {
         preprocess: Option<&Preprocess>,
         limits: &Limits,
     ) -> Result<Pixels> {
-        if !self.storage.has_bytes() || preprocess.is_some_and(|preprocess| preprocess.size().is_some()) {
+        if !self.stored.has_bytes() || preprocess.is_some_and(|preprocess| preprocess.size().is_some()) {
             return self.read(rows, shape, preprocess, limits).map(Pixels::F32);
         }
         let bytes = read_rows(rows, shape, |row, out| {
@@ -190,13 +204,13 @@ impl ImageColumn {
         Ok(image)
     }
 
-    /// The place of a row's image in the storage, if it has one.
+    /// The place of a row's image in the array that holds it, if it has one.
     fn index(&self, row: usize) -> Option<usize> {
         let index = match &self.keys {
             Some(keys) => *keys.get(row)?,
             None => Some(row).filter(|row| *row < self.rows),
         };
-        index.filter(|index| !self.storage.is_null(*index))
+        index.filter(|index| !self.stored.is_null(*index))
     }
 }
 
@@ -233,68 +247,6 @@ fn zeros<T: Clone + Default>(count: usize, shape: ImageShape) -> Result<Vec<T>> 
     buffer.try_reserve_exact(values).map_err(|_| too_large())?;
     buffer.resize(values, T::default());
     Ok(buffer)
-}
-
-/// The place of each row of a dictionary among its values.
-fn keys(dictionary: &dyn arrow::array::AnyDictionaryArray) -> Vec<Option<usize>> {
-    let keys = dictionary.keys();
-    if dictionary.values().is_empty() {
-        return vec![None; keys.len()];
-    }
-    let normalized = dictionary.normalized_keys().into_iter().enumerate();
-    normalized.map(|(row, key)| keys.is_valid(row).then_some(key)).collect()
-}
-
-impl Storage {
-    fn try_new(array: &ArrayRef, kind: &Kind, fallback: Option<ImageShape>) -> Result<Self> {
-        let unreadable = || unsupported(array.data_type());
-        let (mut parent, data) = match (array.as_struct_opt(), kind) {
-            (Some(parent), Kind::Variable(_)) => (parent.nulls().cloned(), child(parent, "data")?),
-            (Some(parent), _) => (parent.nulls().cloned(), child(parent, "bytes")?),
-            (None, _) => (None, array),
-        };
-        let form = match kind {
-            Kind::Null => return Ok(Self::Null),
-            Kind::Encoded => {
-                return Ok(Self::Encoded { parent, bytes: Bytes::try_new(data).ok_or_else(unreadable)? });
-            }
-            Kind::Fixed(layout) => Form::Fixed(*layout),
-            Kind::Flat { values } => Form::Fixed(flat_layout(*values, fallback)?),
-            Kind::Nested => Form::Nested,
-            Kind::Variable(axes) => {
-                let sizes = array.as_struct_opt().and_then(|parent| parent.column_by_name("shape"));
-                let sizes = sizes.and_then(|sizes| sizes.as_fixed_size_list_opt()).ok_or_else(unreadable)?;
-                // An image without a shape is none, whatever values lie under its NULL.
-                parent = NullBuffer::union(parent.as_ref(), sizes.nulls());
-                let rank = usize::try_from(sizes.value_length()).map_err(|_| unreadable())?;
-                let sizes = sizes.values().as_primitive_opt().ok_or_else(unreadable)?.clone();
-                Form::Variable { axes: *axes, sizes, rank }
-            }
-        };
-        Ok(Self::Lists { parent, lists: NestedValues::try_new(data).ok_or_else(unreadable)?, form })
-    }
-
-    /// Whether every image is bytes. Encoded ones are decoded to bytes, whatever their depth.
-    fn has_bytes(&self) -> bool {
-        match self {
-            Self::Null => false,
-            Self::Encoded { .. } => true,
-            Self::Lists { lists, .. } => lists.has_bytes(),
-        }
-    }
-
-    fn is_null(&self, index: usize) -> bool {
-        let null = |parent: &Option<NullBuffer>| parent.as_ref().is_some_and(|nulls| nulls.is_null(index));
-        match self {
-            Self::Null => true,
-            Self::Encoded { parent, bytes } => null(parent) || bytes.get(index).is_none(),
-            Self::Lists { parent, lists, .. } => null(parent) || lists.is_null(index),
-        }
-    }
-}
-
-fn child<'a>(parent: &'a StructArray, name: &str) -> Result<&'a ArrayRef> {
-    parent.column_by_name(name).ok_or_else(|| unsupported(parent.data_type()))
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ fn over_white(values: &[u8], channels: usize) -> Vec<u8> {
 }
 
 /// BT.601 luma with Pillow's weights, which sum to 2¹⁶.
-fn luma(rgb: &[u8]) -> u8 {
+pub(super) fn luma(rgb: &[u8]) -> u8 {
     let weighted: u32 = rgb.iter().zip([19_595, 38_470, 7_471]).map(|(v, weight)| u32::from(*v) * weight).sum();
     ((weighted + (1 << 15)) >> 16) as u8
 }

@@ -1,19 +1,23 @@
-//! The metadata of Arrow's tensor types, which names the stored dimensions: height, width and channels.
+//! The metadata of tensor types, which names the stored axes or their sizes: Arrow's, Ray's and Daft's.
 //!
-//! Written as pyarrow writes it, and read leniently. arrow-schema's own `FixedShapeTensor` serves neither way: it
-//! spells `permutation` otherwise than the Arrow specification does.
+//! Arrow's is written as pyarrow writes it, and read leniently. arrow-schema's own `FixedShapeTensor` serves neither
+//! way: it spells `permutation` otherwise than the Arrow specification does.
 
 use std::collections::HashMap;
 
 use arrow::datatypes::{DataType, Field};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::ImageShape;
+use super::AxisOrder;
+use super::axes::Axes;
 use crate::error::{Error, Result};
 
 const NAME_KEY: &str = "ARROW:extension:name";
 const METADATA_KEY: &str = "ARROW:extension:metadata";
 pub(super) const FIXED_SHAPE: &str = "arrow.fixed_shape_tensor";
+const DAFT: &str = "daft.super_extension";
 
 /// The field of a fixed-shape tensor column of `item` (UInt8 or Float32), with the metadata that pyarrow reads.
 ///
@@ -63,153 +67,100 @@ struct Read {
 }
 
 impl Read {
-    fn try_new(field: &Field) -> Result<Self> {
-        let name = field.extension_type_name().unwrap_or_default();
-        match field.extension_type_metadata() {
-            None | Some("") => Ok(Self::default()),
-            Some(json) => serde_json::from_str(json)
-                .map_err(|error| Error::Type(format!("the metadata of {name} is not readable: {error}, got {json}"))),
-        }
-    }
-
     fn axes(&self, rank: usize) -> Result<Axes> {
         let permutation = self.permutation.as_deref().or(self.permutations.as_deref());
         Axes::try_new(rank, self.dim_names.as_deref().unwrap_or_default(), permutation)
     }
 }
 
-/// The layout that a field's metadata gives, if the field is an `arrow.fixed_shape_tensor`.
+/// The type of a column that Daft wrote.
+#[derive(Debug, Default, Deserialize)]
+struct Daft {
+    #[serde(default)]
+    datatype: Value,
+}
+
+/// A field's metadata; where it has none, the default.
+fn metadata<T: Default + DeserializeOwned>(field: &Field) -> Result<T> {
+    let name = field.extension_type_name().unwrap_or_default();
+    match field.extension_type_metadata() {
+        None | Some("") => Ok(T::default()),
+        Some(json) => serde_json::from_str(json)
+            .map_err(|error| Error::Type(format!("the metadata of {name} is not readable: {error}, got {json}"))),
+    }
+}
+
+/// The stored axes of a tensor of fixed shape and their sizes, if a field's metadata is that of one: Arrow's, Ray's or
+/// Daft's.
 ///
 /// # Errors
 /// [`Error::Type`] if the metadata is not readable or its shape is that of no image.
-pub(super) fn fixed_layout(field: &Field) -> Result<Option<Layout>> {
-    if field.extension_type_name() != Some(FIXED_SHAPE) {
-        return Ok(None);
+pub(super) fn fixed_tensor(field: &Field) -> Result<Option<(Axes, Vec<usize>)>> {
+    let name = field.extension_type_name().unwrap_or_default();
+    let (axes, sizes) = match name {
+        FIXED_SHAPE => {
+            let mut read: Read = metadata(field)?;
+            let Some(sizes) = read.shape.take() else {
+                return Err(Error::Type(format!("the metadata of {name} has no shape, expected [H, W] or [H, W, C]")));
+            };
+            (read.axes(sizes.len())?, sizes)
+        }
+        "ray.data.arrow_tensor" | "ray.data.arrow_tensor_v2" => {
+            let sizes: Vec<usize> = metadata(field)?;
+            (Axes::try_new(sizes.len(), &[], None)?, sizes)
+        }
+        DAFT => match daft_tensor(field)? {
+            Some(tensor) => tensor,
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    axes.layout(&sizes).map_err(|error| Error::Type(format!("{name}: {error}")))?;
+    Ok(Some((axes, sizes)))
+}
+
+/// Daft's images and tensors of fixed shape: its metadata holds its own type.
+fn daft_tensor(field: &Field) -> Result<Option<(Axes, Vec<usize>)>> {
+    let daft: Daft = metadata(field)?;
+    let part = |name: &str| daft.datatype.get(name).cloned().unwrap_or_default();
+    if let Ok((_, sizes)) = serde_json::from_value::<(Value, Vec<usize>)>(part("FixedShapeTensor")) {
+        return Ok(Some((Axes::try_new(sizes.len(), &[], None)?, sizes)));
     }
-    let read = Read::try_new(field)?;
-    let Some(shape) = &read.shape else {
-        return Err(Error::Type(format!("the metadata of {FIXED_SHAPE} has no shape, expected [H, W] or [H, W, C]")));
+    let Ok((mode, height, width)) = serde_json::from_value::<(String, usize, usize)>(part("FixedShapeImage")) else {
+        return Ok(None);
     };
-    let layout = read.axes(shape.len())?.layout(shape);
-    layout.map(Some).map_err(|error| Error::Type(format!("{FIXED_SHAPE}: {error}")))
-}
-
-/// The axes of an `arrow.variable_shape_tensor` of `rank` dimensions; without metadata, height comes first.
-///
-/// # Errors
-/// [`Error::Type`] if the metadata is not readable.
-pub(super) fn variable_axes(field: &Field, rank: usize) -> Result<Axes> {
-    // What remains of another extension says nothing about these dimensions.
-    let read = match field.extension_type_name() {
-        Some("arrow.variable_shape_tensor") => Read::try_new(field)?,
-        _ => Read::default(),
-    };
-    read.axes(rank)
-}
-
-/// The stored dimensions that are height, width and, if there are any, channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Axes {
-    height: usize,
-    width: usize,
-    channels: Option<usize>,
-}
-
-impl Axes {
-    /// Reads the dimensions' names, which the specification gives to the stored order, where they are those of an
-    /// image; otherwise the permutation's order, dimension `permutation[i]` being the i-th of (H, W, C); otherwise that
-    /// order.
-    ///
-    /// pyarrow 26 agrees where the permutation is its own inverse. On a cycle of three its `to_tensor` and
-    /// `from_numpy_ndarray` take the inverse; here the specification decides, and names decide before it.
-    fn try_new(rank: usize, names: &[Option<String>], permutation: Option<&[usize]>) -> Result<Self> {
-        if !(2..=3).contains(&rank) {
+    let channels = match mode.as_str() {
+        "L" | "L16" => 1,
+        "RGB" | "RGB16" | "RGB32F" => 3,
+        "RGBA" | "RGBA16" | "RGBA32F" => 4,
+        _ => {
             return Err(Error::Type(format!(
-                "a tensor of {rank} dimensions is no image, expected [H, W] or [H, W, C]"
+                "Daft's images of fixed shape in mode {mode} are not read, expected L, RGB or RGBA"
             )));
         }
-        let stored: Vec<usize> = (0..rank).collect();
-        let order = permutation.unwrap_or(&stored);
-        let mut sorted = order.to_vec();
-        sorted.sort_unstable();
-        match (sorted == stored, order) {
-            (true, &[height, width]) => Ok(Self::named(rank, names).unwrap_or(Self { height, width, channels: None })),
-            (true, &[height, width, channels]) => {
-                Ok(Self::named(rank, names).unwrap_or(Self { height, width, channels: Some(channels) }))
-            }
-            _ => Err(Error::Type(format!("the permutation {order:?} of a tensor does not order {rank} dimensions"))),
-        }
-    }
+    };
+    Ok(Some((Axes::stated(AxisOrder::Hwc, 3), vec![height, width, channels])))
+}
 
-    fn named(rank: usize, names: &[Option<String>]) -> Option<Self> {
-        if names.len() != rank {
-            return None;
+/// The axes of a tensor of variable shape: of `rank` dimensions, where its type says so. Without metadata, height comes
+/// first.
+///
+/// # Errors
+/// [`Error::Type`] if the metadata is not readable, or if no image has so many dimensions.
+pub(super) fn variable_axes(field: &Field, rank: Option<usize>) -> Result<Axes> {
+    // What remains of another extension says nothing about these dimensions.
+    match (field.extension_type_name(), rank) {
+        (Some("arrow.variable_shape_tensor"), rank) => {
+            let read: Read = metadata(field)?;
+            read.axes(rank.or(read.dim_names.as_ref().map(Vec::len)).unwrap_or(3))
         }
-        let find = |wanted: &str| {
-            names.iter().position(|name| name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
-        };
-        let channels = if rank == 3 { Some(find("C")?) } else { None };
-        Some(Self { height: find("H")?, width: find("W")?, channels })
-    }
-
-    /// Whether there is a dimension of channels; without one an image is grey.
-    pub(super) fn has_channels(self) -> bool {
-        self.channels.is_some()
-    }
-
-    /// The layout of a tensor whose stored dimensions have these sizes.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if a dimension is zero or missing, or the product does not fit.
-    pub(super) fn layout(self, sizes: &[usize]) -> Result<Layout> {
-        let bad = || Error::Data(format!("a tensor of shape {sizes:?} is no image"));
-        // What one step along a stored dimension skips: the sizes of all dimensions inside it.
-        let mut strides = vec![1_usize; sizes.len()];
-        let mut product = 1_usize;
-        for (stride, size) in strides.iter_mut().zip(sizes).rev() {
-            *stride = product;
-            product = product.checked_mul(*size).filter(|product| *product > 0).ok_or_else(bad)?;
-        }
-        let axis = |axis: usize| Some((*sizes.get(axis)?, *strides.get(axis)?));
-        let (height, h) = axis(self.height).ok_or_else(bad)?;
-        let (width, w) = axis(self.width).ok_or_else(bad)?;
-        let (channels, c) = self.channels.map_or(Some((1, 1)), axis).ok_or_else(bad)?;
-        Ok(Layout { shape: ImageShape::new(height, width, channels), strides: [h, w, c] })
+        (Some("ray.data.arrow_variable_shaped_tensor"), None) => assumed_axes(metadata(field)?),
+        (_, rank) => assumed_axes(rank),
     }
 }
 
-/// The place of the value (h, w, c) of an image in a flat list: its inner product with `strides`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
-    shape: ImageShape,
-    strides: [usize; 3],
-}
-
-impl Layout {
-    /// Values in (H, W, C) order.
-    pub(super) fn row_major(shape: ImageShape) -> Self {
-        Self { shape, strides: [shape.width().saturating_mul(shape.channels()), shape.channels(), 1] }
-    }
-
-    /// (H, W, C), whatever the stored order.
-    pub(super) fn shape(self) -> ImageShape {
-        self.shape
-    }
-
-    /// Brings values into (H, W, C) order. Places beyond `values` are left out.
-    pub(super) fn arrange<T: Copy>(self, values: Vec<T>) -> Vec<T> {
-        if self == Self::row_major(self.shape) || values.len() != self.shape.len() {
-            return values;
-        }
-        let [h, w, c] = self.strides;
-        let height = self.shape.height();
-        let width = self.shape.width();
-        let channels = self.shape.channels();
-        (0..height)
-            .flat_map(|y| (0..width).flat_map(move |x| (0..channels).map(move |k| y * h + x * w + k * c)))
-            .filter_map(|at| values.get(at).copied())
-            .collect()
-    }
+fn assumed_axes(rank: Option<usize>) -> Result<Axes> {
+    rank.map_or(Ok(Axes::assumed()), |rank| Axes::try_new(rank, &[], None))
 }
 
 #[cfg(test)]
@@ -217,6 +168,8 @@ mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
+    use super::super::ImageShape;
+    use super::super::axes::Layout;
     use super::*;
 
     fn field(extension: &str, json: &str) -> Field {
@@ -225,7 +178,8 @@ mod tests {
     }
 
     fn read(json: &str) -> Result<Layout> {
-        fixed_layout(&field(FIXED_SHAPE, json)).map(Option::unwrap)
+        let (axes, sizes) = fixed_tensor(&field(FIXED_SHAPE, json))?.unwrap();
+        axes.layout(&sizes)
     }
 
     fn shape(height: usize, width: usize, channels: usize) -> ImageShape {
@@ -315,14 +269,53 @@ mod tests {
 
     #[test]
     fn the_variable_tensors_metadata_is_optional() {
-        let plain = Axes { height: 0, width: 1, channels: Some(2) };
-        assert_eq!(variable_axes(&Field::new("image", DataType::Null, true), 3).unwrap(), plain);
-        let variable = |json| variable_axes(&field("arrow.variable_shape_tensor", json), 3);
+        let plain = Axes::assumed();
+        assert_eq!(variable_axes(&Field::new("image", DataType::Null, true), Some(3)).unwrap(), plain);
+        let variable = |json| variable_axes(&field("arrow.variable_shape_tensor", json), Some(3));
         assert_eq!(variable("").unwrap(), plain);
         assert_eq!(variable(r#"{"uniform_shape":[400,null,3]}"#).unwrap(), plain);
-        let first = Axes { height: 1, width: 2, channels: Some(0) };
+        let first = Axes::stated(AxisOrder::Chw, 3);
         assert_eq!(variable(r#"{"dim_names":["C","H","W"]}"#).unwrap(), first);
-        assert_eq!(variable(r#"{"permutation":[1,2,0]}"#).unwrap(), first);
+        assert_eq!(variable(r#"{"permutation":[1,2,0]}"#).unwrap().in_order(AxisOrder::Chw).unwrap(), first);
+    }
+
+    /// As Ray 2.60 and Daft 0.7.26 write them.
+    #[rstest]
+    #[case::ray("ray.data.arrow_tensor", "[2, 4, 3]", shape(2, 4, 3))]
+    #[case::ray_2("ray.data.arrow_tensor_v2", "[2, 4]", shape(2, 4, 1))]
+    #[case::daft_tensor("daft.super_extension", r#"{"datatype":{"FixedShapeTensor":["Float32",[2,4,3]]},"daft_version":"0.7.26"}"#, shape(2, 4, 3))]
+    #[case::daft_rgb("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["RGB",2,4]}}"#, shape(2, 4, 3))]
+    #[case::daft_grey("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["L",2,4]}}"#, shape(2, 4, 1))]
+    #[case::daft_rgba("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["RGBA",2,4]}}"#, shape(2, 4, 4))]
+    fn other_writers(#[case] name: &str, #[case] json: &str, #[case] shape: ImageShape) {
+        let (axes, sizes) = fixed_tensor(&field(name, json)).unwrap().unwrap();
+        assert_eq!(axes.layout(&sizes).unwrap(), Layout::row_major(shape));
+    }
+
+    #[test]
+    fn what_other_writers_hold_beside_tensors() {
+        for datatype in [r#"{"Embedding":["Float32",2]}"#, r#""Python""#, r#"{"Tensor":"UInt8"}"#] {
+            let json = format!(r#"{{"datatype":{datatype}}}"#);
+            assert_eq!(fixed_tensor(&field("daft.super_extension", &json)).unwrap(), None);
+        }
+        let error = fixed_tensor(&field("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["LA",2,4]}}"#));
+        let message = error.unwrap_err().to_string();
+        assert_eq!(message, "Daft's images of fixed shape in mode LA are not read, expected L, RGB or RGBA");
+        for (name, json) in [("ray.data.arrow_tensor", "\u{1}pickle"), ("daft.super_extension", "[")] {
+            let message = fixed_tensor(&field(name, json)).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("the metadata of {name} is not readable: ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_rank_of_a_variable_tensor_may_be_unknown() {
+        let ray = |json| variable_axes(&field("ray.data.arrow_variable_shaped_tensor", json), None);
+        assert_eq!(ray("3").unwrap(), Axes::assumed());
+        assert_eq!(ray("").unwrap(), Axes::assumed());
+        assert_eq!(ray("2").unwrap().sides(&[None, None]), [None, None, Some(1)]);
+        assert!(ray("4").unwrap_err().to_string().starts_with("a tensor of 4 dimensions is no image"));
+        let daft = field("daft.super_extension", r#"{"datatype":{"Tensor":"UInt8"}}"#);
+        assert_eq!(variable_axes(&daft, None).unwrap(), Axes::assumed());
     }
 
     proptest! {

@@ -5,10 +5,11 @@
 //! bytes in [`ImageColumn::read_pixels`]. Everywhere:
 //!
 //! - values stand in (H, W, C) order: height, width, channels;
-//! - UInt8 means 0..=255, read as `v / 255`; floats mean [0, 1], and anything outside is an error;
+//! - integers mean 0..=255, read as `v / 255`, and UInt16 0..=65535; Booleans are black and white; floats mean [0, 1];
+//!   anything outside is an error;
 //! - a NULL row is no image; a null pixel inside an image is bad data;
-//! - nothing is resized unless a [`Preprocess`] asks for it, and grey becomes RGB (or the reverse) only while encoded
-//!   bytes are decoded.
+//! - nothing is resized unless a [`Preprocess`] asks for it, and grey becomes RGB (or the reverse) only in encoded bytes
+//!   and in the pictures of Spark and Daft, unless [`Image::with_channels`] asks for it.
 //!
 //! # Example
 //! ```
@@ -20,20 +21,25 @@
 //! # Ok::<(), wae_core::Error>(())
 //! ```
 
+mod axes;
+mod channels;
 mod column;
 mod decode;
 mod encode;
 mod metadata;
+mod order;
 mod pixels;
 mod preprocess;
 mod sharpness;
 mod storage;
 mod tensor;
+mod values;
 
 pub use self::column::ImageColumn;
 pub use self::decode::decode;
 pub use self::encode::encode;
 pub use self::metadata::tensor_field;
+pub use self::order::AxisOrder;
 use self::pixels::write_f32;
 pub use self::pixels::{PixelSlice, Pixels};
 pub(crate) use self::preprocess::MAX_SIDE;

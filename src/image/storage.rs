@@ -1,17 +1,18 @@
-//! Typed views of the Arrow arrays that hold images: one list level, the pixel values, the encoded bytes.
+//! Typed views of the Arrow arrays that hold images: lists around pixel values, encoded bytes, paths.
 //!
 //! Every view is built by a checked downcast, so that reading a row needs none.
 
 use std::ops::Range;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BinaryViewArray, FixedSizeListArray, Float16Array,
-    Float32Array, Float64Array, LargeBinaryArray, LargeListArray, LargeListViewArray, ListArray, ListViewArray,
-    PrimitiveArray, UInt8Array,
+    AnyDictionaryArray, Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeListArray, LargeBinaryArray,
+    LargeListArray, LargeListViewArray, LargeStringArray, ListArray, ListViewArray, StringArray, StringViewArray,
 };
-use arrow::datatypes::DataType;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
 
 use super::Pixels;
+use super::values::PixelValues;
 use crate::error::{Error, Result};
 
 /// One level of lists of any kind.
@@ -25,7 +26,7 @@ pub(super) enum Lists {
 }
 
 impl Lists {
-    fn try_new(array: &dyn Array) -> Option<Self> {
+    pub(super) fn try_new(array: &dyn Array) -> Option<Self> {
         match array.data_type() {
             DataType::FixedSizeList(..) => array.as_fixed_size_list_opt().cloned().map(Self::Fixed),
             DataType::List(_) => array.as_list_opt().cloned().map(Self::List),
@@ -72,6 +73,16 @@ impl Lists {
             Self::LargeView(lists) => sized(lists.offsets().get(index), lists.sizes().get(index)),
         }
     }
+
+    /// The integers of list `index` as sizes; `None` if one of them is NULL, negative or no integer.
+    pub(super) fn sizes(&self, index: usize) -> Option<Vec<usize>> {
+        let range = self.range(index);
+        let values = self.values();
+        let within = range.end <= values.len();
+        let sizes = within.then(|| cast(&values.slice(range.start, range.len()), &DataType::Int64).ok()).flatten()?;
+        let sizes = sizes.as_primitive_opt::<Int64Type>()?;
+        sizes.iter().map(|size| size.and_then(|size| usize::try_from(size).ok())).collect()
+    }
 }
 
 fn position<T: Copy + TryInto<usize>>(offset: Option<&T>) -> usize {
@@ -95,7 +106,7 @@ pub(super) struct NestedValues {
 }
 
 impl NestedValues {
-    /// `None` for anything but lists of UInt8, Float16, Float32 or Float64.
+    /// `None` for anything but lists of Booleans, integers or floats.
     pub(super) fn try_new(array: &ArrayRef) -> Option<Self> {
         let mut levels = Vec::new();
         let mut array = array;
@@ -111,15 +122,15 @@ impl NestedValues {
         self.levels.first().is_some_and(|lists| lists.is_null(index))
     }
 
-    /// Whether the values are bytes.
+    /// Whether the values come out as bytes.
     pub(super) fn has_bytes(&self) -> bool {
-        matches!(self.values, PixelValues::U8(_))
+        self.values.has_bytes()
     }
 
     /// The values under list `index`, and the length of the lists on each level.
     ///
     /// # Errors
-    /// [`Error::Data`] on a null inside, on lists of unequal length on one level, on a float outside [0, 1].
+    /// [`Error::Data`] on a null inside, on lists of unequal length on one level, on a value outside its range.
     pub(super) fn read(&self, index: usize) -> Result<(Vec<usize>, Pixels)> {
         let mut lengths = vec![None; self.levels.len()];
         let mut spans = Vec::new();
@@ -162,79 +173,21 @@ fn collect(
     Ok(())
 }
 
-/// The pixel values at the bottom of the lists.
-#[derive(Debug)]
-enum PixelValues {
-    U8(UInt8Array),
-    F16(Float16Array),
-    F32(Float32Array),
-    F64(Float64Array),
-}
-
-impl PixelValues {
-    fn try_new(array: &dyn Array) -> Option<Self> {
-        match array.data_type() {
-            DataType::UInt8 => array.as_primitive_opt().cloned().map(Self::U8),
-            DataType::Float16 => array.as_primitive_opt().cloned().map(Self::F16),
-            DataType::Float32 => array.as_primitive_opt().cloned().map(Self::F32),
-            DataType::Float64 => array.as_primitive_opt().cloned().map(Self::F64),
-            _ => None,
-        }
-    }
-
-    fn gather(&self, spans: &[Range<usize>]) -> Result<Pixels> {
-        match self {
-            Self::U8(array) => gather(array, spans, Ok).map(Pixels::U8),
-            Self::F16(array) => gather(array, spans, |v| unit(v.to_f64(), v.to_f32())).map(Pixels::F32),
-            Self::F32(array) => gather(array, spans, |v| unit(f64::from(v), v)).map(Pixels::F32),
-            Self::F64(array) => gather(array, spans, |v| unit(v, v as f32)).map(Pixels::F32),
-        }
-    }
-}
-
-/// Passes `pixel` on if its exact `value` lies in [0, 1]; NaN does not.
-fn unit(value: f64, pixel: f32) -> Result<f32> {
-    if (0.0..=1.0).contains(&value) {
-        Ok(pixel + 0.0) // −0.0 becomes 0.0, so that equal images have equal bits
-    } else {
-        Err(Error::Data(format!(
-            "a float image has the pixel value {value}, expected values in [0, 1] (UInt8 images have 0 to 255)"
-        )))
-    }
-}
-
-fn gather<T: ArrowPrimitiveType, V>(
-    array: &PrimitiveArray<T>,
-    spans: &[Range<usize>],
-    convert: impl Fn(T::Native) -> Result<V>,
-) -> Result<Vec<V>> {
-    let mut out = Vec::with_capacity(spans.iter().map(Range::len).sum());
-    for span in spans {
-        let Some(values) = array.values().get(span.clone()) else {
-            return Err(Error::Data("an image's list points beyond its values".to_owned()));
-        };
-        if array.nulls().is_some_and(|nulls| nulls.slice(span.start, span.len()).null_count() > 0) {
-            return Err(Error::Data("an image contains a null pixel, expected values everywhere".to_owned()));
-        }
-        for value in values {
-            out.push(convert(*value)?);
-        }
-    }
-    Ok(out)
-}
-
 /// Encoded images.
 #[derive(Debug)]
 pub(super) enum Bytes {
+    /// A column of type Null: none in any row.
+    Null,
     Binary(BinaryArray),
     Large(LargeBinaryArray),
     View(BinaryViewArray),
 }
 
 impl Bytes {
-    /// `None` for anything but Binary, LargeBinary and BinaryView.
+    /// `None` for anything but Binary, LargeBinary, BinaryView and Null.
     pub(super) fn try_new(array: &dyn Array) -> Option<Self> {
         match array.data_type() {
+            DataType::Null => Some(Self::Null),
             DataType::Binary => array.as_binary_opt().cloned().map(Self::Binary),
             DataType::LargeBinary => array.as_binary_opt().cloned().map(Self::Large),
             DataType::BinaryView => array.as_binary_view_opt().cloned().map(Self::View),
@@ -245,9 +198,56 @@ impl Bytes {
     /// The bytes of row `index`, unless they are NULL. The row must exist.
     pub(super) fn get(&self, index: usize) -> Option<&[u8]> {
         match self {
+            Self::Null => None,
             Self::Binary(array) => array.is_valid(index).then(|| array.value(index)),
             Self::Large(array) => array.is_valid(index).then(|| array.value(index)),
             Self::View(array) => array.is_valid(index).then(|| array.value(index)),
         }
     }
+}
+
+/// Paths beside images.
+#[derive(Debug)]
+pub(super) enum Texts {
+    Utf8(StringArray),
+    Large(LargeStringArray),
+    View(StringViewArray),
+    Dictionary { keys: Vec<Option<usize>>, values: Box<Texts> },
+}
+
+impl Texts {
+    /// `None` for anything but text, or a dictionary of it.
+    pub(super) fn try_new(array: &dyn Array) -> Option<Self> {
+        if let Some(dictionary) = array.as_any_dictionary_opt() {
+            let values = Box::new(Self::try_new(dictionary.values())?);
+            return Some(Self::Dictionary { keys: dictionary_keys(dictionary), values });
+        }
+        match array.data_type() {
+            DataType::Utf8 => array.as_string_opt().cloned().map(Self::Utf8),
+            DataType::LargeUtf8 => array.as_string_opt().cloned().map(Self::Large),
+            DataType::Utf8View => array.as_string_view_opt().cloned().map(Self::View),
+            _ => None,
+        }
+    }
+
+    /// The text of row `index`, unless it is NULL or empty. The row must exist.
+    pub(super) fn get(&self, index: usize) -> Option<&str> {
+        let text = match self {
+            Self::Utf8(array) => array.is_valid(index).then(|| array.value(index)),
+            Self::Large(array) => array.is_valid(index).then(|| array.value(index)),
+            Self::View(array) => array.is_valid(index).then(|| array.value(index)),
+            Self::Dictionary { keys, values } => keys.get(index).copied().flatten().and_then(|key| values.get(key)),
+        };
+        text.filter(|text| !text.is_empty())
+    }
+}
+
+/// The place of each row of a dictionary among its values.
+pub(super) fn dictionary_keys(dictionary: &dyn AnyDictionaryArray) -> Vec<Option<usize>> {
+    let keys = dictionary.keys();
+    if dictionary.values().is_empty() {
+        return vec![None; keys.len()];
+    }
+    let normalized = dictionary.normalized_keys().into_iter().enumerate();
+    normalized.map(|(row, key)| keys.is_valid(row).then_some(key)).collect()
 }

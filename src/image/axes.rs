@@ -1,0 +1,311 @@
+//! The stored axes of an image: which of them are height, width and channels, and where each value stands.
+
+use super::{AxisOrder, ImageShape};
+use crate::error::{Error, Result};
+
+/// The most channels that a shape is taken to have where nothing names its axes.
+const FEW: usize = 4;
+
+/// The stored axes that are height, width and, if there are any, channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Axes {
+    height: usize,
+    width: usize,
+    channels: Option<usize>,
+    source: Source,
+}
+
+/// The source of an order of axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// None: height, width, channels.
+    Assumed,
+    /// A tensor's permutation, which says nothing about names.
+    Permutation,
+    /// The names of the axes, the caller, or a format that has one order only.
+    Stated,
+}
+
+impl Axes {
+    /// Reads the axes' names, which the specification gives to the stored order, where they are those of an image;
+    /// otherwise the permutation's order, axis `permutation[i]` being the i-th of (H, W, C); otherwise that order.
+    ///
+    /// pyarrow 26 agrees where the permutation is its own inverse. On a cycle of three its `to_tensor` and
+    /// `from_numpy_ndarray` take the inverse; here the specification decides, and names decide before it.
+    pub(super) fn try_new(rank: usize, names: &[Option<String>], permutation: Option<&[usize]>) -> Result<Self> {
+        if !(2..=3).contains(&rank) {
+            return Err(not_an_image(rank));
+        }
+        let stored: Vec<usize> = (0..rank).collect();
+        let order = permutation.unwrap_or(&stored);
+        // pyarrow writes the permutation of an array in its own order, too.
+        let source = if order == stored { Source::Assumed } else { Source::Permutation };
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        let permuted = match (sorted == stored, order) {
+            (true, &[height, width]) => Self { height, width, channels: None, source },
+            (true, &[height, width, channels]) => Self { height, width, channels: Some(channels), source },
+            _ => {
+                return Err(Error::Type(format!(
+                    "the permutation {order:?} of a tensor does not order {rank} dimensions"
+                )));
+            }
+        };
+        Ok(Self::named(rank, names).unwrap_or(permuted))
+    }
+
+    fn named(rank: usize, names: &[Option<String>]) -> Option<Self> {
+        if names.len() != rank {
+            return None;
+        }
+        let find = |wanted: [&str; 3]| {
+            let is_wanted = |name: &str| wanted.iter().any(|wanted| name.eq_ignore_ascii_case(wanted));
+            names.iter().position(|name| name.as_deref().is_some_and(is_wanted))
+        };
+        let channels = if rank == 3 { Some(find(["C", "channel", "channels"])?) } else { None };
+        let height = find(["H", "height", "y"])?;
+        let width = find(["W", "width", "x"])?;
+        Some(Self { height, width, channels, source: Source::Stated })
+    }
+
+    /// The order that holds where nothing names one.
+    pub(super) fn assumed() -> Self {
+        Self { source: Source::Assumed, ..Self::stated(AxisOrder::Hwc, 3) }
+    }
+
+    /// An order that is known of `rank` axes; two of them are height and width in any order.
+    pub(super) fn stated(order: AxisOrder, rank: usize) -> Self {
+        let source = Source::Stated;
+        match (rank, order) {
+            (2, _) => Self { height: 0, width: 1, channels: None, source },
+            (_, AxisOrder::Hwc) => Self { height: 0, width: 1, channels: Some(2), source },
+            (_, AxisOrder::Chw) => Self { height: 1, width: 2, channels: Some(0), source },
+        }
+    }
+
+    /// The same axes in the order that a caller states.
+    ///
+    /// # Errors
+    /// [`Error::Type`] if the type names another order.
+    pub(super) fn in_order(self, order: AxisOrder) -> Result<Self> {
+        let stated = Self::stated(order, self.rank());
+        if self.source == Source::Assumed || (Self { source: Source::Stated, ..self }) == stated {
+            return Ok(stated);
+        }
+        Err(Error::Type(format!(
+            "the type of the images has the order {} of the axes, got the order {order}: leave it out",
+            self.letters()
+        )))
+    }
+
+    /// These axes for a row of `rank` dimensions: a grey image may have no axis of channels.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if no image has so many.
+    pub(super) fn of_rank(self, rank: usize) -> Result<Self> {
+        match rank {
+            _ if rank == self.rank() => Ok(self),
+            2 if self.source != Source::Permutation => Ok(Self::stated(AxisOrder::Hwc, 2)),
+            _ => Err(Error::Data(format!("{}", not_an_image(rank)))),
+        }
+    }
+
+    fn rank(self) -> usize {
+        if self.channels.is_some() { 3 } else { 2 }
+    }
+
+    /// The stored order, such as `CHW`.
+    fn letters(self) -> String {
+        let mut axes = vec![(self.height, 'H'), (self.width, 'W')];
+        axes.extend(self.channels.map(|axis| (axis, 'C')));
+        axes.sort_unstable();
+        axes.into_iter().map(|(_, letter)| letter).collect()
+    }
+
+    /// The sides of (H, W, C) among the sizes of the stored axes; an image without an axis of channels has one.
+    pub(super) fn sides(self, sizes: &[Option<usize>]) -> [Option<usize>; 3] {
+        let size = |axis: usize| sizes.get(axis).copied().flatten();
+        [size(self.height), size(self.width), self.channels.map_or(Some(1), size)]
+    }
+
+    /// Refuses an order that nothing names, if the sides (H, W, C) that it gives are hardly those of an image and
+    /// those of another order would be.
+    ///
+    /// # Errors
+    /// A message that says how to name the order.
+    pub(super) fn check(self, sides: [Option<usize>; 3]) -> Result<(), String> {
+        let few = sides.map(|side| side.is_some_and(|side| side <= FEW));
+        let many = sides.map(|side| side.is_some_and(|side| side > FEW));
+        let shape = || side_names(sides);
+        match self.source {
+            Source::Assumed if few[0] && many[1] && many[2] => Err(format!(
+                "got an image of the shape {}, expected the order of the axes height, width, channels (HWC), and \
+                 this looks like channels, height, width (CHW): name the order, in wae_train as layout => 'CHW', \
+                 elsewhere as image_decode(image, height, width, channels, 'CHW'), with 'HWC' if it is that",
+                shape()
+            )),
+            Source::Permutation if few[0] != few[1] && many[2] => Err(format!(
+                "the permutation of a tensor makes an image of height, width, channels {}, expected a few channels: name \
+                 the order of the axes with dim_names",
+                shape()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The layout of an image whose stored axes have these sizes.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if an axis is zero or missing, or the product does not fit.
+    pub(super) fn layout(self, sizes: &[usize]) -> Result<Layout> {
+        let bad = || Error::Data(format!("a tensor of shape {sizes:?} is no image"));
+        // One step along a stored axis skips the sizes of all axes inside it.
+        let mut strides = vec![1_usize; sizes.len()];
+        let mut product = 1_usize;
+        for (stride, size) in strides.iter_mut().zip(sizes).rev() {
+            *stride = product;
+            product = product.checked_mul(*size).filter(|product| *product > 0).ok_or_else(bad)?;
+        }
+        let axis = |axis: usize| Some((*sizes.get(axis)?, *strides.get(axis)?));
+        let (height, h) = axis(self.height).ok_or_else(bad)?;
+        let (width, w) = axis(self.width).ok_or_else(bad)?;
+        let (channels, c) = self.channels.map_or(Some((1, 1)), axis).ok_or_else(bad)?;
+        Ok(Layout { shape: ImageShape::new(height, width, channels), strides: [h, w, c] })
+    }
+}
+
+/// Sides as a message shows them.
+pub(super) fn side_names(sides: [Option<usize>; 3]) -> String {
+    format!("[{}]", sides.map(|side| side.map_or("any".to_owned(), |side| side.to_string())).join(", "))
+}
+
+fn not_an_image(rank: usize) -> Error {
+    Error::Type(format!("a tensor of {rank} dimensions is no image, expected [H, W] or [H, W, C]"))
+}
+
+/// The place of the value (h, w, c) of an image in a flat list: its inner product with `strides`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) shape: ImageShape,
+    pub(super) strides: [usize; 3],
+}
+
+impl Layout {
+    /// Values in (H, W, C) order.
+    pub(super) fn row_major(shape: ImageShape) -> Self {
+        Self::ordered(shape, AxisOrder::Hwc)
+    }
+
+    /// Values in an order; the shape is (H, W, C) in any.
+    pub(super) fn ordered(shape: ImageShape, order: AxisOrder) -> Self {
+        let strides = match order {
+            AxisOrder::Hwc => [shape.width().saturating_mul(shape.channels()), shape.channels(), 1],
+            AxisOrder::Chw => [shape.width(), 1, shape.height().saturating_mul(shape.width())],
+        };
+        Self { shape, strides }
+    }
+
+    /// (H, W, C), whatever the stored order.
+    pub(super) fn shape(self) -> ImageShape {
+        self.shape
+    }
+
+    /// Brings values into (H, W, C) order. Places beyond `values` are left out.
+    pub(super) fn arrange<T: Copy>(self, values: Vec<T>) -> Vec<T> {
+        if self == Self::row_major(self.shape) || values.len() != self.shape.len() {
+            return values;
+        }
+        let [h, w, c] = self.strides;
+        let height = self.shape.height();
+        let width = self.shape.width();
+        let channels = self.shape.channels();
+        (0..height)
+            .flat_map(|y| (0..width).flat_map(move |x| (0..channels).map(move |k| y * h + x * w + k * c)))
+            .filter_map(|at| values.get(at).copied())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn permuted(order: [usize; 3]) -> Axes {
+        Axes::try_new(3, &[], Some(&order)).unwrap()
+    }
+
+    fn named(names: [&str; 3]) -> Axes {
+        Axes::try_new(3, &names.map(|name| Some(name.to_owned())), None).unwrap()
+    }
+
+    #[rstest]
+    #[case::torch([3, 16, 16], true)]
+    #[case::torch_grey([1, 28, 28], true)]
+    #[case::with_alpha([4, 5, 5], true)]
+    #[case::numpy([16, 16, 3], false)]
+    #[case::thin([3, 16, 4], false)]
+    #[case::short([3, 4, 16], false)]
+    #[case::five([5, 16, 16], false)]
+    fn an_order_is_assumed_where_it_is_plausible(#[case] sizes: [usize; 3], #[case] refused: bool) {
+        let axes = Axes::assumed();
+        let checked = axes.check(sizes.map(Some));
+        assert_eq!(checked.is_err(), refused);
+        for order in [AxisOrder::Hwc, AxisOrder::Chw] {
+            let stated = axes.in_order(order).unwrap();
+            stated.check(stated.sides(&sizes.map(Some))).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_message_says_what_came_and_what_to_write() {
+        let message = Axes::assumed().check([3, 16, 16].map(Some)).unwrap_err();
+        for part in ["[3, 16, 16]", "order of the axes height, width, channels", "layout => 'CHW'", "channels, 'CHW')"] {
+            assert!(message.contains(part), "{message}");
+        }
+        let message = permuted([2, 0, 1]).check([3, 16, 16].map(Some)).unwrap_err();
+        assert!(message.contains("[3, 16, 16], expected a few channels: name the order of the axes with"), "{message}");
+    }
+
+    /// The order that pyarrow 26 writes of an array (N, H, W, C) that was transposed to (N, C, H, W).
+    #[test]
+    fn a_permutation_makes_few_channels() {
+        assert!(permuted([1, 2, 0]).check([16, 3, 16].map(Some)).is_err());
+        assert!(permuted([1, 2, 0]).check([16, 16, 3].map(Some)).is_ok());
+        assert!(permuted([0, 1, 2]).check([3, 16, 16].map(Some)).is_err(), "no permutation at all");
+    }
+
+    #[test]
+    fn a_type_that_names_its_order_keeps_it() {
+        let first = named(["Channel", "height", "width"]);
+        assert_eq!(first.in_order(AxisOrder::Chw).unwrap(), first);
+        assert_eq!(first.check([Some(3), Some(16), Some(16)]), Ok(()));
+        let error = first.in_order(AxisOrder::Hwc).unwrap_err();
+        assert!(matches!(error, Error::Type(_)));
+        assert_eq!(
+            error.to_string(),
+            "the type of the images has the order CHW of the axes, got the order HWC: leave it out"
+        );
+        assert!(named(["W", "H", "C"]).in_order(AxisOrder::Hwc).is_err());
+        assert!(permuted([1, 2, 0]).in_order(AxisOrder::Chw).is_ok());
+        assert!(permuted([1, 2, 0]).in_order(AxisOrder::Hwc).is_err());
+    }
+
+    #[test]
+    fn a_stated_layout_is_that_of_its_axes() {
+        let shape = ImageShape::new(2, 4, 3);
+        for (order, sizes) in [(AxisOrder::Hwc, [2, 4, 3]), (AxisOrder::Chw, [3, 2, 4])] {
+            assert_eq!(Axes::stated(order, 3).layout(&sizes).unwrap(), Layout::ordered(shape, order));
+        }
+    }
+
+    #[test]
+    fn a_row_may_have_no_channels() {
+        let grey = Axes::assumed().of_rank(2).unwrap();
+        assert_eq!(grey.layout(&[2, 4]).unwrap().shape(), ImageShape::new(2, 4, 1));
+        let error = Axes::assumed().of_rank(4).unwrap_err();
+        assert!(matches!(error, Error::Data(_)));
+        assert_eq!(error.to_string(), "a tensor of 4 dimensions is no image, expected [H, W] or [H, W, C]");
+    }
+}
