@@ -5,6 +5,9 @@ use rstest::rstest;
 use super::super::tensor_field;
 use super::*;
 
+const UNNAMED: &str = "a flat list does not say the order of the axes of its images, expected images of shape [2, 4, 3]: \
+                       name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'";
+
 fn of(data_type: DataType) -> Result<ImageType> {
     ImageType::try_new(&Field::new("image", data_type, true))
 }
@@ -19,6 +22,11 @@ fn fixed(item: DataType, size: i32) -> DataType {
 
 fn structure(fields: &[(&str, DataType)]) -> DataType {
     DataType::Struct(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect())
+}
+
+fn picture(data: DataType, channels: &str) -> DataType {
+    let integers = ["height", "width", channels, "mode"].map(|name| (name, DataType::Int32));
+    structure(&[integers.as_slice(), &[("data", data)]].concat())
 }
 
 fn dictionary(values: DataType) -> DataType {
@@ -38,6 +46,14 @@ fn dictionary(values: DataType) -> DataType {
 #[case::variable(structure(&[("shape", fixed(DataType::Int32, 3)), ("data", list(DataType::UInt8))]))]
 #[case::dictionary(dictionary(DataType::Binary))]
 #[case::dictionary_of_tensors(dictionary(fixed(DataType::UInt8, 784)))]
+#[case::no_bytes(structure(&[("bytes", DataType::Null), ("path", DataType::Utf8)]))]
+#[case::integers(list(DataType::Int64))]
+#[case::masks(list(fixed(DataType::Boolean, 28)))]
+#[case::ray(structure(&[("data", list(DataType::UInt8)), ("shape", list(DataType::Int64))]))]
+#[case::daft_tensor(structure(&[("data", list(DataType::UInt16)), ("shape", list(DataType::UInt64))]))]
+#[case::spark(picture(DataType::Binary, "nChannels"))]
+#[case::spark_in_small_letters(picture(DataType::LargeBinary, "nchannels"))]
+#[case::daft_picture(picture(list(DataType::UInt8), "channel"))]
 fn accepted_without_a_shape(#[case] data_type: DataType) {
     assert_eq!(of(data_type).unwrap().shape(), None);
 }
@@ -56,13 +72,16 @@ fn shapes_that_the_type_fixes() {
 }
 
 #[rstest]
-#[case::integers(list(DataType::Int64), "List(")]
+#[case::dates(list(DataType::Date32), "List(")]
 #[case::number(DataType::Int64, "got Int64")]
-#[case::text(DataType::Utf8, "got Utf8")]
-#[case::text_in_struct(structure(&[("bytes", DataType::Utf8)]), "got Struct(")]
-#[case::path_only(structure(&[("path", DataType::Utf8)]), "got Struct(")]
+#[case::text(DataType::Utf8, "got Utf8 (a path is not read: see read_images); images are not text: base64")]
+#[case::text_view(DataType::Utf8View, "becomes bytes by decode(image, 'base64')")]
+#[case::text_in_struct(structure(&[("bytes", DataType::LargeUtf8)]), "becomes bytes by decode(image, 'base64')")]
+#[case::path_only(structure(&[("path", DataType::Utf8)]), "(a path is not read: see read_images)")]
+#[case::path_in_dictionary(structure(&[("path", dictionary(DataType::Utf8))]), "(a path is not read: see read_images)")]
 #[case::four_levels(list(list(list(list(DataType::UInt8)))), "got List(")]
-#[case::long_sizes(structure(&[("shape", fixed(DataType::Int64, 3)), ("data", list(DataType::UInt8))]), "got Struct(")]
+#[case::float_sizes(structure(&[("shape", fixed(DataType::Float32, 3)), ("data", list(DataType::UInt8))]), "got Struct(")]
+#[case::picture_without_mode(structure(&[("height", DataType::Int32), ("width", DataType::Int32), ("nChannels", DataType::Int32), ("data", DataType::Binary)]), "got Struct(")]
 #[case::nested_data(structure(&[("shape", fixed(DataType::Int32, 3)), ("data", list(list(DataType::UInt8)))]), "got Struct(")]
 #[case::dictionary(dictionary(DataType::Utf8), "got Dictionary(Int8, Utf8)")]
 #[case::dictionary_twice(dictionary(dictionary(DataType::Binary)), "got Dictionary(")]
@@ -71,7 +90,7 @@ fn refused(#[case] data_type: DataType, #[case] got: &str) {
     assert!(matches!(error, Error::Type(_)), "{error:?}");
     let message = error.to_string();
     assert!(message.starts_with("expected images: Binary, LargeBinary or BinaryView (PNG,"), "{message}");
-    assert!(message.contains("lists of UInt8, Float16, Float32 or Float64"), "{message}");
+    assert!(message.contains("lists of integers, Booleans or floats"), "{message}");
     assert!(message.contains(got), "{message}");
 }
 
@@ -93,8 +112,8 @@ fn ranks_of_variable_tensors(#[case] rank: i32) {
 
 #[rstest]
 #[case::bytes(DataType::Binary, None)]
-#[case::flat(fixed(DataType::UInt8, 24), None)]
-#[case::any_list(list(DataType::UInt8), None)]
+#[case::flat(fixed(DataType::UInt8, 24), Some(UNNAMED))]
+#[case::any_list(list(DataType::Int64), Some(UNNAMED))]
 #[case::nested(fixed(fixed(fixed(DataType::UInt8, 3), 4), 2), None)]
 #[case::part_known(list(fixed(list(DataType::UInt8), 4)), None)]
 #[case::other_length(
@@ -113,6 +132,48 @@ fn ranks_of_variable_tensors(#[case] rank: i32) {
 fn shapes_at_planning(#[case] data_type: DataType, #[case] message: Option<&str>) {
     let checked = of(data_type).unwrap().check_shape(ImageShape::new(2, 4, 3));
     assert_eq!(checked.err().map(|error| error.to_string()).as_deref(), message);
+}
+
+#[test]
+fn a_caller_names_the_order_of_a_flat_list() {
+    let flat = of(fixed(DataType::UInt8, 24)).unwrap();
+    for order in [AxisOrder::Hwc, AxisOrder::Chw] {
+        let flat = flat.clone().in_order(order).unwrap();
+        assert!(flat.check_shape(ImageShape::new(2, 4, 3)).is_ok());
+        assert!(flat.check_shape(ImageShape::new(2, 5, 3)).is_err());
+    }
+    assert!(flat.check_shape(ImageShape::new(4, 6, 1)).is_ok(), "one channel has no order");
+}
+
+#[test]
+fn an_implausible_order_is_refused_at_planning() {
+    let nested = |sides: [i32; 3]| fixed(fixed(fixed(DataType::Float32, sides[2]), sides[1]), sides[0]);
+    let torch = of(nested([3, 16, 20])).unwrap();
+    let shape = ImageShape::new(16, 20, 3);
+    for error in [torch.check_order(), torch.check_shape(shape), torch.check_shape(ImageShape::new(3, 16, 20))] {
+        let error = error.unwrap_err();
+        assert!(matches!(&error, Error::Type(message) if message.contains("'CHW'")), "{error:?}");
+    }
+    let stated = torch.clone().in_order(AxisOrder::Chw).unwrap();
+    assert_eq!(stated.shape(), Some(shape));
+    assert!(stated.check_shape(shape).is_ok());
+    let tall = torch.in_order(AxisOrder::Hwc).unwrap();
+    assert!(tall.check_shape(ImageShape::new(3, 16, 20)).is_ok());
+    assert!(of(nested([16, 20, 3])).unwrap().check_order().is_ok());
+    assert!(of(list(nested([16, 20, 0]))).is_err());
+}
+
+#[test]
+fn only_lists_and_tensors_have_an_order_to_name() {
+    for data_type in [DataType::Binary, DataType::Null, structure(&[("bytes", DataType::Binary)])] {
+        let image_type = of(data_type).unwrap();
+        assert_eq!(image_type.clone().in_order(AxisOrder::Chw).unwrap(), image_type);
+    }
+    let spark = of(picture(DataType::Binary, "nChannels")).unwrap();
+    assert!(spark.clone().in_order(AxisOrder::Hwc).is_ok() && spark.in_order(AxisOrder::Chw).is_err());
+    let first = tensor_field("image", DataType::UInt8, &[("C", 3), ("H", 2), ("W", 4)], true);
+    let first = ImageType::try_new(&first).unwrap();
+    assert!(first.clone().in_order(AxisOrder::Chw).is_ok() && first.in_order(AxisOrder::Hwc).is_err());
 }
 
 #[test]
