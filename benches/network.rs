@@ -25,7 +25,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use wae_core::bench::Geometry;
 use wae_core::config::Network;
-use wae_core::image::Limits;
+use wae_core::image::{AxisOrder, Limits};
 use wae_core::{
     Config, DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
 };
@@ -151,7 +151,7 @@ impl Cell {
     fn work(&self, what: &str, steps: usize) -> Result<(Work, f64), Failure> {
         let batches = if what == "train" { steps } else { steps.min(BATCHES) };
         let (field, images) = random_images(self.batch * batches, self.shape)?;
-        let column = ImageColumn::try_new(&field, &images, Some(self.shape))?;
+        let column = ImageColumn::try_new_in_order(&field, &images, Some(self.shape), AxisOrder::Hwc)?;
         let mut dataset = DatasetBuilder::new(&self.options, Limits::default(), false);
         dataset.push(&column)?;
         let mut trainer = Trainer::try_new(self.options.clone(), dataset.finish()?)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, FixedSizeListArray, UInt8Array};
 use arrow::datatypes::{DataType, Field};
-use wae_core::image::{Limits, PixelSlice};
+use wae_core::image::{AxisOrder, Limits, PixelSlice};
 use wae_core::model::scoring_memory;
 use wae_core::{DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae};
 
@@ -50,7 +50,7 @@ fn images(rows: usize, shape: ImageShape) -> ImageColumn {
     let size = i32::try_from(shape.len()).unwrap();
     let images: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, size, Arc::new(values), None).unwrap());
     let field = Field::new("image", images.data_type().clone(), true);
-    ImageColumn::try_new(&field, &images, Some(shape)).unwrap()
+    ImageColumn::try_new_in_order(&field, &images, Some(shape), AxisOrder::Hwc).unwrap()
 }
 
 /// A name, the images' shape and the options of a training.

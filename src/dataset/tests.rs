@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::{NamedTempFile, TempDir};
 
 use super::*;
-use crate::image::{Image, Pixels};
+use crate::image::{AxisOrder, Image, Pixels};
 use crate::train::Trainer;
 
 fn builder(holdout: f64) -> DatasetBuilder {
@@ -216,7 +216,8 @@ fn a_column_takes_what_it_was_granted() {
     let item = Arc::new(Field::new("item", DataType::UInt8, true));
     let images: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, 4800, Arc::new(values), None).unwrap());
     let field = Field::new("image", images.data_type().clone(), true);
-    let column = ImageColumn::try_new(&field, &images, Some(ImageShape::new(40, 40, 3))).unwrap();
+    let shape = Some(ImageShape::new(40, 40, 3));
+    let column = ImageColumn::try_new_in_order(&field, &images, shape, AxisOrder::Hwc).unwrap();
     let chunk = 256 * 4800 * 4 + 300 * INDEX_BYTES;
     let pushed = |bytes: usize| {
         let (mut builder, dir) = limited(0.0, bytes);

@@ -16,12 +16,7 @@ use crate::models::LoadedModel;
 /// # Errors
 /// A message that says what holds images.
 pub(crate) fn image_type(field: &Field) -> Result<ImageType, String> {
-    let value_type = match field.data_type() {
-        DataType::Dictionary(_, values) => values,
-        other => other,
-    };
-    let hint = if value_type.is_string() { " (a path is not read: see read_images)" } else { "" };
-    ImageType::try_new(field).map_err(|error| format!("{error}{hint}"))
+    ImageType::try_new(field).map_err(|error| error.to_string())
 }
 
 /// Room for `rows` · `width` values; where memory has none, an error rather than the end of the process.
