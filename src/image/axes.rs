@@ -261,7 +261,8 @@ mod tests {
     #[test]
     fn the_message_says_what_came_and_what_to_write() {
         let message = Axes::assumed().check([3, 16, 16].map(Some)).unwrap_err();
-        for part in ["[3, 16, 16]", "order of the axes height, width, channels", "layout => 'CHW'", "channels, 'CHW')"] {
+        for part in ["[3, 16, 16]", "order of the axes height, width, channels", "layout => 'CHW'", "channels, 'CHW')"]
+        {
             assert!(message.contains(part), "{message}");
         }
         let message = permuted([2, 0, 1]).check([3, 16, 16].map(Some)).unwrap_err();

@@ -71,12 +71,7 @@ impl ImageColumn {
         Self::of_type(field, array, shape, Some(order))
     }
 
-    fn of_type(
-        field: &Field,
-        array: &ArrayRef,
-        shape: Option<ImageShape>,
-        order: Option<AxisOrder>,
-    ) -> Result<Self> {
+    fn of_type(field: &Field, array: &ArrayRef, shape: Option<ImageShape>, order: Option<AxisOrder>) -> Result<Self> {
         // The array's own type, since a field may differ from it in the names and nullability of what is inside.
         let field = field.clone().with_data_type(array.data_type().clone());
         let mut image_type = ImageType::try_new(&field)?;

@@ -1,4 +1,4 @@
-//! The metadata of tensor types, which names the stored axes or their sizes: Arrow's, Ray's and Daft's.
+//! The metadata of tensor types, which names the stored axes or their sizes: Arrow's, and those of other tools.
 //!
 //! Arrow's is written as pyarrow writes it, and read leniently. arrow-schema's own `FixedShapeTensor` serves neither
 //! way: it spells `permutation` otherwise than the Arrow specification does.
@@ -90,15 +90,15 @@ fn metadata<T: Default + DeserializeOwned>(field: &Field) -> Result<T> {
     }
 }
 
-/// The stored axes of a tensor of fixed shape and their sizes, if a field's metadata is that of one: Arrow's, Ray's or
-/// Daft's.
+/// The stored axes of a tensor of fixed shape and their sizes, if a field's metadata is that of one: Arrow's, Ray's,
+/// Daft's or Lance's.
 ///
 /// # Errors
 /// [`Error::Type`] if the metadata is not readable or its shape is that of no image.
 pub(super) fn fixed_tensor(field: &Field) -> Result<Option<(Axes, Vec<usize>)>> {
     let name = field.extension_type_name().unwrap_or_default();
     let (axes, sizes) = match name {
-        FIXED_SHAPE => {
+        FIXED_SHAPE | "lance.arrow.fixed_shape_image_tensor" => {
             let mut read: Read = metadata(field)?;
             let Some(sizes) = read.shape.take() else {
                 return Err(Error::Type(format!("the metadata of {name} has no shape, expected [H, W] or [H, W, C]")));
@@ -279,11 +279,16 @@ mod tests {
         assert_eq!(variable(r#"{"permutation":[1,2,0]}"#).unwrap().in_order(AxisOrder::Chw).unwrap(), first);
     }
 
-    /// As Ray 2.60 and Daft 0.7.26 write them.
+    /// As Ray 2.60, Daft 0.7.26 and pylance 14 write them.
     #[rstest]
     #[case::ray("ray.data.arrow_tensor", "[2, 4, 3]", shape(2, 4, 3))]
     #[case::ray_2("ray.data.arrow_tensor_v2", "[2, 4]", shape(2, 4, 1))]
-    #[case::daft_tensor("daft.super_extension", r#"{"datatype":{"FixedShapeTensor":["Float32",[2,4,3]]},"daft_version":"0.7.26"}"#, shape(2, 4, 3))]
+    #[case::lance("lance.arrow.fixed_shape_image_tensor", r#"{"shape": [2, 4, 3]}"#, shape(2, 4, 3))]
+    #[case::daft_tensor(
+        "daft.super_extension",
+        r#"{"datatype":{"FixedShapeTensor":["Float32",[2,4,3]]},"daft_version":"0.7.26"}"#,
+        shape(2, 4, 3)
+    )]
     #[case::daft_rgb("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["RGB",2,4]}}"#, shape(2, 4, 3))]
     #[case::daft_grey("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["L",2,4]}}"#, shape(2, 4, 1))]
     #[case::daft_rgba("daft.super_extension", r#"{"datatype":{"FixedShapeImage":["RGBA",2,4]}}"#, shape(2, 4, 4))]

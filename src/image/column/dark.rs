@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use arrow::datatypes::{DataType, Field};
 
 use crate::image::Pixels;
-use crate::image::tensor::levels;
+use crate::image::tensor::{child_of, levels};
 
 /// No image, or black ones only.
 const BLACK: u8 = 0;
@@ -25,6 +25,8 @@ static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 #[derive(Debug)]
 pub(super) struct DarkWatch {
     column: String,
+    /// The part of the column that holds the values, as SQL has it.
+    values: String,
     /// Whether the values are of 16 bits, of which bytes are the smallest part.
     deep: bool,
     lists: usize,
@@ -38,14 +40,14 @@ impl DarkWatch {
             DataType::Dictionary(_, values) => values,
             data_type => data_type,
         };
-        let data_type = match data_type {
-            DataType::Struct(fields) => fields.iter().find(|field| field.name() == "data")?.data_type(),
-            data_type => data_type,
+        let column = field.name().clone();
+        let (values, data_type) = match data_type {
+            DataType::Struct(fields) => (format!("{column}['data']"), child_of(fields, "data")?.data_type()),
+            data_type => (column.clone(), data_type),
         };
         let (levels, leaf) = levels(data_type);
         let deep = leaf == &DataType::UInt16;
-        let column = field.name().clone();
-        leaf.is_integer().then(|| Self { column, deep, lists: levels.len(), seen: AtomicU8::new(BLACK) })
+        leaf.is_integer().then(|| Self { column, values, deep, lists: levels.len(), seen: AtomicU8::new(BLACK) })
     }
 
     /// Notes the values of one image.
@@ -70,9 +72,9 @@ impl DarkWatch {
         (self.seen.load(Ordering::Relaxed) == DARK).then(|| {
             format!(
                 "all pixel values of column '{}' are {limit}, read as {range} they are near black: if they mean {meaning}, \
-                 write arrow_cast(image, '{lists}'), of a tensor image_decode(arrow_cast(image, '{lists}'), height, width, \
+                 write arrow_cast({}, '{lists}'), of a tensor image_decode(arrow_cast({}, '{lists}'), height, width, \
                  channels)",
-                self.column
+                self.column, self.values, self.values
             )
         })
     }
@@ -136,8 +138,21 @@ mod tests {
         let watch = watch(DataType::UInt8).unwrap();
         watch.note(&Pixels::U8(vec![1]));
         let warning = watch.warning().unwrap();
-        assert!(warning.starts_with("all pixel values of column 'mask' are 0 or 1, read as 0 to 255 they"), "{warning}");
-        assert!(warning.contains("write arrow_cast(image, 'List(List(Boolean))'), of a tensor"), "{warning}");
+        assert!(
+            warning.starts_with("all pixel values of column 'mask' are 0 or 1, read as 0 to 255 they"),
+            "{warning}"
+        );
+        assert!(warning.contains("write arrow_cast(mask, 'List(List(Boolean))'), of a tensor"), "{warning}");
+    }
+
+    #[test]
+    fn the_values_of_a_tensor_stand_in_a_field() {
+        let list = DataType::List(Field::new("item", DataType::UInt16, true).into());
+        let data = Field::new("data", list, true);
+        let watch = DarkWatch::new(&Field::new("image", DataType::Struct(vec![data].into()), true)).unwrap();
+        watch.note(&Pixels::F32(vec![1.0 / 65_535.0]));
+        let warning = watch.warning().unwrap();
+        assert!(warning.contains("image_decode(arrow_cast(image['data'], 'List(UInt8)'), height"), "{warning}");
     }
 
     #[test]

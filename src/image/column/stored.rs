@@ -17,22 +17,9 @@ use crate::image::{Image, ImageShape, ImageType, Limits, decode};
 #[derive(Debug)]
 pub(super) enum Stored {
     Null,
-    Encoded {
-        parent: Option<NullBuffer>,
-        bytes: Bytes,
-        paths: Option<Texts>,
-    },
-    Lists {
-        parent: Option<NullBuffer>,
-        lists: NestedValues,
-        form: Form,
-        watch: Option<DarkWatch>,
-    },
-    Pictures {
-        parent: Option<NullBuffer>,
-        pictures: Box<Pictures>,
-        paths: Option<Texts>,
-    },
+    Encoded { parent: Option<NullBuffer>, bytes: Bytes, paths: Option<Texts> },
+    Lists { parent: Option<NullBuffer>, lists: NestedValues, form: Form, watch: Option<DarkWatch> },
+    Pictures { parent: Option<NullBuffer>, pictures: Box<Pictures>, paths: Option<Texts> },
 }
 
 impl Stored {

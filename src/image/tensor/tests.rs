@@ -124,10 +124,7 @@ fn ranks_of_variable_tensors(#[case] rank: i32) {
     fixed(fixed(fixed(DataType::UInt8, 1), 4), 2),
     Some("image has shape [2, 4, 1], expected [2, 4, 3]")
 )]
-#[case::other_width(
-    list(fixed(list(DataType::UInt8), 5)),
-    Some("images have shape [any, 5, any], expected [2, 4, 3]")
-)]
+#[case::other_width(list(fixed(list(DataType::UInt8), 5)), Some("images have shape [any, 5, any], expected [2, 4, 3]"))]
 #[case::grey(list(list(DataType::UInt8)), Some("images have shape [any, any, 1], expected [2, 4, 3]"))]
 fn shapes_at_planning(#[case] data_type: DataType, #[case] message: Option<&str>) {
     let checked = of(data_type).unwrap().check_shape(ImageShape::new(2, 4, 3));

@@ -13,8 +13,14 @@ use arrow::datatypes::{DataType, Field, Fields};
 use libfuzzer_sys::fuzz_target;
 use wae_core::image::{ImageColumn, ImageShape, ImageType, Limits};
 
-const NAMES: [&str; 4] =
-    ["arrow.fixed_shape_tensor", "arrow.variable_shape_tensor", "arrow.json", "arrow.fixed_shape_tensor "];
+const NAMES: [&str; 6] = [
+    "arrow.fixed_shape_tensor",
+    "arrow.variable_shape_tensor",
+    "arrow.json",
+    "arrow.fixed_shape_tensor ",
+    "ray.data.arrow_tensor_v2",
+    "daft.super_extension",
+];
 
 fuzz_target!(|input: &[u8]| {
     let Some(([name, item, kind, size], json)) = input.split_first_chunk() else { return };
@@ -35,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         ),
     };
     let metadata = HashMap::from([
-        ("ARROW:extension:name".to_owned(), NAMES[usize::from(name % 4)].to_owned()),
+        ("ARROW:extension:name".to_owned(), NAMES[usize::from(*name) % NAMES.len()].to_owned()),
         ("ARROW:extension:metadata".to_owned(), json.to_owned()),
     ]);
     let field = Field::new("image", data_type.clone(), true).with_metadata(metadata);

@@ -1,8 +1,6 @@
 //! The forms in which other tools keep images, each against the same images as bytes.
 
-use arrow::array::{
-    BooleanArray, Int16Array, Int64Array, LargeStringArray, StringViewArray, UInt32Array, UInt64Array,
-};
+use arrow::array::{BooleanArray, Int16Array, Int64Array, LargeStringArray, StringViewArray, UInt32Array, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{Int16Type, UInt8Type};
 
