@@ -145,8 +145,8 @@ impl Axes {
                 shape()
             )),
             Source::Permutation if few[0] != few[1] && many[2] => Err(format!(
-                "the permutation of a tensor makes an image of height, width, channels {}, expected a few channels: name \
-                 the order of the axes with dim_names",
+                "the permutation of a tensor makes an image of height, width, channels {}, expected a few channels: \
+                 name the order of the axes with dim_names",
                 shape()
             )),
             _ => Ok(()),

@@ -30,8 +30,8 @@ const FLOATS: Levels<f32> = Levels {
 };
 
 impl Image {
-    /// The image with 1 (grey), 3 (RGB) or 4 channels (RGB and alpha), by the rules of [`super::decode()`]: two are grey
-    /// and alpha, transparency is laid over white, and grey becomes three equal channels.
+    /// The image with 1 (grey), 3 (RGB) or 4 channels (RGB and alpha), by the rules of [`super::decode()`]: two are
+    /// grey and alpha, transparency is laid over white, and grey becomes three equal channels.
     ///
     /// # Errors
     /// [`Error::Data`] for other numbers of channels, unless nothing changes.

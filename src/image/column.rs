@@ -97,7 +97,7 @@ impl ImageColumn {
         self.rows == 0
     }
 
-    /// Whether a row holds no image: it is NULL, its struct's bytes are and there is no path beside them, or there is no
+    /// Whether a row holds no image: it is NULL, its struct's bytes are and no path stands beside them, or there is no
     /// such row.
     pub fn is_null(&self, row: usize) -> bool {
         self.index(row).is_none()
@@ -113,8 +113,8 @@ impl ImageColumn {
     ///
     /// # Errors
     /// [`Error::Data`] if the row is NULL, if its bytes do not decode or exceed `limits`, if there is a path and no
-    /// bytes, if a value is null or outside its range, or if the values do not make an image, or one whose order of axes
-    /// is implausible. The error does not name the row.
+    /// bytes, if a value is null or outside its range, if the values do not make an image, or if the order of its axes is
+    /// implausible. The error does not name the row.
     pub fn image(&self, row: usize, channels: Option<usize>, limits: &Limits) -> Result<Image> {
         self.stored.image(self.index(row).ok_or_else(no_image)?, channels, limits)
     }

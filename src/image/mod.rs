@@ -8,8 +8,8 @@
 //! - integers mean 0..=255, read as `v / 255`, and UInt16 0..=65535; Booleans are black and white; floats mean [0, 1];
 //!   anything outside is an error;
 //! - a NULL row is no image; a null pixel inside an image is bad data;
-//! - nothing is resized unless a [`Preprocess`] asks for it, and grey becomes RGB (or the reverse) only in encoded bytes
-//!   and in the pictures of Spark and Daft, unless [`Image::with_channels`] asks for it.
+//! - nothing is resized unless a [`Preprocess`] asks for it, and grey becomes RGB (or the reverse) only in encoded
+//!   bytes and in the pictures of Spark and Daft, unless [`Image::with_channels`] asks for it.
 //!
 //! # Example
 //! ```

@@ -57,9 +57,10 @@ mod tests {
         }
         assert_eq!("chw".parse::<AxisOrder>().unwrap(), AxisOrder::Chw);
         let error = "WHC".parse::<AxisOrder>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the order of the axes must be 'HWC' (height, width, channels) or 'CHW' (channels, height, width), got 'WHC'"
+        assert!(
+            error.starts_with("the order of the axes must be 'HWC' (height, width, channels) or 'CHW' (ch"),
+            "{error}"
         );
+        assert!(error.ends_with(", got 'WHC'"), "{error}");
     }
 }

@@ -142,8 +142,8 @@ impl ImageType {
             Some(order) => Ok(order),
             None if shape.channels() <= 1 => Ok(AxisOrder::Hwc),
             None => Err(Error::Type(format!(
-                "a flat list does not say the order of the axes of its images, expected images of shape {shape}: name it \
-                 as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'"
+                "a flat list does not say the order of the axes of its images, expected images of shape {shape}: name \
+                 it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'"
             ))),
         }
     }
@@ -244,8 +244,8 @@ pub(super) fn check_length(values: usize, shape: ImageShape) -> Result<(), Strin
 /// The error of a type that holds no images.
 pub(super) fn unsupported(data_type: &DataType) -> Error {
     Error::Type(format!(
-        "expected images: Binary, LargeBinary or BinaryView (PNG, JPEG, WebP, BMP, GIF, TIFF), a struct with such a field \
-         `bytes`, lists of integers, Booleans or floats (flat, H×W or H×W×C), arrow.fixed_shape_tensor, \
+        "expected images: Binary, LargeBinary or BinaryView (PNG, JPEG, WebP, BMP, GIF, TIFF), a struct with such a \
+         field `bytes`, lists of integers, Booleans or floats (flat, H×W or H×W×C), arrow.fixed_shape_tensor, \
          arrow.variable_shape_tensor, or an image of Spark or Daft; got {data_type}{}",
         hint(data_type)
     ))
@@ -253,17 +253,14 @@ pub(super) fn unsupported(data_type: &DataType) -> Error {
 
 /// How images are made of text, or of a struct that only names their files.
 fn hint(data_type: &DataType) -> &'static str {
-    let is_text = |data_type: &DataType| match data_type {
-        DataType::Dictionary(_, values) => values.is_string(),
-        data_type => data_type.is_string(),
-    };
     match data_type {
-        DataType::Dictionary(_, values) if !values.is_string() => hint(values),
-        DataType::Struct(fields) if child_of(fields, "bytes").is_some_and(|field| is_text(field.data_type())) => TEXT,
-        DataType::Struct(fields) if child_of(fields, "path").is_some_and(|field| is_text(field.data_type())) => {
-            " (a path is not read: see read_images)"
-        }
-        data_type if is_text(data_type) => TEXT,
+        DataType::Dictionary(_, values) => hint(values),
+        DataType::Struct(fields) => match (child_of(fields, "bytes"), child_of(fields, "path")) {
+            (Some(bytes), _) => hint(bytes.data_type()),
+            (None, Some(path)) if hint(path.data_type()) == TEXT => " (a path is not read: see read_images)",
+            (None, _) => "",
+        },
+        data_type if data_type.is_string() => TEXT,
         _ => "",
     }
 }

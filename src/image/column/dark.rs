@@ -71,8 +71,8 @@ impl DarkWatch {
         let lists = "List(".repeat(self.lists) + cast + &")".repeat(self.lists);
         (self.seen.load(Ordering::Relaxed) == DARK).then(|| {
             format!(
-                "all pixel values of column '{}' are {limit}, read as {range} they are near black: if they mean {meaning}, \
-                 write arrow_cast({}, '{lists}'), of a tensor image_decode(arrow_cast({}, '{lists}'), height, width, \
+                "all pixel values of column '{}' are {limit}, read as {range} they are near black: if they mean \
+                 {meaning}, write arrow_cast({}, '{lists}'), of a tensor image_decode(arrow_cast({}, '{lists}'), height, width, \
                  channels)",
                 self.column, self.values, self.values
             )

@@ -22,8 +22,8 @@ pub(super) fn flat_layout(image_type: &ImageType, shape: Option<ImageShape>) -> 
     let Some(shape) = shape else {
         return Err(Error::Type(
             "the shape of the images in a flat list is unknown: give the column arrow.fixed_shape_tensor metadata, or \
-             nest the lists as H×W×C, or name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' \
-             or 'CHW'"
+             nest the lists as H×W×C, or name it as image_decode(list, height, width, channels [, layout]), layout \
+             'HWC' or 'CHW'"
                 .to_owned(),
         ));
     };

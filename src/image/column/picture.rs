@@ -108,8 +108,8 @@ impl Pictures {
             4 | 8 | 10 => 4,
             mode => {
                 return Err(Error::Data(format!(
-                    "an image of Daft has the mode {mode}, expected 1 (L), 2 (LA), 3 (RGB), 4 (RGBA), those of 16 bits (5 \
-                     to 8) or of floats (9, 10)"
+                    "an image of Daft has the mode {mode}, expected 1 (L), 2 (LA), 3 (RGB), 4 (RGBA), those of 16 bits \
+                     (5 to 8) or of floats (9, 10)"
                 )));
             }
         };

@@ -5,8 +5,9 @@ use rstest::rstest;
 use super::super::tensor_field;
 use super::*;
 
-const UNNAMED: &str = "a flat list does not say the order of the axes of its images, expected images of shape [2, 4, 3]: \
-                       name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'";
+const UNNAMED: &str = "a flat list does not say the order of the axes of its images, expected images of shape \
+                       [2, 4, 3]: name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or \
+                       'CHW'";
 
 fn of(data_type: DataType) -> Result<ImageType> {
     ImageType::try_new(&Field::new("image", data_type, true))
@@ -80,8 +81,14 @@ fn shapes_that_the_type_fixes() {
 #[case::path_only(structure(&[("path", DataType::Utf8)]), "(a path is not read: see read_images)")]
 #[case::path_in_dictionary(structure(&[("path", dictionary(DataType::Utf8))]), "(a path is not read: see read_images)")]
 #[case::four_levels(list(list(list(list(DataType::UInt8)))), "got List(")]
-#[case::float_sizes(structure(&[("shape", fixed(DataType::Float32, 3)), ("data", list(DataType::UInt8))]), "got Struct(")]
-#[case::picture_without_mode(structure(&[("height", DataType::Int32), ("width", DataType::Int32), ("nChannels", DataType::Int32), ("data", DataType::Binary)]), "got Struct(")]
+#[case::float_sizes(
+    structure(&[("shape", fixed(DataType::Float32, 3)), ("data", list(DataType::UInt8))]),
+    "got Struct("
+)]
+#[case::picture_without_a_size(
+    structure(&[("height", DataType::Int32), ("mode", DataType::Int32), ("data", DataType::Binary)]),
+    "got Struct("
+)]
 #[case::nested_data(structure(&[("shape", fixed(DataType::Int32, 3)), ("data", list(list(DataType::UInt8)))]), "got Struct(")]
 #[case::dictionary(dictionary(DataType::Utf8), "got Dictionary(Int8, Utf8)")]
 #[case::dictionary_twice(dictionary(dictionary(DataType::Binary)), "got Dictionary(")]

@@ -137,7 +137,8 @@ proptest! {
         let first = channels_first(&pixels);
         let rows = wrap(ListKind::List, wrap(ListKind::Fixed, u8s(&first), 4, None), 2, None);
         let expected: Vec<f32> = pixels.iter().map(|v| f32::from(*v) / 255.0).collect();
-        for array in [flat(&first, SHAPE.len()), wrap(ListKind::Large, rows, 3, None), variable(u8s(&first), &[3, 2, 4])] {
+        let nested = wrap(ListKind::Large, rows, 3, None);
+        for array in [flat(&first, SHAPE.len()), nested, variable(u8s(&first), &[3, 2, 4])] {
             let column = ImageColumn::try_new_in_order(&plain_field(&array), &array, Some(SHAPE), AxisOrder::Chw);
             prop_assert_eq!(read_all(&column.unwrap()), expected.clone());
         }
