@@ -78,23 +78,29 @@ fn no_latent_statistics(model: &LoadedModel) -> String {
 }
 
 /// The held-out rows' scores; a model trained without held-out rows has none.
+///
+/// # Errors
+/// A plan error that says what the model's file lacks.
 pub(crate) fn held_out<'a>(function: &str, model: &'a LoadedModel, score: Score) -> Result<&'a HeldOut> {
     let name = model.name();
     if score == Score::LatentDistance {
         check_latent_statistics(function, model)?;
     }
-    match model.wae().calibration() {
-        None => plan_err!(
+    match find_held_out(model, score) {
+        Some(held_out) => Ok(held_out),
+        None if model.wae().calibration().is_none() => plan_err!(
             "{function}: model '{name}' has no calibration, expected one trained with holdout above 0, or calibrated \
              by wae_calibrate"
         ),
-        Some(calibration) => match calibration.scores(score) {
-            Some(held_out) => Ok(held_out),
-            None => plan_err!(
-                "{function}: model '{name}' has no held-out values of {}, expected one trained or calibrated by this \
-                 version",
-                score.name()
-            ),
-        },
+        None => plan_err!(
+            "{function}: model '{name}' has no held-out values of {}, expected one trained or calibrated by this \
+             version",
+            score.name()
+        ),
     }
+}
+
+/// The held-out rows' scores, if the model has them.
+pub(crate) fn find_held_out(model: &LoadedModel, score: Score) -> Option<&HeldOut> {
+    model.wae().calibration()?.scores(score)
 }

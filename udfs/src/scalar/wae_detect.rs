@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float32Array, Float64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Float32Type};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
-use wae_core::calibrate::Score;
+use wae_core::calibrate::{HeldOut, Score};
 
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
 use crate::options::WaeOptions;
@@ -38,32 +38,43 @@ impl ScalarKernel for WaeDetect {
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
-        if let Some(model) = args.model() {
-            scores::check_latent_statistics(NAME, model)?;
-            scores::held_out(NAME, model, Score::AnomalyScore)?;
-            let rows = scores::held_out(NAME, model, Score::Cost)?.len();
-            check_alpha(DEFAULT_ALPHA, rows, model).or_else(|message| plan_err!("{NAME}: {message}"))?;
-        }
         Ok(Field::new(NAME, DataType::Struct(fields()), true))
     }
 
+    /// A field that the model's file has no numbers for is NULL in every row, and the others are given.
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
         let model = batch.model()?;
         let pass = batch.pass()?;
-        let held_out = |score| scores::held_out(NAME, model, score);
-        let of_costs = held_out(Score::Cost)?;
-        let scale = held_out(Score::AnomalyScore)?.scale();
         let costs = scores::ranked(&pass, model, Score::Cost)?;
-        let distances = scores::ranked(&pass, model, Score::LatentDistance)?;
-        let anomalies = scores::ranked(&pass, model, Score::AnomalyScore)?;
-        let anomalies: Float32Array = anomalies.unary::<_, Float32Type>(|anomaly| scale.of(anomaly));
-        let p_values: Float64Array = costs.unary(|cost| of_costs.p_value(cost));
-        let outliers: BooleanArray = p_values.iter().map(|p| p.map(|p| p <= DEFAULT_ALPHA)).collect();
+        let rows = costs.len();
+        let distances = if model.wae().has_latent_statistics() {
+            scores::ranked(&pass, model, Score::LatentDistance)?
+        } else {
+            Float32Array::new_null(rows)
+        };
+        let anomalies = match scores::find_held_out(model, Score::AnomalyScore) {
+            Some(held_out) => anomaly_scores(&scores::ranked(&pass, model, Score::AnomalyScore)?, held_out),
+            None => Float32Array::new_null(rows),
+        };
+        let held_out = scores::find_held_out(model, Score::Cost);
+        let p_values: Float64Array = match held_out {
+            Some(held_out) => costs.unary(|cost| held_out.p_value(cost)),
+            None => Float64Array::new_null(rows),
+        };
+        let is_reachable = held_out.is_some_and(|held_out| check_alpha(DEFAULT_ALPHA, held_out.len(), model).is_ok());
+        let outliers: BooleanArray =
+            p_values.iter().map(|p| p.filter(|_| is_reachable).map(|p| p <= DEFAULT_ALPHA)).collect();
         let nulls = costs.nulls().cloned();
         let columns: Vec<ArrayRef> =
             vec![Arc::new(costs), Arc::new(distances), Arc::new(anomalies), Arc::new(p_values), Arc::new(outliers)];
         Ok(Arc::new(StructArray::try_new(fields(), columns, nulls)?))
     }
+}
+
+/// Structural costs as they are reported.
+fn anomaly_scores(anomalies: &Float32Array, held_out: &HeldOut) -> Float32Array {
+    let scale = held_out.scale();
+    anomalies.unary::<_, Float32Type>(|anomaly| scale.of(anomaly))
 }
 
 /// The fields of the struct.
@@ -83,7 +94,9 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_detect(image [, model])",
     description: "Every score of an image, from one pass through the network: a struct of `cost` (`wae_reconstruction_cost`), \
-         `latent_distance`, `anomaly_score`, `p_value` (of the cost) and `is_outlier` (that p-value is at most 0.01).",
+         `latent_distance`, `anomaly_score`, `p_value` (of the cost) and `is_outlier` (that p-value is at most 0.01). A field \
+         that the model has no numbers for is NULL: `is_outlier` with fewer than 99 held-out rows, which no p-value of 0.01 can \
+         come from; `anomaly_score` and `p_value`, too, without held-out rows; `latent_distance` of a model of an older version.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT path, d['cost'], d['p_value'] FROM (SELECT path, wae_detect(image, 'fashion') AS d FROM 'images.parquet') WHERE d['is_outlier'];",
     related: &["wae_is_outlier"],
