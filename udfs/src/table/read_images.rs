@@ -1,7 +1,9 @@
-//! `read_images(glob)`: the files that a pattern matches, one a row, sorted by path.
+//! `read_images(glob)`: the files that a path or a pattern stands for, one a row, sorted by path.
+
+mod pattern;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_datafusion_err, plan_err};
 
+use self::pattern::FilePattern;
 use crate::documentation::FunctionDocumentation;
 use crate::options::{OnError, WaeOptions};
 use crate::table::function::{Call, TableFunction};
@@ -27,9 +30,14 @@ pub(crate) const READ_IMAGES: TableFunction = TableFunction {
     documentation: FunctionDocumentation {
         name: "read_images",
         syntax: "read_images(glob)",
-        description: "The files that a pattern matches, sorted by path: path, bytes, modified. The bytes are not \
-         decoded. Local files only.",
-        arguments: &[("glob", "A pattern such as `'photos/*.png'`; `**` stands for any depth of folders.")],
+        description: "The files that a path or a pattern stands for, each once, sorted by path: path, bytes, modified. The \
+         bytes are not decoded. Local files only.",
+        arguments: &[(
+            "glob",
+            "A path, or a pattern such as `'photos/*.{png,jpg}'`, read as a shell reads it: `**` stands for any depth of \
+             folders, `~` at the beginning for the home folder, and no wildcard for the dot at the beginning of a name. A \
+             path that exists is no pattern.",
+        )],
         example: "SELECT path, wae_reconstruction_cost(bytes, 'fashion') AS cost FROM read_images('photos/*.png') \
          ORDER BY cost DESC;",
         related: &[],
@@ -46,9 +54,10 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     if pattern.contains("://") {
         return plan_err!("{function}: glob must be a pattern of local files, got '{pattern}'");
     }
-    glob::Pattern::new(&pattern).map_err(|e| plan_datafusion_err!("{function}: glob '{pattern}': {e}"))?;
+    let files = FilePattern::try_new(&pattern);
+    let files = files.map_err(|message| plan_datafusion_err!("{function}: glob '{pattern}': {message}"))?;
     let options = call.options;
-    stream::table(schema(), move |_, sink| read(&pattern, &options, sink))
+    stream::table(schema(), move |_, sink| read(&files, &options, sink))
 }
 
 fn schema() -> SchemaRef {
@@ -60,8 +69,9 @@ fn schema() -> SchemaRef {
 }
 
 /// Reads the files a batch at a time: only their paths are in memory together.
-fn read(pattern: &str, options: &WaeOptions, sink: &mut Sink<'_>) -> Result<()> {
-    let paths = paths(pattern)?;
+fn read(files: &FilePattern, options: &WaeOptions, sink: &mut Sink<'_>) -> Result<()> {
+    let function = READ_IMAGES.name();
+    let paths = files.files().map_err(|message| exec_datafusion_err!("{function}: {message}"))?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for path in paths {
         let file = read_file(&path, options)?;
@@ -76,26 +86,6 @@ fn read(pattern: &str, options: &WaeOptions, sink: &mut Sink<'_>) -> Result<()> 
     }
     sink(record_batch(&batch)?);
     Ok(())
-}
-
-/// The files that match, sorted by their whole path.
-fn paths(pattern: &str) -> Result<Vec<PathBuf>> {
-    let function = READ_IMAGES.name();
-    let matches = glob::glob(pattern).map_err(|e| exec_datafusion_err!("{function}: glob '{pattern}': {e}"))?;
-    let mut paths = Vec::new();
-    for path in matches {
-        let path = path.map_err(|e| exec_datafusion_err!("{function}: {e}"))?;
-        if path.is_file() {
-            paths.push(path);
-        }
-    }
-    if paths.is_empty() {
-        let hint =
-            if Path::new(pattern).is_dir() { ", which is a folder: try its files, as in 'folder/*.png'" } else { "" };
-        return exec_err!("{function}: no file matches '{pattern}'{hint}");
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 struct File {
