@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ffi::FFI_ArrowSchema;
 use arrow::ffi_stream::FFI_ArrowArrayStream;
+use arrow::util::display::FormatOptions;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::dataframe::DataFrame;
@@ -39,7 +40,9 @@ impl Query {
     fn table(&self, rows: &[RecordBatch]) -> Result<String> {
         let empty = [RecordBatch::new_empty(Arc::clone(&self.schema))];
         let rows = if rows.is_empty() { &empty[..] } else { rows };
-        let rows = rows.iter().map(datafusion_wae::table_batch).collect::<Result<Vec<_>, _>>()?;
+        let options = FormatOptions::default();
+        let rows = rows.iter().map(|rows| datafusion_wae::table_batch(rows, &options));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(pretty_format_batches(&rows)?.to_string())
     }
 

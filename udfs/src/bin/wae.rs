@@ -9,6 +9,8 @@ mod output;
 mod progress;
 #[path = "wae/report.rs"]
 mod report;
+#[path = "wae/script.rs"]
+mod script;
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -20,11 +22,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::config::ConfigOptions;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::parser::Statement;
 use datafusion_wae::WaeTrainExec;
 use futures::StreamExt;
 use rustyline::DefaultEditor;
@@ -33,6 +34,7 @@ use tokio::runtime::Runtime;
 
 use self::output::{Format, Output};
 use self::progress::Progress;
+use self::script::{Script, decode, is_complete};
 
 /// As DataFusion's own shell: the megabytes of a step's activations would go back to the system and be faulted in again
 /// at every step with glibc's.
@@ -95,8 +97,9 @@ fn start(arguments: &Arguments) -> Result<()> {
         return runtime.block_on(report::run(&shell.ctx, arguments));
     }
     if let Some(file) = &arguments.file {
-        let script = std::fs::read_to_string(file).map_err(|e| exec_datafusion_err!("{}: {e}", file.display()))?;
-        return runtime.block_on(shell.run(&script));
+        let name = file.display().to_string();
+        let script = std::fs::read(file).map_err(|e| exec_datafusion_err!("{name}: {e}"))?;
+        return runtime.block_on(shell.run(&decode(script, &name)?));
     }
     if arguments.commands.is_empty() {
         let input = io::stdin();
@@ -115,15 +118,15 @@ impl Shell {
     /// semicolon.
     fn read(&self, runtime: &Runtime, input: impl BufRead) -> Result<()> {
         let mut sql = String::new();
-        for line in input.lines() {
-            let line = line?;
-            sql.push_str(&line);
+        for line in input.split(b'\n') {
+            let line = decode(line?, "standard input")?;
+            sql.push_str(line.strip_suffix('\r').unwrap_or(&line));
             sql.push('\n');
             if is_quit(&sql) {
                 return Ok(());
             }
             // Without a semicolon in the line, nothing ends here: a long statement is not scanned again at each line.
-            if line.contains(';') && is_complete(&sql) {
+            if line.contains(';') && is_complete(&sql, &self.options().sql_parser)? {
                 runtime.block_on(self.run(&std::mem::take(&mut sql)))?;
             }
         }
@@ -152,7 +155,7 @@ impl Shell {
             if is_quit(&sql) {
                 break;
             }
-            if !is_complete(&sql) {
+            if !is_complete(&sql, &self.options().sql_parser)? {
                 sql.push('\n');
                 continue;
             }
@@ -170,18 +173,28 @@ impl Shell {
         Ok(())
     }
 
+    /// The session's options, as the last statement left them.
+    fn options(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.ctx.state().config_options())
+    }
+
     /// Runs the statements of a text in turn, up to the first that fails or to Ctrl-C.
     async fn run(&self, sql: &str) -> Result<()> {
-        let mut parser = DFParserBuilder::new(sql).with_dialect(&GenericDialect {}).build()?;
-        for statement in parser.parse_statements()? {
-            let planned = OnceCell::new();
-            tokio::select! {
-                result = self.run_statement(statement, &planned) => result?,
-                // The query is dropped by now, and a training of it stops as soon as its batch is done.
-                _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(WaeTrainExec::find)).await,
+        let mut script = Script::new(sql);
+        loop {
+            let statements = script.take(&self.options().sql_parser)?;
+            if statements.is_empty() {
+                return Ok(());
+            }
+            for statement in statements {
+                let planned = OnceCell::new();
+                tokio::select! {
+                    result = self.run_statement(statement, &planned) => result?,
+                    // The query is dropped by now, and a training of it stops as soon as its batch is done.
+                    _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(WaeTrainExec::find)).await,
+                }
             }
         }
-        Ok(())
     }
 
     /// Runs a statement, and keeps its plan, which knows how far a training came.
@@ -193,7 +206,7 @@ impl Shell {
         let plan = planned.get_or_init(|| plan);
         let mut stream = execute_stream(Arc::clone(plan), context)?;
         let progress = Progress::try_new(plan);
-        let mut output = Output::new(self.format, stream.schema());
+        let mut output = Output::new(self.format, self.options().format.clone(), stream.schema());
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
             tokio::select! {
@@ -237,34 +250,9 @@ fn is_quit(sql: &str) -> bool {
     matches!(sql.trim(), "\\q" | "exit" | "quit")
 }
 
-/// Whether a text ends a statement: its last token is a semicolon, outside quotes and comments.
-fn is_complete(sql: &str) -> bool {
-    match Tokenizer::new(&GenericDialect {}, sql).tokenize() {
-        Ok(tokens) => tokens.iter().rev().find(|t| !matches!(t, Token::Whitespace(_))) == Some(&Token::SemiColon),
-        // A quote or comment that is still open.
-        Err(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_statement_ends_with_a_semicolon_outside_quotes() {
-        for (sql, complete) in [
-            ("SELECT 1;", true),
-            ("SELECT 1; -- done\n", true),
-            ("SELECT 1", false),
-            ("SELECT 'a;", false),
-            ("SELECT ';'", false),
-            ("SELECT 1 /* ;", false),
-            ("SELECT 1 -- ;", false),
-            ("", false),
-        ] {
-            assert_eq!(is_complete(sql), complete, "{sql}");
-        }
-    }
 
     #[test]
     fn clap_accepts_the_arguments() {

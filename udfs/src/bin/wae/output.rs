@@ -8,14 +8,16 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::WriterBuilder;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
-use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::arrow::util::display;
+use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion::common::Result;
+use datafusion::config::FormatOptions;
 use datafusion_wae::{csv_batch, table_batch};
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people; long nested and binary values are cut.
+    /// For people, as `datafusion.format.*` says; long nested and binary values are cut.
     Table,
     /// Comma-separated, with a header.
     Csv,
@@ -26,6 +28,8 @@ pub(crate) enum Format {
 /// The writer of a statement's rows to standard output: as they come, but for tables, whose columns are aligned.
 pub(crate) struct Output {
     format: Format,
+    /// The form of values in a table.
+    options: FormatOptions,
     batches: Vec<RecordBatch>,
     schema: SchemaRef,
     /// Whether nothing has been written yet.
@@ -33,8 +37,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(format: Format, schema: SchemaRef) -> Self {
-        Self { format, batches: Vec::new(), schema, empty: true }
+    pub(crate) fn new(format: Format, options: FormatOptions, schema: SchemaRef) -> Self {
+        Self { format, options, batches: Vec::new(), schema, empty: true }
     }
 
     pub(crate) fn write(&mut self, batch: RecordBatch) -> Result<()> {
@@ -45,7 +49,7 @@ impl Output {
     fn write_rows(&mut self, batch: RecordBatch) -> Result<()> {
         let mut text = Vec::new();
         match self.format {
-            Format::Table => self.batches.push(table_batch(&batch)?),
+            Format::Table => self.batches.push(table_batch(&batch, &(&self.options).try_into()?)?),
             Format::Csv => {
                 let mut writer = WriterBuilder::new().with_header(self.empty).build(&mut text);
                 writer.write(&csv_batch(&batch)?)?;
@@ -68,7 +72,9 @@ impl Output {
             self.write_rows(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
         }
         if !self.batches.is_empty() {
-            writeln!(io::stdout().lock(), "{}", pretty_format_batches(&self.batches)?)?;
+            // The names have the types already.
+            let options = display::FormatOptions::try_from(&self.options)?.with_types_info(false);
+            writeln!(io::stdout().lock(), "{}", pretty_format_batches_with_options(&self.batches, &options)?)?;
         }
         Ok(io::stdout().lock().flush()?)
     }
