@@ -1,7 +1,17 @@
 //! Entries of the SQL reference: a constant beside each function.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::types::NativeType;
 use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::{DocSection, Documentation, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::planner::ContextProvider;
+use datafusion::logical_expr::{
+    Coercion, DocSection, Documentation, Signature, TypeSignature, TypeSignatureClass, Volatility,
+};
+
+/// The section of the plugin's functions in a reference.
+const SECTION: &str = "Wasserstein auto-encoder functions";
 
 /// The description of the argument that holds an image.
 pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested \
@@ -48,13 +58,19 @@ impl FunctionDocumentation {
         self.parameters().collect::<Vec<_>>().join(", ")
     }
 
-    /// A signature with names for the arguments, whose types the function checks itself.
-    pub(crate) fn signature(&self, volatility: Volatility) -> Signature {
-        Signature {
-            type_signature: TypeSignature::UserDefined,
-            volatility,
-            parameter_names: Some(self.parameters().map(str::to_owned).collect()),
-        }
+    /// A signature with names for the arguments. The function finds their types itself, and refuses those that do not
+    /// fit where it gives the result's type: DataFusion would call it an internal error if `coerce_types` refused one.
+    ///
+    /// `examples` holds a type of each argument, without which `SHOW FUNCTIONS` would not list the function.
+    pub(crate) fn signature(&self, volatility: Volatility, examples: &[DataType]) -> Signature {
+        let example = |data_type: &DataType| {
+            let native = NativeType::from(data_type.clone());
+            Coercion::new_exact(TypeSignatureClass::Native(Arc::new(native)))
+        };
+        let examples = TypeSignature::Coercible(examples.iter().map(example).collect());
+        let kinds = vec![TypeSignature::UserDefined, TypeSignature::Nullary, examples];
+        let parameter_names = Some(self.parameters().map(str::to_owned).collect());
+        Signature { type_signature: TypeSignature::OneOf(kinds), volatility, parameter_names }
     }
 
     /// Checks the number of arguments: the first `required` must be given.
@@ -74,9 +90,22 @@ impl FunctionDocumentation {
 
     /// The entry in DataFusion's form.
     pub(crate) fn page(&self) -> Documentation {
-        let section = DocSection { include: true, label: "Wasserstein auto-encoder functions", description: None };
+        let section = DocSection { include: true, label: SECTION, description: None };
         let page = Documentation::builder(section, self.description, self.syntax).with_sql_example(self.example);
         let page = self.arguments.iter().fold(page, |page, (name, text)| page.with_argument(*name, *text));
         self.related.iter().fold(page, |page, name| page.with_related_udf(*name)).build()
     }
+}
+
+/// A type of vectors, as an example.
+pub(crate) fn example_vector(number: DataType) -> DataType {
+    DataType::FixedSizeList(Arc::new(Field::new_list_field(number, true)), 8)
+}
+
+/// The entry of the plugin's function of a name that stands in expressions; `None` if there is none.
+pub(crate) fn of_expression(name: &str, context: &dyn ContextProvider) -> Option<Documentation> {
+    let scalar = context.get_function_meta(name).and_then(|f| f.documentation().cloned());
+    let aggregate = || context.get_aggregate_meta(name).and_then(|f| f.documentation().cloned());
+    let window = || context.get_window_meta(name).and_then(|f| f.documentation().cloned());
+    scalar.or_else(window).or_else(aggregate).filter(|page| page.doc_section.label == SECTION)
 }

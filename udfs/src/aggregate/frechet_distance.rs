@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Docu
 use wae_core::objective::frechet::{Moments, frechet_distance};
 
 use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
-use crate::documentation::FunctionDocumentation;
+use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::error::exec_error;
 use crate::vectors::{Vectors, coerce_vector, vector_width};
 
@@ -24,8 +24,9 @@ const NAME: &str = "frechet_distance";
 
 /// The aggregate.
 pub(crate) fn frechet_distance_udaf() -> AggregateUDF {
+    let examples = [example_vector(DataType::Float64), example_vector(DataType::Float64)];
     AggregateUDF::from(FrechetDistance {
-        signature: DOCUMENTATION.signature(Volatility::Immutable),
+        signature: DOCUMENTATION.signature(Volatility::Immutable, &examples),
         documentation: DOCUMENTATION.page(),
     })
 }
@@ -46,7 +47,6 @@ impl AggregateUDFImpl for FrechetDistance {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        DOCUMENTATION.check_arity(2, types.len())?;
         Ok(types.iter().map(|data_type| coerce_vector(data_type, &DataType::Float64)).collect())
     }
 

@@ -23,7 +23,7 @@ use wae_core::Config;
 use wae_core::objective::two_sample::Subsample;
 
 use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
-use crate::documentation::FunctionDocumentation;
+use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::models::argument::{default_model, literal_model};
 use crate::models::pin::Pin;
 use crate::models::{self, LoadedModel};
@@ -60,7 +60,8 @@ impl LatentAggregate {
         let documentation = statistic.documentation();
         Self {
             statistic,
-            signature: documentation.signature(Volatility::Stable),
+            signature: documentation
+                .signature(Volatility::Stable, &[example_vector(DataType::Float32), DataType::Utf8]),
             documentation: Arc::new(documentation.page()),
             pinned: None,
         }
@@ -114,7 +115,6 @@ impl AggregateUDFImpl for LatentAggregate {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.statistic.documentation().check_arity(1, types.len())?;
         let coerce = |(i, t): (usize, &DataType)| if i == 0 { coerce_vector(t, &DataType::Float32) } else { t.clone() };
         Ok(types.iter().enumerate().map(coerce).collect())
     }

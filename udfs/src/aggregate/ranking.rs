@@ -42,7 +42,8 @@ impl RankingAggregate {
     /// The aggregate.
     pub(crate) fn new(metric: &'static dyn RankingMetric) -> Self {
         let documentation = metric.documentation();
-        Self { metric, signature: documentation.signature(Volatility::Immutable), documentation: documentation.page() }
+        let signature = documentation.signature(Volatility::Immutable, &[DataType::Float64, DataType::Boolean]);
+        Self { metric, signature, documentation: documentation.page() }
     }
 }
 
@@ -70,18 +71,21 @@ impl AggregateUDFImpl for RankingAggregate {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.metric.documentation().check_arity(2, types.len())?;
-        if !types[0].is_numeric() && !types[0].is_null() {
-            return plan_err!("{}: score must be a number, got {}", self.name(), types[0]);
-        }
-        if !matches!(types[1], DataType::Boolean | DataType::Null) {
-            return plan_err!("{}: is_positive must be a Boolean, got {}", self.name(), types[1]);
-        }
-        Ok(vec![DataType::Float64, DataType::Boolean])
+        let coerce = |(i, data_type): (usize, &DataType)| match i {
+            0 if data_type.is_numeric() || data_type.is_null() => DataType::Float64,
+            1 if data_type.is_null() => DataType::Boolean,
+            _ => data_type.clone(),
+        };
+        Ok(types.iter().enumerate().map(coerce).collect())
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.metric.documentation().check_arity(2, types.len())?;
+        match (&types[0], &types[1]) {
+            (DataType::Float64, DataType::Boolean) => Ok(DataType::Float64),
+            (DataType::Float64, other) => plan_err!("{}: is_positive must be a Boolean, got {other}", self.name()),
+            (other, _) => plan_err!("{}: score must be a number, got {other}", self.name()),
+        }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

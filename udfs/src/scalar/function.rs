@@ -55,7 +55,7 @@ impl KernelFunction {
         let documentation = kernel.documentation();
         Self {
             kernel,
-            signature: documentation.signature(kernel.volatility()),
+            signature: documentation.signature(kernel.volatility(), &kernel.example_types()),
             documentation: Arc::new(documentation.page()),
             options: options.clone(),
             pinned: None,
@@ -193,6 +193,11 @@ impl ScalarUDFImpl for KernelFunction {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let documentation = self.kernel.documentation();
         documentation.check_arity(self.kernel.required(), args.arg_fields.len())?;
+        let unknown = without_values(&args);
+        let args = match &unknown {
+            Some(arg_fields) => ReturnFieldArgs { arg_fields, ..args },
+            None => args,
+        };
         let model = self.planned_model(&args)?;
         let planned = PlannedArgs::new(documentation, args.arg_fields, args.scalar_arguments, model.as_deref());
         self.kernel.field(&planned).map(Arc::new)
@@ -265,6 +270,16 @@ impl Hash for KernelFunction {
         self.pinned.as_ref().map(|m| m.sha256()).hash(state);
         self.image.hash(state);
     }
+}
+
+/// The arguments of a call of which `information_schema` asks for the result's type, by fields of these names and without
+/// a value: they are prepared parameters that have none yet.
+fn without_values(args: &ReturnFieldArgs<'_>) -> Option<Vec<FieldRef>> {
+    let mut fields = args.arg_fields.iter().enumerate();
+    let is_asked = args.scalar_arguments.iter().all(Option::is_none)
+        && fields.all(|(i, field)| field.name().strip_prefix("arg_") == Some(i.to_string().as_str()));
+    let unknown = |(i, field): (usize, &FieldRef)| Arc::new(field.as_ref().clone().with_name(format!("${}", i + 1)));
+    is_asked.then(|| args.arg_fields.iter().enumerate().map(unknown).collect())
 }
 
 /// The value of an argument that has one for all rows. The C interface passes literals as arrays; of those, strings are

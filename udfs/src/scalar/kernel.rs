@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use datafusion::logical_expr::Volatility;
 
-use crate::documentation::FunctionDocumentation;
+use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::pass::Outputs;
 
@@ -40,6 +40,18 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// argument may be a pass that was computed for other calls too.
     fn outputs(&self, _texts: &Texts<'_>) -> Outputs {
         Outputs::NONE
+    }
+
+    /// A type of each argument that the function takes, for `SHOW FUNCTIONS`.
+    fn example_types(&self) -> Vec<DataType> {
+        let example = |parameter| match parameter {
+            "model" | "score" | "format" | "layout" | "outputs" | "function" => DataType::Utf8,
+            "alpha" => DataType::Float64,
+            "height" | "width" | "channels" | "steps" => DataType::Int64,
+            "latent" | "a" | "b" => example_vector(DataType::Float32),
+            _ => DataType::Binary,
+        };
+        self.documentation().parameters().map(example).collect()
     }
 
     /// The types that arguments are cast to; most functions take them as they are.

@@ -29,7 +29,7 @@ const NAME: &str = "wae_fdr";
 /// The window function.
 pub(crate) fn wae_fdr_udwf() -> WindowUDF {
     WindowUDF::from(WaeFdr {
-        signature: DOCUMENTATION.signature(Volatility::Immutable),
+        signature: DOCUMENTATION.signature(Volatility::Immutable, &[DataType::Float64]),
         documentation: DOCUMENTATION.page(),
     })
 }
@@ -50,15 +50,16 @@ impl WindowUDFImpl for WaeFdr {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        DOCUMENTATION.check_arity(1, types.len())?;
-        if !types[0].is_numeric() && !types[0].is_null() {
-            return plan_err!("{NAME}: p must be a number, got {}", types[0]);
-        }
-        Ok(vec![DataType::Float64])
+        let coerce = |t: &DataType| if t.is_numeric() || t.is_null() { DataType::Float64 } else { t.clone() };
+        Ok(types.iter().map(coerce).collect())
     }
 
     fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(args.name(), DataType::Float64, true)))
+        DOCUMENTATION.check_arity(1, args.input_fields().len())?;
+        match args.input_fields()[0].data_type() {
+            DataType::Float64 => Ok(Arc::new(Field::new(args.name(), DataType::Float64, true))),
+            other => plan_err!("{NAME}: p must be a number, got {other}"),
+        }
     }
 
     fn partition_evaluator(&self, _: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
