@@ -90,7 +90,9 @@ mod columns;
 pub mod distributed;
 mod documentation;
 mod error;
+mod files;
 pub mod guide;
+mod misplaced;
 mod models;
 mod options;
 mod plan;
@@ -155,6 +157,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in table::ALL {
         ctx.register_udtf(function.name(), Arc::new(Positional(function)));
     }
+    misplaced::register(ctx)?;
     plan::register(ctx);
     ctx.register_relation_planner(Arc::new(WaeRelationPlanner(table::ALL)))
 }
@@ -174,13 +177,15 @@ pub fn all_window_functions() -> Vec<WindowUDF> {
     window::all()
 }
 
-/// A context with everything registered, in which a file can be named in FROM by its path.
+/// A context with everything registered, in which a file can be named in FROM by its path. Beside DataFusion's own
+/// endings, it reads `.jsonl` and `.ndjson`.
 ///
 /// # Errors
 /// Those of [`register_all`].
 pub fn session_context() -> Result<SessionContext> {
     let config = SessionConfig::new().with_information_schema(true);
     let ctx = SessionContext::new_with_config(config).enable_url_table();
+    files::register_json_lines(&ctx)?;
     register_all(&ctx)?;
     Ok(ctx)
 }

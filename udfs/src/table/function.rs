@@ -4,6 +4,7 @@
 //! written, names included; hosts that lack one still have the positional form. Both end in the same [`Call`].
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
@@ -16,7 +17,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
-use crate::documentation::FunctionDocumentation;
+use crate::documentation::{FunctionDocumentation, of_expression};
+use crate::files;
 use crate::options::WaeOptions;
 
 /// A table function of the plugin.
@@ -147,7 +149,11 @@ impl RelationPlanner for WaeRelationPlanner {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let TableFactor::Table { name, alias, args: Some(args), .. } = &relation else {
+        let TableFactor::Table { name, alias, args, .. } = &relation else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let Some(args) = args else {
+            check_path(name, context)?;
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let called = match name.0.as_slice() {
@@ -155,6 +161,10 @@ impl RelationPlanner for WaeRelationPlanner {
             _ => None,
         };
         let Some(function) = self.0.iter().find(|f| Some(f.name()) == called.as_deref()) else {
+            if let Some(page) = called.and_then(|name| of_expression(&name, context.context_provider())) {
+                let example = page.sql_example.unwrap_or(page.syntax_example);
+                return plan_err!("{name} is no table function: it stands in an expression, as in {example}");
+            }
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let mut given = Vec::with_capacity(args.args.len());
@@ -169,6 +179,25 @@ impl RelationPlanner for WaeRelationPlanner {
         let plan = LogicalPlanBuilder::scan(function.name(), provider, None)?.build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
     }
+}
+
+/// Refuses a path that is there and gives no table, with the way to read it. A name without quotes is no path.
+fn check_path(name: &ast::ObjectName, context: &dyn RelationPlannerContext) -> Result<()> {
+    let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+    let is_quoted = |part: &ast::Ident| part.quote_style.is_some();
+    let path = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
+    let is_path = match parts.as_slice() {
+        [part] => part.quote_style == Some('\'') || is_quoted(part) && path.contains(['/', '.']),
+        _ => !parts.iter().any(|part| is_quoted(part)) && Path::new(&path).is_file(),
+    };
+    let provider = context.context_provider();
+    if !is_path || provider.get_table_source(context.object_name_to_table_reference(name.clone())?).is_ok() {
+        return Ok(());
+    }
+    if parts.len() > 1 {
+        return plan_err!("no table {path}: the path of a file stands in quotes, as in FROM '{path}'");
+    }
+    files::explain(&path, provider.options()).map_or(Ok(()), |message| plan_err!("{message}"))
 }
 
 /// The name, if there is one, and the value of an argument as it was written.

@@ -15,6 +15,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::columns::image_type;
+use crate::files;
 use crate::table::function::{Argument, Call};
 
 /// The description of the argument.
@@ -80,7 +81,8 @@ impl Source {
             None => None,
         };
         let Some(table) = table else {
-            return plan_err!("{function}: no table or file '{name}'");
+            let missing = || format!("no table or file '{name}'");
+            return plan_err!("{function}: {}", files::explain(name, state.config_options()).unwrap_or_else(missing));
         };
         LogicalPlanBuilder::scan(resolved.table.as_ref(), provider_as_source(table), None)?.build()
     }
