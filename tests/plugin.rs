@@ -302,6 +302,53 @@ async fn mistakes_are_found_at_planning() {
     }
 }
 
+/// Each function that can be called, with its syntax, and no other.
+#[tokio::test]
+async fn show_functions_lists_the_functions() {
+    let dir = models();
+    let ctx = session::context(dir.path()).await;
+    let mut listed = BTreeSet::new();
+    for pattern in ["wae_%", "image_%", "auroc", "average_precision", "frechet_distance", "read_images"] {
+        for batch in query(&ctx, &format!("SHOW FUNCTIONS LIKE '{pattern}'")).await {
+            let names = batch.column_by_name("function_name").unwrap().as_string_view();
+            let kinds = batch.column_by_name("function_type").unwrap().as_string_view();
+            let syntax = batch.column_by_name("syntax_example").unwrap();
+            for row in 0..batch.num_rows() {
+                listed.insert((names.value(row).to_owned(), kinds.value(row).to_owned()));
+                assert!(kinds.value(row) == "TABLE" || syntax.is_valid(row), "{}", names.value(row));
+            }
+        }
+    }
+    let scalars = datafusion_wae::all_functions().into_iter().map(|f| (f.name().to_owned(), "SCALAR"));
+    let aggregates = datafusion_wae::all_aggregates().into_iter().map(|f| (f.name().to_owned(), "AGGREGATE"));
+    // Without OVER, it is an aggregate that says so.
+    let windows = ["WINDOW", "AGGREGATE"].map(|kind| ("wae_fdr".to_owned(), kind));
+    let tables = ["wae_train", "wae_calibrate", "wae_sample", "wae_models", "wae_drop", "wae_rename", "wae_history"];
+    let tables = tables.into_iter().chain(["read_images"]).map(|name| (name.to_owned(), "TABLE"));
+    let expected = scalars.chain(aggregates).chain(windows).chain(tables);
+    assert_eq!(listed, expected.map(|(name, kind)| (name, kind.to_owned())).collect());
+
+    // No function that cannot be called is proposed.
+    for name in ["wae_pass", "wae_pas", "__wae_pass_1"] {
+        let error = planning_error(&ctx, &format!("SELECT {name}(1)")).await;
+        assert!(error.contains("Did you mean") && !error.contains("'wae_pass'?"), "{error}");
+    }
+}
+
+/// `information_schema` asks by names of arguments that a table's columns may have as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_the_names_that_information_schema_gives_are_columns() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    query(&ctx, &train("m", "epochs => 1")).await;
+    query(&ctx, "CREATE TABLE odd AS SELECT image AS arg_0, 'm' AS arg_1, 28 AS arg_2, 1 AS arg_3 FROM test").await;
+    for sql in ["SELECT wae_encode(arg_0, arg_1) FROM odd", "SELECT wae_reconstruct(arg_0, arg_1) FROM odd"] {
+        run(&ctx, sql).await.unwrap_err();
+    }
+    let costs = text(&ctx, "SELECT max(abs(wae_reconstruction_cost(arg_0, 'm'))) > 0 AS found FROM odd").await;
+    assert!(costs.contains("| true"), "{costs}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_context_that_exists_takes_the_plugin() {
     let dir = models();
