@@ -310,8 +310,8 @@ async fn show_functions_lists_the_functions() {
     let mut listed = BTreeSet::new();
     for pattern in ["wae_%", "image_%", "auroc", "average_precision", "frechet_distance", "read_images"] {
         for batch in query(&ctx, &format!("SHOW FUNCTIONS LIKE '{pattern}'")).await {
-            let names = batch.column_by_name("function_name").unwrap().as_string_view();
-            let kinds = batch.column_by_name("function_type").unwrap().as_string_view();
+            let names = batch.column_by_name("function_name").unwrap().as_string::<i32>();
+            let kinds = batch.column_by_name("function_type").unwrap().as_string::<i32>();
             let syntax = batch.column_by_name("syntax_example").unwrap();
             for row in 0..batch.num_rows() {
                 listed.insert((names.value(row).to_owned(), kinds.value(row).to_owned()));

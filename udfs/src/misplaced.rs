@@ -120,8 +120,8 @@ impl WithoutOver {
 
     fn refuse<T>(&self) -> Result<T> {
         let name = self.name();
-        let syntax = self.documentation.as_ref().map_or(name, |page| page.syntax_example.as_str());
-        plan_err!("{name} is a window function: it needs OVER, as in {syntax}")
+        let example = self.documentation.as_ref().and_then(|page| page.sql_example.as_deref()).unwrap_or(name);
+        plan_err!("{name} is a window function: it needs OVER (), as in {example}")
     }
 }
 
