@@ -51,8 +51,8 @@ impl GetExt for JsonLines {
     }
 }
 
-/// Why a path that is there gives no table, and the way to read it. `None` where nothing is there, or nothing in the path
-/// speaks against a table.
+/// Why a path that is there gives no table, and the way to read it. `None` where nothing is there, or nothing in the
+/// path speaks against a table.
 pub(crate) fn explain(path: &str, options: &ConfigOptions) -> Option<String> {
     let at = Path::new(path);
     if at.is_dir() {
@@ -73,17 +73,20 @@ fn explain_folder(path: &str, options: &ConfigOptions) -> Option<String> {
     let mut names: Vec<_> = files.iter().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let (read, unread): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_read(name));
-    match (read.first(), unread.first()) {
+    // Beside folders, a hidden file such as `.DS_Store` says nothing.
+    let other = unread.iter().find(|name| read.len() + folders.len() == 0 || !name.starts_with('.'));
+    match (read.first(), other.or(unread.first().filter(|_| !read.is_empty()))) {
         (Some(name), Some(other)) => {
             let ending = name.split_once('.').map_or("", |(_, ending)| ending);
-            Some(format!("'{path}' holds also other files ('{other}'): name those to read, as in '{path}/*.{ending}'"))
+            let those = format!("{path}/*.{ending}");
+            Some(format!("'{path}' holds also other files ('{other}'): name those to read, as in '{those}'"))
         }
         (Some(_), None) => None,
         (None, Some(name)) => Some(format!("'{path}' holds no table: {}", explain_files(&format!("{path}/"), name))),
         (None, None) if folders.is_empty() => Some(format!("'{path}' is an empty folder")),
         (None, None) if options.execution.listing_table_ignore_subdirectory => Some(format!(
-            "'{path}' holds folders, but no file: SET datafusion.execution.listing_table_ignore_subdirectory = false has \
-             the files in them read, too"
+            "'{path}' holds folders, but no file: SET datafusion.execution.listing_table_ignore_subdirectory = false \
+             has the files in them read, too"
         )),
         (None, None) => Some(format!("the folders in '{path}' hold no file that FROM reads, expected {}", endings())),
     }
@@ -145,7 +148,7 @@ mod tests {
     #[rstest]
     #[case::nothing("nothing.txt", &[], None)]
     #[case::known("a.csv", &["a.csv"], None)]
-    #[case::text("a.txt", &["a.txt"], Some("a.txt' is no table: FROM reads files of the endings .parquet, .arrow, .csv, .json, "))]
+    #[case::text("a.txt", &["a.txt"], Some("a.txt' is no table: FROM reads files of the endings .parquet, "))]
     #[case::stored_as("a.txt", &["a.txt"], Some("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '"))]
     #[case::no_ending("README", &["README"], Some("got 'README'"))]
     #[case::image("a.png", &["a.png"], Some("'a.png' is an image, and read_images('"))]
@@ -153,7 +156,9 @@ mod tests {
     #[case::folder_of_tables("f", &["f/a.csv"], None)]
     #[case::folder_of_texts("f", &["f/a.txt"], Some("f' holds no table: FROM reads files of the endings"))]
     #[case::folder_of_images("f/", &["f/a.jpg"], Some("f/*.jpg') reads it"))]
-    #[case::other_files("f", &["f/_SUCCESS", "f/a.parquet"], Some("other files ('_SUCCESS'): name those to read, as in '"))]
+    #[case::other_files("f", &["f/_SUCCESS", "f/a.parquet"], Some("other files ('_SUCCESS'): name those to read"))]
+    #[case::hidden_and_folders("f", &["f/.DS_Store", "f/a/a.csv"], Some("f' holds folders, but no file"))]
+    #[case::hidden_and_tables("f", &["f/.DS_Store", "f/a.csv"], Some("other files ('.DS_Store')"))]
     #[case::folders("f/", &["f/a/a.csv"], Some("SET datafusion.execution.listing_table_ignore_subdirectory = false"))]
     fn a_path_that_is_there_is_explained(#[case] path: &str, #[case] files: &[&str], #[case] message: Option<&str>) {
         let dir = TempDir::new().unwrap();

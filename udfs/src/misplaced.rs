@@ -18,12 +18,12 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, HigherOrderFunctionArgs,
     HigherOrderReturnFieldArgs, HigherOrderSignature, HigherOrderUDF, HigherOrderUDFImpl, LambdaParametersProgress,
     Signature, ValueOrLambda, Volatility, WindowFunctionDefinition, WindowUDF,
 };
-use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::prelude::SessionContext;
 
 use crate::table::function::TableFunction;
@@ -152,7 +152,8 @@ impl AggregateUDFImpl for WithoutOver {
     }
 }
 
-/// Puts the window function in the place of [`WithoutOver`] where there is OVER, and refuses the call where there is none.
+/// Puts the window function in the place of [`WithoutOver`] where there is OVER, and refuses the call where there is
+/// none.
 #[derive(Debug)]
 struct WithOver;
 

@@ -28,11 +28,7 @@ pub fn csv_batch(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 /// A batch whose nested and binary columns are text, cut to a number of characters.
-fn text_batch(
-    batch: &RecordBatch,
-    cut: Option<usize>,
-    options: &FormatOptions<'_>,
-) -> Result<RecordBatch, ArrowError> {
+fn text_batch(batch: &RecordBatch, cut: Option<usize>, options: &FormatOptions<'_>) -> Result<RecordBatch, ArrowError> {
     let is_wide =
         |t: &DataType| t.is_nested() || matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
     let (mut fields, mut columns): (Vec<Arc<Field>>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
@@ -52,11 +48,7 @@ fn text_batch(
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-fn text_column(
-    column: &ArrayRef,
-    cut: Option<usize>,
-    options: &FormatOptions<'_>,
-) -> Result<StringArray, ArrowError> {
+fn text_column(column: &ArrayRef, cut: Option<usize>, options: &FormatOptions<'_>) -> Result<StringArray, ArrowError> {
     let formatter = ArrayFormatter::try_new(column, options)?;
     let cell = |row: usize| {
         let text = formatter.value(row).try_to_string()?;

@@ -243,8 +243,19 @@ mod tests {
     fn tree() -> TempDir {
         let dir = TempDir::new().unwrap();
         for name in [
-            "1.png", "._1.png", ".hidden.png", "2.jpg", "a[1].png", "a1.png", "b{x,y}.png", "sub/3.png", "sub/deep/4.png",
-            ".git/5.png", "sub/.cache/6.png", "é.png", "x[1]/7.png",
+            "1.png",
+            "._1.png",
+            ".hidden.png",
+            "2.jpg",
+            "a[1].png",
+            "a1.png",
+            "b{x,y}.png",
+            "sub/3.png",
+            "sub/deep/4.png",
+            ".git/5.png",
+            "sub/.cache/6.png",
+            "é.png",
+            "x[1]/7.png",
         ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -283,10 +294,9 @@ mod tests {
 
     #[test]
     fn a_pattern_that_is_wrong_says_where() {
-        for (pattern, message) in [
-            ("a/***", "Pattern syntax error"),
-            ("a/[^0-9].png", "'[^' in '[^0-9].png' has two readings: write '[!'"),
-        ] {
+        for (pattern, message) in
+            [("a/***", "Pattern syntax error"), ("a/[^0-9].png", "'[^' in '[^0-9].png' has two readings: write '[!'")]
+        {
             let error = FilePattern::try_new(pattern).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
