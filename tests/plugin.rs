@@ -385,6 +385,49 @@ async fn the_positional_form_needs_no_planner() {
     assert_eq!(query(&ctx, "SELECT * FROM wae_sample(3, 'm')").await[0].num_rows(), 3);
 }
 
+/// A frame takes values by name or by position, other ones each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_take_their_values_from_the_api() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let sql = "SELECT images FROM wae_train((SELECT image FROM train LIMIT $1), model => $2, epochs => 1, network => $3,
+        latent_dim => $4, holdout => 0, batch_size => 10)";
+    let frame = ctx.sql(sql).await.unwrap();
+    for (rows, model, latent_dim) in [(30_i64, "m", 4_u8), (50, "n", 6)] {
+        let values: [ScalarValue; 4] = [rows.into(), model.into(), "8".into(), latent_dim.into()];
+        let batches = frame.clone().with_param_values(values.to_vec()).unwrap().collect().await.unwrap();
+        assert_eq!(batches[0].column(0).as_primitive::<Int64Type>().values(), &[rows]);
+    }
+
+    let frame = ctx.sql("SELECT latent FROM wae_sample($n, model => $model) ORDER BY latent[1]").await.unwrap();
+    let types = frame.logical_plan().get_parameter_types().unwrap();
+    assert_eq!(types.into_values().collect::<BTreeSet<_>>(), BTreeSet::from([Some(DataType::Utf8)]));
+    for (count, model, width) in [(3_i32, "m", 4), (5, "n", 6)] {
+        let values = vec![("n", ScalarValue::from(count)), ("model", ScalarValue::from(model))];
+        let frame = frame.clone().with_param_values(values).unwrap();
+        assert!(matches!(frame.schema().field(0).data_type(), DataType::FixedSizeList(_, found) if *found == width));
+        assert_eq!(frame.count().await.unwrap(), count as usize);
+    }
+    let error = frame.clone().with_param_values(vec![("n", ScalarValue::from(3))]).unwrap_err().strip_backtrace();
+    assert!(error.contains("No value found for placeholder with name $model"), "{error}");
+    let error = frame.collect().await.unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_sample: no value given for $model, $n, expected EXECUTE of a prepared"), "{error}");
+}
+
+#[tokio::test]
+async fn a_plan_with_parameters_is_explained_with_and_without_values() {
+    let dir = models();
+    let ctx = context(dir.path()).await;
+    let sql = "EXPLAIN SELECT epoch FROM wae_train((SELECT image FROM train LIMIT $1), model => $2)";
+    let frame = ctx.sql(sql).await.unwrap();
+    let without = pretty_format_batches(&frame.clone().collect().await.unwrap()).unwrap().to_string();
+    assert!(without.contains("wae_train: no value given for $1, $2"), "{without}");
+    let frame = frame.with_param_values(vec![ScalarValue::from(30_i64), ScalarValue::from("m")]).unwrap();
+    let with = pretty_format_batches(&frame.collect().await.unwrap()).unwrap().to_string();
+    assert!(with.contains("TableScan: wae_train") && with.contains("WaeTrainExec: model=m"), "{with}");
+    assert!(with.contains("fetch=30") || with.contains("limit=30"), "{with}");
+}
+
 /// The memory of an aggregate is accounted: scores, the matrices of moments, codes.
 #[rstest]
 #[case::auroc("SELECT auroc(value, value % 2 = 0) FROM range(0, 100000)")]

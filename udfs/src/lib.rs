@@ -159,6 +159,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     }
     misplaced::register(ctx)?;
     plan::register(ctx);
+    table::parameters::register(ctx);
     ctx.register_relation_planner(Arc::new(WaeRelationPlanner(table::ALL)))
 }
 

@@ -76,6 +76,20 @@ impl TrainOption {
         (!value.is_null()).then(|| sql(&value))
     }
 
+    /// Whether the option takes a value, whatever the others are.
+    ///
+    /// # Example
+    /// ```
+    /// use wae_core::config::TrainOption;
+    ///
+    /// let epochs = TrainOption::find("epochs")?;
+    /// assert!(epochs.takes(&20.into()) && !epochs.takes(&"20".into()));
+    /// # Ok::<(), wae_core::Error>(())
+    /// ```
+    pub fn takes(&self, value: &Value) -> bool {
+        (self.set)(&mut TrainOptions::default(), &Given::new(self.name, value)).is_ok()
+    }
+
     /// Whether a resumed training with these options must have the used value of the checkpoint.
     pub(crate) fn is_compared(&self, options: &TrainOptions) -> bool {
         self.used != Used::Changeable && (self.goes_with)(options.objective, &Value::Null)

@@ -2,10 +2,12 @@
 //!
 //! DataFusion's own table functions take positional arguments only. A [`RelationPlanner`] sees the call as it was
 //! written, names included; hosts that lack one still have the positional form. Both end in the same [`Call`].
+//! [`super::parameters`] plans calls with parameters such as `$1`, which need the first.
 
-use std::fmt::Debug;
-use std::path::Path;
+use std::fmt::{self, Debug, Display, Formatter};
 use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
 
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
@@ -17,8 +19,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
-use crate::documentation::{FunctionDocumentation, of_expression};
-use crate::files;
+use super::parameters::{self, has_parameter};
+use crate::documentation::FunctionDocumentation;
 use crate::options::WaeOptions;
 
 /// A table function of the plugin.
@@ -28,6 +30,8 @@ pub(crate) struct TableFunction {
     pub(crate) documentation: FunctionDocumentation,
     /// Whether other names are options, which the function checks itself.
     pub(crate) takes_options: bool,
+    /// The columns of a call's rows, before its parameters have values.
+    pub(crate) schema: fn(&Call) -> Result<SchemaRef>,
     /// Plans a call.
     pub(crate) plan: fn(Call) -> Result<Arc<dyn TableProvider>>,
 }
@@ -37,22 +41,54 @@ impl TableFunction {
     pub(crate) const fn name(&self) -> &'static str {
         self.documentation.name
     }
+
+    /// The scan of a call's table.
+    pub(super) fn scan(&self, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+        LogicalPlanBuilder::scan(self.name(), provider_as_source(table), None)?.build()
+    }
 }
 
 /// The value of an argument.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Argument {
-    /// A literal.
+    /// A literal; integers are Int64 or UInt64.
     Value(ScalarValue),
+    /// The text of a parameter, which stands for any value: DataFusion casts the values of a prepared statement to the
+    /// types of its parameters, and a parameter of unknown type is text.
+    Text(String),
     /// A subquery.
     Plan(LogicalPlan),
+    /// A parameter without its value, alone or in an expression.
+    Parameter(Expr),
+}
+
+impl Argument {
+    /// The value, if it is a string.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Value(value) => value.try_as_str().flatten(),
+            Self::Text(text) => Some(text),
+            Self::Plan(_) | Self::Parameter(_) => None,
+        }
+    }
+}
+
+impl Display for Argument {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => write!(f, "{value}"),
+            Self::Text(text) => write!(f, "{text}"),
+            Self::Plan(_) => write!(f, "a subquery"),
+            Self::Parameter(expr) => write!(f, "{expr}"),
+        }
+    }
 }
 
 /// A call of a table function: its arguments by name, in the order in which they were given.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Call {
     pub(crate) function: &'static str,
-    arguments: Vec<(String, Argument)>,
+    pub(super) arguments: Vec<(String, Argument)>,
     pub(crate) options: WaeOptions,
 }
 
@@ -97,39 +133,34 @@ impl Call {
         Some(self.arguments.remove(position).1)
     }
 
+    /// Whether the value of an argument comes later.
+    pub(crate) fn waits_for(&self, parameter: &str) -> bool {
+        self.arguments.iter().any(|(name, argument)| name == parameter && matches!(argument, Argument::Parameter(_)))
+    }
+
     /// Takes a string out of the call.
     pub(crate) fn take_text(&mut self, parameter: &str) -> Result<Option<String>> {
         let function = self.function;
-        match self.take(parameter) {
-            None => Ok(None),
-            Some(Argument::Value(value)) => match value.try_as_str() {
-                Some(Some(text)) => Ok(Some(text.to_owned())),
-                _ => plan_err!("{function}: {parameter} must be a string, got {value}"),
-            },
-            Some(Argument::Plan(_)) => plan_err!("{function}: {parameter} must be a string, got a subquery"),
+        let Some(argument) = self.take(parameter) else { return Ok(None) };
+        match argument.text() {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => plan_err!("{function}: {parameter} must be a string, got {argument}"),
         }
     }
 
     /// Takes an integer of at most `max` out of the call.
     pub(crate) fn take_integer(&mut self, parameter: &str, max: u64) -> Result<Option<u64>> {
-        let refuse =
-            |got: String| plan_err!("{}: {parameter} must be an integer between 0 and {max}, got {got}", self.function);
-        let value = match self.arguments.iter().find(|(name, _)| name == parameter) {
-            None => return Ok(None),
-            Some((_, Argument::Plan(_))) => return refuse("a subquery".to_owned()),
-            Some((_, Argument::Value(value))) => value,
-        };
-        let number = match value {
-            ScalarValue::Int64(Some(v)) => u64::try_from(*v).ok(),
-            ScalarValue::UInt64(Some(v)) => Some(*v),
+        let function = self.function;
+        let Some(argument) = self.take(parameter) else { return Ok(None) };
+        let number = match &argument {
+            Argument::Value(ScalarValue::Int64(Some(v))) => u64::try_from(*v).ok(),
+            Argument::Value(ScalarValue::UInt64(Some(v))) => Some(*v),
+            Argument::Text(text) => text.parse().ok(),
             _ => None,
         };
         match number.filter(|v| *v <= max) {
-            Some(number) => {
-                self.take(parameter);
-                Ok(Some(number))
-            }
-            None => refuse(value.to_string()),
+            Some(number) => Ok(Some(number)),
+            None => plan_err!("{function}: {parameter} must be an integer between 0 and {max}, got {argument}"),
         }
     }
 
@@ -149,11 +180,7 @@ impl RelationPlanner for WaeRelationPlanner {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let TableFactor::Table { name, alias, args, .. } = &relation else {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        };
-        let Some(args) = args else {
-            check_path(name, context)?;
+        let TableFactor::Table { name, alias, args: Some(args), sample, .. } = &relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let called = match name.0.as_slice() {
@@ -167,16 +194,19 @@ impl RelationPlanner for WaeRelationPlanner {
             }
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
+        if sample.is_some() {
+            return plan_err!("{}: TABLESAMPLE is not read, expected a condition such as random() < 0.1", function.name());
+        }
+        let config = Arc::new(context.context_provider().options().clone());
         let mut given = Vec::with_capacity(args.args.len());
         for (position, arg) in args.args.iter().enumerate() {
             let (name, expr) = name_and_value(function.name(), arg)?;
             let parameter = name.as_deref().or(function.documentation.parameter(position)).unwrap_or("an argument");
-            let argument = plan_argument(function.name(), parameter, expr, context)?;
+            let argument = plan_argument(function.name(), parameter, expr, &config, context)?;
             given.push((name, argument));
         }
-        let call = Call::try_new(function, given, context.context_provider().options())?;
-        let provider = provider_as_source((function.plan)(call)?);
-        let plan = LogicalPlanBuilder::scan(function.name(), provider, None)?.build()?;
+        let call = Call::try_new(function, given, &config)?;
+        let plan = parameters::plan(function, call, config)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
     }
 }
@@ -216,6 +246,7 @@ fn plan_argument(
     function: &str,
     parameter: &str,
     expr: &ast::Expr,
+    config: &Arc<ConfigOptions>,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<Argument> {
     if let ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) = expr {
@@ -227,15 +258,22 @@ fn plan_argument(
         return context.plan(derived).map(Argument::Plan);
     }
     let planned = context.sql_to_expr(expr.clone(), &DFSchema::empty())?;
-    literal(function, planned, context.context_provider().options())
+    if has_parameter(&planned)? {
+        return Ok(Argument::Parameter(planned));
+    }
+    literal(function, planned, config).map(Argument::Value)
 }
 
 /// Folds an expression such as `[0.5, 1]` or `'a' || 'b'` into its value.
-fn literal(function: &str, expr: Expr, config: &ConfigOptions) -> Result<Argument> {
-    let context = SimplifyContext::builder().with_config_options(Arc::new(config.clone())).build();
+pub(super) fn literal(function: &str, expr: Expr, config: &Arc<ConfigOptions>) -> Result<ScalarValue> {
+    let context = SimplifyContext::builder().with_config_options(Arc::clone(config)).build();
     let simplifier = ExprSimplifier::new(context);
     match simplifier.coerce(expr, &DFSchema::empty()).and_then(|e| simplifier.simplify(e))? {
-        Expr::Literal(value, _) => Ok(Argument::Value(value)),
+        // A parameter may have a narrower type than an integer of SQL.
+        Expr::Literal(value, _) if value.data_type().is_integer() && value.data_type() != DataType::UInt64 => {
+            value.cast_to(&DataType::Int64)
+        }
+        Expr::Literal(value, _) => Ok(value),
         other => plan_err!("{function}: an argument must be a literal or a subquery, got {other}"),
     }
 }
@@ -246,15 +284,15 @@ pub(crate) struct Positional(pub(crate) &'static TableFunction);
 
 impl TableFunctionImpl for Positional {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let config = args.session().config_options();
+        let config = Arc::new(args.session().config_options().clone());
         let mut given = Vec::with_capacity(args.exprs().len());
         for expr in args.exprs() {
             let argument = match expr {
                 Expr::ScalarSubquery(query) => Argument::Plan(query.subquery.as_ref().clone()),
-                other => literal(self.0.name(), other.clone(), config)?,
+                other => Argument::Value(literal(self.0.name(), other.clone(), &config)?),
             };
             given.push((None, argument));
         }
-        (self.0.plan)(Call::try_new(self.0, given, config)?)
+        (self.0.plan)(Call::try_new(self.0, given, &config)?)
     }
 }

@@ -1,7 +1,9 @@
 //! The table functions, a file or a folder each, and their common part: [`function`] reads a call's arguments,
 //! [`source`] its images, [`stream`] computes rows while they are read, and [`work`] does so from a source's images.
+//! [`parameters`] plans calls of prepared statements.
 
 pub(crate) mod function;
+pub(crate) mod parameters;
 mod read_images;
 pub(crate) mod source;
 mod stream;

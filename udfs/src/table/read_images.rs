@@ -43,6 +43,7 @@ pub(crate) const READ_IMAGES: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |_| Ok(schema()),
     plan,
 };
 

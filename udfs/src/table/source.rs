@@ -43,9 +43,9 @@ impl Source {
                 image_column(function, plan.schema())?;
                 Ok(Self::Plan(plan))
             }
-            Some(Argument::Value(value)) => match value.try_as_str() {
-                Some(Some(name)) => Ok(Self::Table(name.to_owned())),
-                _ => plan_err!("{function}: source must be a subquery or a table's name, got {value}"),
+            Some(argument) => match argument.text() {
+                Some(name) => Ok(Self::Table(name.to_owned())),
+                None => plan_err!("{function}: source must be a subquery or a table's name, got {argument}"),
             },
             None => plan_err!("{function}: no source given, expected a subquery or a table's name"),
         }

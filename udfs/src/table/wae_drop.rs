@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_err};
 
@@ -29,6 +29,7 @@ pub(crate) const WAE_DROP: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |_| Ok(schema()),
     plan,
 };
 
@@ -38,15 +39,17 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     };
     let options = call.options;
     Named::try_new(NAME, &name, &options)?.required(NAME, &options)?;
-    let column = |name: &str| Field::new(name, DataType::Utf8, false);
-    let schema = Arc::new(Schema::new(vec![column("model"), column("dropped")]));
-    let produced = Arc::clone(&schema);
-    stream::table(schema, move |_, sink| {
+    stream::table(schema(), move |_, sink| {
         let dropped = remove(&name, &options)?;
         let columns = [name.clone(), dropped].map(|text| Arc::new(StringArray::from(vec![text])) as _);
-        sink(RecordBatch::try_new(Arc::clone(&produced), columns.to_vec())?);
+        sink(RecordBatch::try_new(schema(), columns.to_vec())?);
         Ok(())
     })
+}
+
+fn schema() -> SchemaRef {
+    let column = |name: &str| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![column("model"), column("dropped")]))
 }
 
 /// Removes what there is of a name, and says what that was.

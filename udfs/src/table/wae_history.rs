@@ -24,6 +24,7 @@ pub(crate) const WAE_HISTORY: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |_| Ok(report::schema()),
     plan,
 };
 

@@ -29,6 +29,7 @@ pub(crate) const WAE_MODELS: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |_| Ok(schema()),
     plan,
 };
 

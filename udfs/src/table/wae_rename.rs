@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_err};
 
@@ -31,6 +31,7 @@ pub(crate) const WAE_RENAME: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |_| Ok(schema()),
     plan,
 };
 
@@ -42,15 +43,17 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     };
     let options = call.options;
     check(&from, &to, &options)?;
-    let column = |name: &str| Field::new(name, DataType::Utf8, false);
-    let schema = Arc::new(Schema::new(vec![column("model"), column("to"), column("renamed")]));
-    let produced = Arc::clone(&schema);
-    stream::table(schema, move |_, sink| {
+    stream::table(schema(), move |_, sink| {
         let renamed = rename(&from, &to, &options)?;
         let columns = [from.clone(), to.clone(), renamed].map(|text| Arc::new(StringArray::from(vec![text])) as _);
-        sink(RecordBatch::try_new(Arc::clone(&produced), columns.to_vec())?);
+        sink(RecordBatch::try_new(schema(), columns.to_vec())?);
         Ok(())
     })
+}
+
+fn schema() -> SchemaRef {
+    let column = |name: &str| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![column("model"), column("to"), column("renamed")]))
 }
 
 /// The files of both names, once the first has some and the second has none.

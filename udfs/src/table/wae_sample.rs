@@ -37,6 +37,7 @@ pub(crate) const WAE_SAMPLE: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |call| Ok(schema(waiting_model(call)?.as_deref())),
     plan,
 };
 
@@ -47,21 +48,37 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
         return plan_err!("{function} takes 1 to 3 arguments (n, model, seed), got no n");
     };
     let seed = call.take_integer("seed", u64::MAX)?.unwrap_or(wae_core::config::DEFAULT_SEED);
+    let model = model(&mut call)?;
+    let config = model.wae().config();
+    let fit = MAX_VALUES / config.latent_dim();
+    if count > fit as u64 {
+        let name = model.name();
+        return plan_err!("{function}: codes of model '{name}' fit in memory up to n = {fit}, got {count}");
+    }
+    let batch_size = call.options.batch_size().min((BATCH_VALUES / config.image().len()).max(1));
+    let schema = schema(Some(&model));
+    let produced = Arc::clone(&schema);
+    stream::table(schema, move |_, sink| sample(&model, count as usize, seed, batch_size, &produced, sink))
+}
+
+/// The model of a call.
+fn model(call: &mut Call) -> Result<Arc<LoadedModel>> {
+    let function = call.function;
     let name = match call.take_text("model")? {
         Some(name) => name,
         None => default_model(function, &call.options)?.to_owned(),
     };
-    let model = models::load(function, &name, &call.options)?;
-    let config = model.wae().config();
-    let fit = MAX_VALUES / config.latent_dim();
-    if count > fit as u64 {
-        return plan_err!("{function}: codes of model '{name}' fit in memory up to n = {fit}, got {count}");
-    }
-    let batch_size = call.options.batch_size().min((BATCH_VALUES / config.image().len()).max(1));
-    let fields = vec![code_field("latent", Some(&model)), decoded_field("image", Some(&model))];
-    let schema = Arc::new(Schema::new(fields));
-    let produced = Arc::clone(&schema);
-    stream::table(schema, move |_, sink| sample(&model, count as usize, seed, batch_size, &produced, sink))
+    models::load(function, &name, &call.options)
+}
+
+/// The model of a call with parameters, unless one of them is its name.
+fn waiting_model(call: &Call) -> Result<Option<Arc<LoadedModel>>> {
+    if call.waits_for("model") { Ok(None) } else { model(&mut call.clone()).map(Some) }
+}
+
+/// The columns; without a model, lists without a shape.
+fn schema(model: Option<&LoadedModel>) -> SchemaRef {
+    Arc::new(Schema::new(vec![code_field("latent", model), decoded_field("image", model)]))
 }
 
 /// Draws codes (N, Z) and decodes them to (N, H, W, C), a batch at a time.

@@ -41,6 +41,7 @@ pub(crate) const WAE_CALIBRATE: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: false,
+    schema: |_| Ok(schema()),
     plan,
 };
 

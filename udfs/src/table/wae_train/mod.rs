@@ -14,6 +14,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, ScalarValue, plan_err};
 use serde_json::Value;
 use wae_core::TrainOptions;
+use wae_core::config::TrainOption;
 
 pub use self::exec::WaeTrainExec;
 use crate::documentation::FunctionDocumentation;
@@ -52,6 +53,7 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
         related: &[],
     },
     takes_options: true,
+    schema: |_| Ok(report::schema()),
     plan,
 };
 
@@ -96,12 +98,24 @@ fn options(json: Option<&str>, named: Vec<(String, Argument)>) -> Result<Vec<(St
         }
     }
     for (name, argument) in named {
-        match argument {
-            Argument::Value(value) => options.push((name.clone(), json_value(&name, &value)?)),
-            Argument::Plan(_) => return plan_err!("{NAME}: option '{name}' must be a literal, got a subquery"),
-        }
+        let value = match argument {
+            Argument::Value(value) => json_value(&name, &value)?,
+            Argument::Text(text) => text_value(&name, &text),
+            argument => return plan_err!("{NAME}: option '{name}' must be a literal, got {argument}"),
+        };
+        options.push((name, value));
     }
     Ok(options)
+}
+
+/// The value that a parameter's text stands for: the text, where the option takes that, or the number, boolean or list
+/// that it spells.
+fn text_value(name: &str, text: &str) -> Value {
+    let value = Value::from(text);
+    match TrainOption::find(name) {
+        Ok(option) if !option.takes(&value) => serde_json::from_str(text).unwrap_or(value),
+        _ => value,
+    }
 }
 
 /// A literal as the engine's options take it.
