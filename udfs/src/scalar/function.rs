@@ -224,6 +224,13 @@ impl ScalarUDFImpl for KernelFunction {
         Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)))
     }
 
+    /// Parameters count as arguments that may not be computed, since DataFusion moves what several calls surely compute
+    /// into a column of its own, in which a prepared model could not be found any more.
+    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+        let (parameters, others): (Vec<_>, Vec<_>) = args.iter().partition(|arg| matches!(arg, Expr::Placeholder(_)));
+        (!parameters.is_empty()).then_some((others, parameters))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         // Through the C interface, the arguments of no row have no value either, such as the model's name.
         if args.number_rows == 0 {
