@@ -57,5 +57,9 @@ pub mod model_file {}
 pub mod limits {}
 
 #[doc = include_str!("links.md")]
+#[doc = include_str!("upstream.md")]
+pub mod upstream {}
+
+#[doc = include_str!("links.md")]
 #[doc = include_str!("reference.md")]
 pub mod reference {}
