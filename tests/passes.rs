@@ -382,6 +382,7 @@ async fn the_rules_are_registered_once() {
     let state = ctx.state();
     assert_eq!(state.session_id(), id);
     assert_eq!(state.optimizers().iter().filter(|rule| rule.name() == RULE).count(), 1);
+    assert_eq!(state.analyzer().rules.iter().filter(|rule| rule.name() == "wae_table_functions").count(), 1);
     assert_eq!(state.physical_optimizers().iter().filter(|rule| rule.name() == "wae_passes").count(), 1);
     query(&ctx, "SET datafusion.optimizer.max_passes = 1").await;
     let sql = cost_and_image("SELECT wae_encode(I) FROM t WHERE id < 50 AND C > 20 ORDER BY C LIMIT 3");

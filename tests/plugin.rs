@@ -390,7 +390,8 @@ async fn the_positional_form_needs_no_planner() {
 async fn parameters_take_their_values_from_the_api() {
     let dir = models();
     let ctx = context(dir.path()).await;
-    let sql = "SELECT images FROM wae_train((SELECT image FROM train LIMIT $1), model => $2, epochs => 1, network => $3,
+    let sql =
+        "SELECT images FROM wae_train((SELECT image FROM train LIMIT $1), model => $2, epochs => 1, network => $3,
         latent_dim => $4, holdout => 0, batch_size => 10)";
     let frame = ctx.sql(sql).await.unwrap();
     for (rows, model, latent_dim) in [(30_i64, "m", 4_u8), (50, "n", 6)] {

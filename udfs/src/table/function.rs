@@ -195,7 +195,10 @@ impl RelationPlanner for WaeRelationPlanner {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         if sample.is_some() {
-            return plan_err!("{}: TABLESAMPLE is not read, expected a condition such as random() < 0.1", function.name());
+            return plan_err!(
+                "{}: TABLESAMPLE is not read, expected a condition such as random() < 0.1",
+                function.name()
+            );
         }
         let config = Arc::new(context.context_provider().options().clone());
         let mut given = Vec::with_capacity(args.args.len());
