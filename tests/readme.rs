@@ -5,6 +5,8 @@
 //! `tests/python/test_package.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "support/generated.rs"]
+mod generated;
 #[path = "readme/links.rs"]
 mod links;
 #[path = "readme/pages.rs"]
@@ -118,14 +120,14 @@ async fn the_outliers_in_sql_run() {
 
 #[test]
 fn the_reference_is_current() {
-    check_generated("udfs/src/guide/reference.md", "reference", &datafusion_wae::sql_reference());
+    generated::check("readme", "udfs/src/guide/reference.md", "reference", &datafusion_wae::sql_reference());
 }
 
 #[test]
 fn the_example_of_a_function_is_a_file_of_the_plugin() {
     let file = find(&root().join("udfs/src"), EXAMPLE).expect(EXAMPLE);
     let code = fs::read_to_string(file).unwrap();
-    check_generated("CONTRIBUTING.md", "example", &format!("```rust\n{code}```\n"));
+    generated::check("readme", "CONTRIBUTING.md", "example", &format!("```rust\n{code}```\n"));
 }
 
 /// A file by its name, in a folder or below.
@@ -133,29 +135,6 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let here = paths.iter().find(|path| path.is_file() && path.ends_with(name)).cloned();
     here.or_else(|| paths.iter().filter(|path| path.is_dir()).find_map(|path| find(path, name)))
-}
-
-/// Compares the part of a page between two markers with that of the code, or writes it anew.
-fn check_generated(name: &str, part: &str, generated: &str) {
-    let page = fs::read_to_string(root().join(name)).unwrap();
-    let begin = format!("<!-- {part}: written by tests/readme.rs -->\n");
-    let end = format!("<!-- end of {part} -->\n");
-    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("{name} lacks {begin}"));
-    let (written, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{name} lacks {end}"));
-    let generated = format!("\n{generated}\n");
-    if written == generated {
-        return;
-    }
-    if std::env::var_os("UPDATE_README").is_some_and(|v| v == "1") {
-        fs::write(root().join(name), format!("{before}{begin}{generated}{end}{after}")).unwrap();
-        return;
-    }
-    let line = written.lines().zip(generated.lines()).find(|(old, new)| old != new);
-    let (old, new) = line.unwrap_or(("(the shorter of the two ends)", "(the shorter of the two ends)"));
-    panic!(
-        "the {part} in {name} is not that of the code; UPDATE_README=1 cargo test --test readme writes it anew.\n\
-         First difference:\n  {name}: {old}\n  code: {new}"
-    );
 }
 
 /// Targets are not found by themselves (`autotests = false` and the like): a file that nobody declares would never run.

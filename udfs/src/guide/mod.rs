@@ -9,6 +9,10 @@
 pub mod images {}
 
 #[doc = include_str!("links.md")]
+#[doc = include_str!("forms.md")]
+pub mod forms {}
+
+#[doc = include_str!("links.md")]
 #[doc = include_str!("training.md")]
 pub mod training {}
 
