@@ -46,7 +46,7 @@ pub use self::table::OPTIONS;
 use super::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Prior};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::image::Preprocess;
+use crate::image::{AxisOrder, Preprocess};
 
 /// The seed of every random choice when none is given.
 pub const DEFAULT_SEED: u64 = 0;
@@ -142,6 +142,8 @@ pub struct TrainOptions {
     pub preset: Option<Preset>,
     /// Resizing and cropping before the network sees an image.
     pub preprocess: Option<Preprocess>,
+    /// The order of the axes of images in lists and tensors that do not name it.
+    pub layout: Option<AxisOrder>,
     /// Share of the rows kept for calibration, in [0, 1) (0.1).
     pub holdout: f64,
     /// The seed of initial weights, shuffles, prior samples and the held-out split (0).
@@ -188,6 +190,7 @@ impl Default for TrainOptions {
             initialisation: Initialisation::default(),
             preset: None,
             preprocess: None,
+            layout: None,
             holdout: 0.1,
             seed: DEFAULT_SEED,
             checkpoint_every: CheckpointInterval::Never,

@@ -105,9 +105,15 @@ impl Axes {
     pub(super) fn of_rank(self, rank: usize) -> Result<Self> {
         match rank {
             _ if rank == self.rank() => Ok(self),
-            2 if self.source != Source::Permutation => Ok(Self::stated(AxisOrder::Hwc, 2)),
+            2 if self.source != Source::Permutation && self.height < self.width => Ok(Self::stated(AxisOrder::Hwc, 2)),
             _ => Err(Error::Data(format!("{}", not_an_image(rank)))),
         }
+    }
+
+    /// Whether the axes stand in the same order, whatever says so.
+    pub(super) fn has_order_of(self, other: Self) -> bool {
+        let order = |axes: Self| (axes.height, axes.width, axes.channels);
+        order(self) == order(other)
     }
 
     fn rank(self) -> usize {
@@ -191,6 +197,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// The same layout, in which one channel lies next to itself: layouts that place all values alike are equal.
+    pub(super) fn canonical(self) -> Self {
+        let [height, width, channels] = self.strides;
+        Self { strides: [height, width, if self.shape.channels() == 1 { 1 } else { channels }], ..self }
+    }
+
     /// Values in (H, W, C) order.
     pub(super) fn row_major(shape: ImageShape) -> Self {
         Self::ordered(shape, AxisOrder::Hwc)

@@ -1,6 +1,5 @@
 //! Images of other numbers of channels.
 
-use super::decode::luma;
 use super::{Image, ImageShape, Pixels};
 use crate::error::{Error, Result};
 
@@ -28,6 +27,12 @@ const FLOATS: Levels<f32> = Levels {
     over_white: |value, alpha| value * alpha + (1.0 - alpha),
     luma: |[red, green, blue]| 0.299 * red + 0.587 * green + 0.114 * blue,
 };
+
+/// BT.601 luma with Pillow's weights, which sum to 2¹⁶.
+pub(super) fn luma(rgb: &[u8]) -> u8 {
+    let weighted: u32 = rgb.iter().zip([19_595, 38_470, 7_471]).map(|(v, weight)| u32::from(*v) * weight).sum();
+    ((weighted + (1 << 15)) >> 16) as u8
+}
 
 impl Image {
     /// The image with 1 (grey), 3 (RGB) or 4 channels (RGB and alpha), by the rules of [`super::decode()`]: two are

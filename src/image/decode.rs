@@ -140,47 +140,15 @@ fn check_pixels((width, height): (u32, u32), limits: &Limits) -> Result<()> {
 fn convert(image: DynamicImage, channels: Option<usize>) -> Result<Image> {
     let height = image.height() as usize;
     let width = image.width() as usize;
-    let grey = !image.color().has_color();
-    let channels = channels.unwrap_or(if grey { 1 } else { 3 });
-    let values = match (grey, channels) {
-        (_, 4) => image.into_rgba8().into_raw(),
-        (true, 1) => grey_values(image),
-        (true, _) => grey_values(image).into_iter().flat_map(|v| [v; 3]).collect(),
-        (false, 1) => rgb_values(image).chunks_exact(3).map(luma).collect(),
-        (false, _) => rgb_values(image),
+    let colour = image.color();
+    let channels = channels.unwrap_or(if colour.has_color() { 3 } else { 1 });
+    let (stored, values) = match (colour.has_color(), colour.has_alpha()) {
+        (false, false) => (1, image.into_luma8().into_raw()),
+        (false, true) => (2, image.into_luma_alpha8().into_raw()),
+        (true, false) => (3, image.into_rgb8().into_raw()),
+        (true, true) => (4, image.into_rgba8().into_raw()),
     };
-    Image::try_new(ImageShape::new(height, width, channels), Pixels::U8(values))
-}
-
-fn grey_values(image: DynamicImage) -> Vec<u8> {
-    match image.color().has_alpha() {
-        true => over_white(&image.into_luma_alpha8().into_raw(), 2),
-        false => image.into_luma8().into_raw(),
-    }
-}
-
-fn rgb_values(image: DynamicImage) -> Vec<u8> {
-    match image.color().has_alpha() {
-        true => over_white(&image.into_rgba8().into_raw(), 4),
-        false => image.into_rgb8().into_raw(),
-    }
-}
-
-/// Composites pixels of `channels` values, the last of which is alpha, over white, rounding to the nearest.
-fn over_white(values: &[u8], channels: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(values.len());
-    for (alpha, colour) in values.chunks_exact(channels).filter_map(<[u8]>::split_last) {
-        let alpha = u32::from(*alpha);
-        // At most 255, so that the cast loses nothing.
-        out.extend(colour.iter().map(|v| ((u32::from(*v) * alpha + 255 * (255 - alpha) + 127) / 255) as u8));
-    }
-    out
-}
-
-/// BT.601 luma with Pillow's weights, which sum to 2¹⁶.
-pub(super) fn luma(rgb: &[u8]) -> u8 {
-    let weighted: u32 = rgb.iter().zip([19_595, 38_470, 7_471]).map(|(v, weight)| u32::from(*v) * weight).sum();
-    ((weighted + (1 << 15)) >> 16) as u8
+    Image::try_new(ImageShape::new(height, width, stored), Pixels::U8(values))?.with_channels(channels)
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ fn daft_tensor(field: &Field) -> Result<Option<(Axes, Vec<usize>)>> {
 /// # Errors
 /// [`Error::Type`] if the metadata is not readable, or if no image has so many dimensions.
 pub(super) fn variable_axes(field: &Field, rank: Option<usize>) -> Result<Axes> {
-    // What remains of another extension says nothing about these dimensions.
+    // Another extension's name, as an expression may leave it, says nothing about these dimensions.
     match (field.extension_type_name(), rank) {
         (Some("arrow.variable_shape_tensor"), rank) => {
             let read: Read = metadata(field)?;

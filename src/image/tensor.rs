@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field, Fields};
 
-use super::axes::{Axes, side_names};
+use super::axes::{Axes, Layout, side_names};
 use super::metadata::{fixed_tensor, variable_axes};
 use super::{AxisOrder, ImageShape};
 use crate::error::{Error, Result};
@@ -129,6 +129,33 @@ impl ImageType {
         }
     }
 
+    /// Checks, at planning, that a list whose type says neither shape nor order can be read: by `shape`, where it has one
+    /// channel.
+    ///
+    /// # Errors
+    /// [`Error::Type`] if it cannot, saying how to name both.
+    pub fn check_flat(&self, shape: Option<ImageShape>) -> Result<()> {
+        match (&self.kind, shape) {
+            (Kind::Flat { .. }, Some(shape)) => self.flat_order(shape).map(|_| ()),
+            (Kind::Flat { .. }, None) => Err(unknown_shape()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a list's type says neither shape nor order.
+    pub fn is_flat(&self) -> bool {
+        matches!(self.kind, Kind::Flat { .. })
+    }
+
+    /// Whether the same values make the same images as either type.
+    pub fn has_layout_of(&self, other: &Self) -> bool {
+        let layout = |this: &Self| this.axes.layout(&this.sizes()?).ok().map(Layout::canonical);
+        match (&self.kind, &other.kind) {
+            (Kind::Fixed, Kind::Fixed) => layout(self) == layout(other),
+            (kind, other_kind) => kind == other_kind && self.axes.has_order_of(other.axes),
+        }
+    }
+
     /// The order of the values of a flat list that holds images of a shape: any, where they have one channel.
     ///
     /// # Errors
@@ -239,6 +266,15 @@ pub(super) fn check_length(values: usize, shape: ImageShape) -> Result<(), Strin
     } else {
         Err(format!("a list of {values} values is no image of shape {shape}, which has {}", shape.len()))
     }
+}
+
+/// The error of a flat list of which nothing says the shape.
+pub(super) fn unknown_shape() -> Error {
+    Error::Type(
+        "the shape of the images in a flat list is unknown: give the column arrow.fixed_shape_tensor metadata, nest the \
+         lists as H×W×C, or name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'"
+            .to_owned(),
+    )
 }
 
 /// The error of a type that holds no images.

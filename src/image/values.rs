@@ -14,7 +14,7 @@ use super::Pixels;
 use crate::error::{Error, Result};
 
 /// A float this far outside [0, 1] is a rounding error.
-const TOLERANCE: f64 = 1e-5;
+pub(super) const TOLERANCE: f64 = 1e-5;
 
 /// The pixel values at the bottom of the lists.
 #[derive(Debug)]

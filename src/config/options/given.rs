@@ -9,6 +9,7 @@ use super::{CheckpointInterval, NetworkChoice};
 use crate::config::bounds;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::image::AxisOrder;
 
 /// The value of an option that the image, the objective or another option decides.
 const AUTO: &str = "auto";
@@ -122,6 +123,10 @@ impl<'a> Given<'a> {
                 self.refuse(names.join(" or "))
             }
         }
+    }
+
+    pub(super) fn axis_order(&self) -> Result<AxisOrder> {
+        self.value.as_str().and_then(|text| text.parse().ok()).map_or_else(|| self.refuse("'HWC' or 'CHW'"), Ok)
     }
 
     pub(super) fn device(&self) -> Result<Device> {

@@ -95,6 +95,15 @@ pub static OPTIONS: &[TrainOption] = &[
         ..TrainOption::NEW
     },
     TrainOption {
+        name: "layout",
+        documentation: "the order of the axes of lists and tensors that do not name it: `'HWC'` (height, width, \
+            channels) or `'CHW'`; left out, it is height, width, channels, unless a shape such as 3×224×224 denies it",
+        set: |o, g| g.axis_order().map(|v| o.layout = Some(v)),
+        json: |o| o.layout.map(|v| v.to_string()).into(),
+        of_images: true,
+        ..TrainOption::FIXED
+    },
+    TrainOption {
         name: "objective",
         documentation: "`'mmd'` (maximum mean discrepancy), `'gan'` (a discriminator of codes), `'aae'` (`'gan'` with \
             the squared cost), `'vae'` (KL, Gaussian decoder), `'ae'` (no divergence), `'sliced'` (sliced \

@@ -26,6 +26,7 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("latent_dim", "5", "0", Some(|o| o.latent_dim = Some(4097))),
     ("size", r#""48x64""#, "0", None),
     ("crop", "140", r#""4x""#, None),
+    ("layout", r#""CHW""#, r#""WHC""#, None),
     ("objective", r#""gan""#, r#""wgan""#, None),
     ("lambda", "3.5", "-1", Some(|o| o.lambda = Some(f64::INFINITY))),
     ("lambda_schedule", r#""adaptive""#, "1", None),
@@ -230,7 +231,7 @@ fn used_options_are_those_that_the_configuration_does_not_hold() {
     let expected = json!({
         "epochs": 20, "batch_size": 100, "learning_rate": 0.001, "adversary_learning_rate": 0.0005, "schedule": "step",
         "lambda_schedule": "constant", "network": "auto", "log_variance_penalty": 0.1, "noise": 0.0, "pretrain": false,
-        "preset": null, "init": null, "checkpoint_every": 0, "holdout": 0.1, "seed": 0, "device": "auto",
+        "preset": null, "layout": null, "init": null, "checkpoint_every": 0, "holdout": 0.1, "seed": 0, "device": "auto",
         "precision": "f32"
     });
     assert_eq!(used, expected);

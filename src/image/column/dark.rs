@@ -16,6 +16,9 @@ const DARK: u8 = 1;
 /// A value above the limit.
 const BRIGHT: u8 = 2;
 
+/// The most warnings of a process.
+const MOST_WARNED: usize = 1_000;
+
 /// The columns that were warned about: one warning a column, however many batches it has.
 static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -41,9 +44,11 @@ impl DarkWatch {
             data_type => data_type,
         };
         let column = field.name().clone();
+        let plain = column.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit());
+        let name = if plain { column.clone() } else { format!("\"{}\"", column.replace('"', "\"\"")) };
         let (values, data_type) = match data_type {
-            DataType::Struct(fields) => (format!("{column}['data']"), child_of(fields, "data")?.data_type()),
-            data_type => (column.clone(), data_type),
+            DataType::Struct(fields) => (format!("{name}['data']"), child_of(fields, "data")?.data_type()),
+            data_type => (name, data_type),
         };
         let (levels, leaf) = levels(data_type);
         let deep = leaf == &DataType::UInt16;
@@ -71,10 +76,11 @@ impl DarkWatch {
         let lists = "List(".repeat(self.lists) + cast + &")".repeat(self.lists);
         (self.seen.load(Ordering::Relaxed) == DARK).then(|| {
             format!(
-                "all pixel values of column '{}' are {limit}, read as {range} they are near black: if they mean \
-                 {meaning}, write arrow_cast({}, '{lists}'), of a tensor image_decode(arrow_cast({}, '{lists}'), height, width, \
-                 channels)",
-                self.column, self.values, self.values
+                "all pixel values of column '{}' in a batch are {limit}, read as {range} they are near black: if they \
+                 mean {meaning}, write arrow_cast({values}, '{lists}'), of a tensor \
+                 image_decode(arrow_cast({values}, '{lists}'), height, width, channels)",
+                self.column,
+                values = self.values
             )
         })
     }
@@ -94,7 +100,7 @@ fn brightness<T: Copy + PartialOrd>(values: &[T], black: T, limit: T) -> u8 {
 impl Drop for DarkWatch {
     fn drop(&mut self) {
         let Some(warning) = self.warning() else { return };
-        if WARNED.lock().is_ok_and(|mut warned| warned.insert(warning.clone())) {
+        if WARNED.lock().is_ok_and(|mut warned| warned.len() < MOST_WARNED && warned.insert(warning.clone())) {
             log::warn!("{warning}");
         }
     }
@@ -139,7 +145,7 @@ mod tests {
         watch.note(&Pixels::U8(vec![1]));
         let warning = watch.warning().unwrap();
         assert!(
-            warning.starts_with("all pixel values of column 'mask' are 0 or 1, read as 0 to 255 they"),
+            warning.starts_with("all pixel values of column 'mask' in a batch are 0 or 1, read as 0 to 255 they"),
             "{warning}"
         );
         assert!(warning.contains("write arrow_cast(mask, 'List(List(Boolean))'), of a tensor"), "{warning}");

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::image::axes::{Axes, Layout};
 use crate::image::storage::Lists;
-use crate::image::tensor::check_length;
+use crate::image::tensor::{check_length, unknown_shape};
 use crate::image::{Image, ImageShape, ImageType, Pixels};
 
 /// The source of the shape of a list's image.
@@ -19,14 +19,7 @@ pub(super) enum Form {
 
 /// The layout of flat lists whose type says no shape.
 pub(super) fn flat_layout(image_type: &ImageType, shape: Option<ImageShape>) -> Result<Layout> {
-    let Some(shape) = shape else {
-        return Err(Error::Type(
-            "the shape of the images in a flat list is unknown: give the column arrow.fixed_shape_tensor metadata, or \
-             nest the lists as H×W×C, or name it as image_decode(list, height, width, channels [, layout]), layout \
-             'HWC' or 'CHW'"
-                .to_owned(),
-        ));
-    };
+    let shape = shape.ok_or_else(unknown_shape)?;
     Ok(Layout::ordered(shape, image_type.flat_order(shape)?))
 }
 

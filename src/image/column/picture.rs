@@ -40,7 +40,8 @@ impl Pictures {
             Some(bytes) => (Data::Spark(bytes), "nChannels"),
             None => (Data::Daft(NestedValues::try_new(data).ok_or_else(unreadable)?), "channel"),
         };
-        let (height, width) = (integers("height")?, integers("width")?);
+        let height = integers("height")?;
+        let width = integers("width")?;
         Ok(Self { height, width, channels: integers(channels)?, mode: integers("mode")?, data })
     }
 
@@ -60,19 +61,14 @@ impl Pictures {
         }
     }
 
-    /// The picture of one row. `channels` is as in [`crate::image::decode()`], but `None` keeps the transparency of
-    /// colours.
+    /// The picture of one row. `channels` is as in [`crate::image::decode()`].
     pub(super) fn image(&self, index: usize, channels: Option<usize>) -> Result<Image> {
         let image = match &self.data {
             Data::Spark(bytes) => self.spark(index, bytes.get(index).unwrap_or_default())?,
             Data::Daft(lists) => self.daft(index, lists)?,
         };
-        match (channels, image.shape().channels()) {
-            (Some(channels), _) => image.with_channels(channels),
-            // Grey with transparency.
-            (None, 2) => image.with_channels(1),
-            (None, _) => Ok(image),
-        }
+        let own = if image.shape().channels() <= 2 { 1 } else { 3 };
+        image.with_channels(channels.unwrap_or(own))
     }
 
     fn spark(&self, index: usize, bytes: &[u8]) -> Result<Image> {

@@ -4,6 +4,7 @@ use ::image::{ExtendedColorType, ImageEncoder};
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::super::channels::luma;
 use super::*;
 
 /// 2 rows of 3 pixels: red, green, blue; black, white, grey.

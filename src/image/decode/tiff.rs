@@ -1,8 +1,8 @@
 //! TIFF and BigTIFF: the crate `tiff` reads samples, and their colours are made here.
 //!
 //! By itself, the crate reads no palettes, drops the alpha of grey images, and does not tell premultiplied alpha from
-//! other. So each file is a grey one of so many samples to it: a copy of the file says so, and the crate gives every
-//! sample as it is stored. [`Layout`] has the tags that say what the samples mean, and refuses by their names the kinds
+//! other. The crate is therefore given a copy of the file that declares grey pixels with the same number of samples, so
+//! that it returns every sample as it is stored. [`Layout`] has the tags that say what the samples mean, and refuses by their names the kinds
 //! that are not supported, before anything is allocated.
 
 mod colour;
@@ -71,7 +71,7 @@ fn read(bytes: &[u8], directory: &Directory, layout: &Layout, limits: &Limits) -
 fn for_decoder(bytes: &[u8], directory: &Directory, layout: &Layout) -> Result<Vec<u8>> {
     let mut copy = bytes.to_vec();
     directory.replace(&mut copy, colour::PHOTOMETRIC, colour::BLACK_IS_ZERO)?;
-    // It undoes a predictor that the compression does not know, and takes no more rows in a fax strip than 65,535.
+    // The crate undoes a predictor even where the compression has none, and takes at most 65,535 rows in a fax strip.
     if !layout.predicts {
         directory.replace(&mut copy, layout::PREDICTOR, 1)?;
     }

@@ -258,8 +258,8 @@ fn pictures_of_spark() {
     assert_eq!(read(&spark(&[7, 8], grey, 0), None).unwrap().pixels(), &Pixels::U8(vec![7, 8]));
     assert_eq!(read(&spark(&[7, 8], grey, 0), Some(3)).unwrap().pixels(), &Pixels::U8(vec![7, 7, 7, 8, 8, 8]));
     let rgba = spark(&[1, 2, 3, 0, 4, 5, 6, 255], ImageShape::new(1, 2, 4), 24);
-    assert_eq!(read(&rgba, None).unwrap().pixels(), &Pixels::U8(vec![1, 2, 3, 0, 4, 5, 6, 255]));
-    assert_eq!(read(&rgba, Some(3)).unwrap().pixels(), &Pixels::U8(vec![255, 255, 255, 4, 5, 6]));
+    assert_eq!(read(&rgba, Some(4)).unwrap().pixels(), &Pixels::U8(vec![1, 2, 3, 0, 4, 5, 6, 255]));
+    assert_eq!(read(&rgba, None).unwrap().pixels(), &Pixels::U8(vec![255, 255, 255, 4, 5, 6]));
     assert_eq!(super::column(&rgba).path(0), Some("/0.png"));
 }
 

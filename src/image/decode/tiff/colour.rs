@@ -89,5 +89,7 @@ fn palette(directory: &Directory, bits: u64) -> Result<Colour> {
         return Err(damaged(format!("its palette has {} values, expected {len}", map.len())));
     }
     let colours = 1_usize << bits;
-    Ok(Colour::Palette((0..colours).map(|i| [0, 1, 2].map(|c| (map[c * colours + i] >> 8) as u8)).collect()))
+    // Some writers store colours of 8 bits, whose upper byte is 0.
+    let shift = if map.iter().all(|value| *value < 256) { 0 } else { 8 };
+    Ok(Colour::Palette((0..colours).map(|i| [0, 1, 2].map(|c| (map[c * colours + i] >> shift) as u8)).collect()))
 }

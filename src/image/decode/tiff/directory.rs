@@ -30,8 +30,9 @@ impl<'a> Directory<'a> {
         let mut directory = Self { bytes, big_endian: bytes.starts_with(b"MM"), entries: Vec::new() };
         // Offsets and counts take 8 bytes in BigTIFF, whose header has the size of them first.
         let big = directory.integer(2, 2)? == 43;
-        if big && (directory.integer(4, 2)?, directory.integer(6, 2)?) != (8, 0) {
-            return Err(damaged("its offsets have not 8 bytes"));
+        let offset_bytes = directory.integer(4, 2)?;
+        if big && (offset_bytes, directory.integer(6, 2)?) != (8, 0) {
+            return Err(damaged(format!("its offsets have {offset_bytes} bytes, expected 8")));
         }
         let word = if big { 8 } else { 4 };
         let mut at = directory.offset(word, word)?;
@@ -101,6 +102,13 @@ impl<'a> Directory<'a> {
             // They lie within the file.
             (0..entry.count).filter_map(move |i| self.integer(entry.at + i * size, size).ok())
         })
+    }
+
+    /// The bytes of a tag's values; none where it is missing.
+    pub(super) fn bytes(&self, tag: u16) -> &[u8] {
+        let found = self.find(tag).and_then(|entry| Some((entry, size(entry.kind)?)));
+        let bytes = found.and_then(|(entry, size)| self.bytes.get(entry.at..)?.get(..entry.count * size));
+        bytes.unwrap_or_default()
     }
 
     /// The first value of a tag.

@@ -8,6 +8,8 @@ use super::directory::Directory;
 use super::layout::{Compression, Layout, TILE_OFFSETS};
 use crate::error::Result;
 
+/// Tables that all streams share.
+const TABLES: u16 = 347;
 const STRIP_OFFSETS: u16 = 273;
 const STRIP_LENGTHS: u16 = 279;
 const TILE_LENGTHS: u16 = 325;
@@ -16,6 +18,9 @@ const TILE_LENGTHS: u16 = 325;
 pub(super) fn check(bytes: &[u8], directory: &Directory, layout: &Layout) -> Result<()> {
     if layout.compression != Compression::Jpeg {
         return Ok(());
+    }
+    if directory.has(TABLES) && !holds_tables_only(directory.bytes(TABLES)) {
+        return Err(damaged("its JPEG tables hold more than tables"));
     }
     let tiled = directory.has(TILE_OFFSETS);
     let [offsets, lengths] = if tiled { [TILE_OFFSETS, TILE_LENGTHS] } else { [STRIP_OFFSETS, STRIP_LENGTHS] };
@@ -36,6 +41,24 @@ pub(super) fn check(bytes: &[u8], directory: &Directory, layout: &Layout) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether a JPEG stream holds tables only: the decoder would read a scan in it in place of each strip or tile.
+fn holds_tables_only(jpeg: &[u8]) -> bool {
+    let Some(mut rest) = jpeg.strip_prefix(&[0xff, 0xd8]) else { return false };
+    loop {
+        rest = match rest {
+            [] | [0xff, 0xd9] => return true,
+            // Tables, the restart interval, application data and comments.
+            [0xff, 0xc4 | 0xcc | 0xdb | 0xdd | 0xe0..=0xef | 0xfe, high, low, ..] => {
+                match rest.get(2 + usize::from(u16::from_be_bytes([*high, *low]))..) {
+                    Some(rest) => rest,
+                    None => return false,
+                }
+            }
+            _ => return false,
+        };
+    }
 }
 
 /// The size that a JPEG stream declares.

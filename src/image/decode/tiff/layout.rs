@@ -6,7 +6,7 @@ use super::super::{check_pixels, most_bytes};
 use super::colour::Colour;
 use super::directory::Directory;
 use super::{damaged, unsupported};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Limits;
 
 pub(super) const WIDTH: u16 = 256;
@@ -191,7 +191,11 @@ impl Layout {
         let largest = bytes(self.width as usize, self.height as usize).max(bytes(self.chunk.0, self.chunk.1));
         let rows = u64::from(self.height).checked_mul(self.samples as u64);
         if largest > most_bytes(limits).into() || rows.is_none_or(|rows| rows > u32::MAX.into()) {
-            return Err(damaged(format!("it takes {largest} bytes, more than max_pixels stands for")));
+            return Err(Error::Data(format!(
+                "the image takes {largest} bytes, the limit max_pixels = {} allows {}",
+                limits.max_pixels,
+                most_bytes(limits)
+            )));
         }
         Ok(())
     }
@@ -215,7 +219,8 @@ fn chunk(directory: &Directory, width: u32, height: u32) -> Result<(usize, usize
 
 fn side(directory: &Directory, tag: u16) -> Result<u32> {
     let side = directory.first(tag).and_then(|side| u32::try_from(side).ok());
-    side.filter(|side| *side > 0).ok_or_else(|| damaged(format!("it has no sides (tag {tag})")))
+    side.filter(|side| *side > 0)
+        .ok_or_else(|| damaged(format!("its tag {tag} is missing or 0, expected a number of pixels")))
 }
 
 /// The one value that all samples have.

@@ -6,9 +6,7 @@ use super::colour::Colour;
 use super::damaged;
 use super::layout::Layout;
 use crate::error::{Error, Result};
-
-/// Rounding that a float beyond [0, 1] may come from.
-const TOLERANCE: f64 = 1e-5;
+use crate::image::values::TOLERANCE;
 
 /// Samples as bytes, in the order that they are stored in. Indices of a palette stay what they are.
 pub(super) fn to_bytes(samples: DecodingResult, layout: &Layout) -> Result<Vec<u8>> {

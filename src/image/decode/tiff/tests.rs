@@ -214,10 +214,10 @@ fn refused_by_name(#[case] tags: &str, #[case] kind: &str) {
     assert_eq!(message, format!("the image is a TIFF with {kind}, which is not supported"));
 }
 
-/// What a file claims is checked before memory is taken, and before the decoder multiplies it.
+/// Claims of a file are checked before memory is taken, and before the decoder multiplies them.
 #[rstest]
 #[case::pixels("256=65535 257=65535", "the image declares 65535 × 65535 = 4294836225 pixels")]
-#[case::no_width("256=0", "it has no sides (tag 256)")]
+#[case::no_width("256=0", "its tag 256 is missing or 0, expected a number of pixels")]
 #[case::samples(&format!("256=8192 257=8192 277=40 338={}", ["0"; 39].join(",")), "more than max_pixels")]
 #[case::no_palette("262=3", "its palette has 0 values, expected 768")]
 #[case::offset("273=65535", "it is truncated")]
