@@ -3,6 +3,8 @@
 
 mod cells;
 mod cluster;
+#[path = "support/forms.rs"]
+mod forms;
 #[path = "support/session.rs"]
 mod session;
 
@@ -19,6 +21,7 @@ use datafusion_wae_ballista::remote;
 
 use crate::cells::{cells, prepare};
 use crate::cluster::{Binaries, Cluster};
+use crate::forms::Form;
 use crate::session::{failure, query, run, set_model_dir, text};
 
 const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/train.parquet");
@@ -199,6 +202,39 @@ fn every_function_gives_what_it_gives_in_one_process() {
         }
         assert_eq!(text(&ctx, codes).await, text(&local, codes).await);
         assert!(read("bf16") > 0, "no executor has read the model for bf16");
+    });
+}
+
+/// Channels first, with names that do not survive between stages.
+#[test]
+fn a_tensors_layout_survives_a_shuffle() {
+    block_on(async move {
+        let folder = folder("layouts");
+        let data = folder.join("data");
+        fs::create_dir_all(&data).unwrap();
+        let local = datafusion_wae::session_context().unwrap();
+        local.register_batch("rgb", forms::table(Form::ChannelsFirst, 0)).unwrap();
+        for file in 0..FILES {
+            let path = data.join(format!("{file}.parquet"));
+            query(&local, &format!("COPY (SELECT {file} AS file, id, image FROM rgb) TO '{}'", path.display())).await;
+        }
+        set_model(&local, &folder.join("models")).await;
+        let train = "SELECT epoch FROM wae_train('rgb', model => 'm', network => '4', epochs => 1, holdout => 0)";
+        query(&local, train).await;
+        register_test(&local, &folder).await;
+        let cluster = start(&folder, 2);
+        let ctx = client(&cluster, &folder).await;
+        let plain = text(&local, "SELECT id, wae_reconstruction_cost(image) AS c FROM rgb ORDER BY id").await;
+        for image in [
+            "SELECT id, first_value(image) AS image FROM test GROUP BY id",
+            "SELECT id, CASE WHEN id >= 0 THEN image END AS image FROM (SELECT DISTINCT id, image FROM test)",
+            "SELECT a.id, a.image FROM test AS a JOIN test AS b ON a.id = b.id WHERE a.file = 1 AND b.file = 2",
+            "SELECT id, unnest(images) AS image FROM (SELECT id, array_agg(image) AS images FROM test WHERE file = 1 GROUP BY id)",
+        ] {
+            let sql = format!("SELECT id, wae_reconstruction_cost(image) AS c FROM ({image}) ORDER BY id");
+            assert_eq!(text(&local, &sql).await, plain, "{sql}");
+            assert_eq!(text(&ctx, &sql).await, plain, "on the cluster: {sql}");
+        }
     });
 }
 

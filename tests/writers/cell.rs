@@ -21,7 +21,7 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// What is wrong with it: a wrong value, or an error that says nothing.
+    /// The fault of a cell: a wrong value, or an error that says nothing.
     pub fn fault(&self) -> Option<&str> {
         match self {
             Self::Right => None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// What a column shows of which only an error is right.
+/// The name of pictures of which only an error is right.
 const NO_PICTURES: &str = "none";
 
 /// The repository's root, from which statements name files. All tests of this binary run there.

@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::fmt::{self, Display, Formatter};
 
-use datafusion::common::DataFusionError;
-use wae_core::{Error, ImageShape};
+use arrow::array::ArrayRef;
+use datafusion::common::{DataFusionError, ScalarValue};
+use wae_core::{Error, ImageColumn, ImageShape};
 
 /// An error of planning: a wrong type, option or configuration.
 pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
@@ -14,15 +15,41 @@ pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
 /// An error of execution: bad data, a file that cannot be used.
 pub(crate) fn exec_error(function: &str, error: &Error) -> DataFusionError {
     match error {
-        Error::Row { row, source } => row_error(function, *row, source),
+        Error::Row { row, source } => row_error(function, Place::Row(*row), source),
         Error::Resources(reason) => datafusion::common::resources_datafusion_err!("{function}: {reason}"),
         error => datafusion::common::exec_datafusion_err!("{function}: {error}"),
     }
 }
 
-/// An error of execution in one row of a batch.
-pub(crate) fn row_error(function: &str, row: usize, reason: impl Display) -> DataFusionError {
-    datafusion::common::exec_datafusion_err!("{function}: row {row} of the batch: {reason}")
+/// An error of execution in one row.
+pub(crate) fn row_error(function: &str, place: Place, reason: impl Display) -> DataFusionError {
+    datafusion::common::exec_datafusion_err!("{function}: {place}: {reason}")
+}
+
+/// A row, as messages name it: by the path of its image's file where that is known, otherwise by its place in the
+/// batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Row(usize),
+    File(String),
+}
+
+impl Place {
+    /// A row of a column of images, with the paths of their files where a column beside it has them.
+    pub(crate) fn of_image(row: usize, column: &ImageColumn, paths: Option<&ArrayRef>) -> Self {
+        let beside = paths.and_then(|paths| ScalarValue::try_from_array(paths, row).ok());
+        let beside = beside.as_ref().and_then(|path| path.try_as_str().flatten());
+        beside.or_else(|| column.path(row)).map_or(Self::Row(row), |path| Self::File(path.to_owned()))
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Row(row) => write!(f, "row {row} of the batch"),
+            Self::File(path) => write!(f, "'{path}'"),
+        }
+    }
 }
 
 /// An image of another shape than the model's.
@@ -34,14 +61,14 @@ pub(crate) fn shape_mismatch(got: ImageShape, model: &str, expected: ImageShape)
 #[derive(Debug, Default)]
 pub(crate) struct Unreadable {
     count: usize,
-    first: Option<(usize, String)>,
+    first: Option<(Place, String)>,
 }
 
 impl Unreadable {
     /// Counts an image; rows come in order.
-    pub(crate) fn push(&mut self, row: usize, reason: impl Display) {
+    pub(crate) fn push(&mut self, place: Place, reason: impl Display) {
         self.count += 1;
-        self.first.get_or_insert_with(|| (row, reason.to_string()));
+        self.first.get_or_insert_with(|| (place, reason.to_string()));
     }
 
     /// Logs what was counted, if anything: of how many `images`, and for which model if the function takes one. Within
@@ -114,7 +141,7 @@ impl Display for Warning<'_> {
         }
         write!(f, " and are NULL")?;
         match &self.unreadable.first {
-            Some((row, reason)) => write!(f, "; the first: row {row} of the batch: {reason}"),
+            Some((place, reason)) => write!(f, "; the first: {place}: {reason}"),
             None => Ok(()),
         }
     }
@@ -127,8 +154,9 @@ mod tests {
     #[test]
     fn a_warning_counts_and_tells_the_first() {
         let mut unreadable = Unreadable::default();
-        unreadable.push(2, shape_mismatch(ImageShape::new(64, 64, 3), "clothes", ImageShape::new(28, 28, 1)));
-        unreadable.push(5, "no PNG");
+        unreadable
+            .push(Place::Row(2), shape_mismatch(ImageShape::new(64, 64, 3), "clothes", ImageShape::new(28, 28, 1)));
+        unreadable.push(Place::Row(5), "no PNG");
         let text = |model| Warning { unreadable: &unreadable, images: 7, model }.to_string();
         assert_eq!(
             text(Some("clothes")),
@@ -144,7 +172,7 @@ mod tests {
         for count in [2, 0, 1] {
             let batch = || {
                 let mut unreadable = Unreadable::default();
-                (0..count).for_each(|row| unreadable.push(row, "no PNG"));
+                (0..count).for_each(|row| unreadable.push(Place::Row(row), "no PNG"));
                 unreadable.warn("f", 5, None);
             };
             skipped.collect(batch);

@@ -51,8 +51,8 @@ impl GetExt for JsonLines {
     }
 }
 
-/// Why a path that is there gives no table, and the way to read it. `None` where nothing is there, or nothing in the
-/// path speaks against a table.
+/// The reason why a path that exists gives no table, and the way to read it. `None` where the path does not exist, or
+/// where nothing prevents reading it.
 pub(crate) fn explain(path: &str, options: &ConfigOptions) -> Option<String> {
     let at = Path::new(path);
     if at.is_dir() {

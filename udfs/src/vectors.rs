@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, new_empty_array};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, exec_err, plan_err};
 
-use crate::error::row_error;
+use crate::error::{Place, row_error};
 
 /// The width of a column of vectors where its type tells; `None` where it does not, as of an untyped NULL.
 ///
@@ -100,7 +100,7 @@ impl Vectors {
         let has_null = self.values.nulls().is_some_and(|nulls| (start..end).any(|i| nulls.is_null(i)));
         if has_null || vector.iter().any(|v| !v.is_finite()) {
             let reason = format!("{parameter} must hold finite numbers, got NULL, NaN or an infinity");
-            return Err(row_error(function, row, reason));
+            return Err(row_error(function, Place::Row(row), reason));
         }
         Ok(Some(vector))
     }
@@ -122,14 +122,16 @@ impl Vectors {
             let got = vector.len();
             return Err(row_error(
                 function,
-                row,
+                Place::Row(row),
                 format!("{parameter} has {got} values, model '{name}' takes {width}"),
             ));
         }
         let code: Vec<f32> = vector.iter().map(|v| *v as f32).collect();
         match code.iter().find(|v| !v.is_finite()) {
             None => Ok(Some(code)),
-            Some(_) => Err(row_error(function, row, format!("{parameter} must hold finite numbers of 32 bits"))),
+            Some(_) => {
+                Err(row_error(function, Place::Row(row), format!("{parameter} must hold finite numbers of 32 bits")))
+            }
         }
     }
 }

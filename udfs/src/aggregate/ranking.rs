@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Documentation, Sig
 
 use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
 use crate::documentation::FunctionDocumentation;
-use crate::error::row_error;
+use crate::error::{Place, row_error};
 
 /// The description of the argument that holds a score.
 pub(crate) const SCORE_ARGUMENT: &str =
@@ -121,7 +121,11 @@ impl Accumulator for Scores {
             }
             let score = scores.value(row);
             if score.is_nan() {
-                return Err(row_error(self.metric.documentation().name, row, "score must be a number, got NaN"));
+                return Err(row_error(
+                    self.metric.documentation().name,
+                    Place::Row(row),
+                    "score must be a number, got NaN",
+                ));
             }
             let class = if labels.value(row) { &mut self.positives } else { &mut self.negatives };
             class.push(score);

@@ -6,9 +6,10 @@
 //! content is an error, not another score.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
-use datafusion::common::{Result, exec_err, plan_datafusion_err};
+use datafusion::common::{DataFusionError, Result, exec_err, plan_datafusion_err};
 use datafusion::config::ExtensionOptions;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ struct Inner {
 
 /// A pin as it travels.
 #[derive(Debug, Serialize, Deserialize)]
-struct Message {
+pub(crate) struct Message {
     model: String,
     sha256: String,
     options: BTreeMap<String, String>,
@@ -78,26 +79,17 @@ impl Pin {
         Ok(Arc::clone(self.0.model.get_or_init(|| model)))
     }
 
-    /// The bytes that travel.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The pin as it travels.
+    pub(crate) fn message(&self) -> Message {
         let options = self.0.options.entries().into_iter().filter_map(|entry| Some((entry.key, entry.value?)));
-        let message =
-            Message { model: self.name().to_owned(), sha256: self.sha256().to_owned(), options: options.collect() };
-        // Strings as keys and values: writing them cannot fail.
-        serde_json::to_vec(&message).unwrap_or_default()
+        Message { model: self.name().to_owned(), sha256: self.sha256().to_owned(), options: options.collect() }
     }
 
-    /// Reads the bytes; no file is read yet.
+    /// The pin that travelled; no file is read yet.
     ///
     /// # Errors
-    /// A plan error if they are no pin, as from a node with another version of the plugin.
-    pub(crate) fn decode(function: &str, bytes: &[u8]) -> Result<Self> {
-        let message: Message = serde_json::from_slice(bytes).map_err(|e| {
-            plan_datafusion_err!(
-                "{function}: the call came without the version of its model ({e}), expected one that \
-             a node with this version of the plugin planned"
-            )
-        })?;
+    /// A configuration error for an option that this version does not know.
+    pub(crate) fn of_message(message: Message) -> Result<Self> {
         let mut options = WaeOptions::default();
         for (key, value) in &message.options {
             options.set(key, value)?;
@@ -105,6 +97,28 @@ impl Pin {
         let Message { model: name, sha256, .. } = message;
         Ok(Self(Arc::new(Inner { name, sha256, options, model: OnceLock::new() })))
     }
+
+    /// The bytes that travel.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Strings as keys and values: writing them cannot fail.
+        serde_json::to_vec(&self.message()).unwrap_or_default()
+    }
+
+    /// Reads the bytes; no file is read yet.
+    ///
+    /// # Errors
+    /// A plan error if they are no pin, as from a node with another version of the plugin.
+    pub(crate) fn decode(function: &str, bytes: &[u8]) -> Result<Self> {
+        Self::of_message(serde_json::from_slice(bytes).map_err(|e| without_version(function, &e))?)
+    }
+}
+
+/// The error of a call that travelled without the version of its model.
+pub(crate) fn without_version(function: &str, reason: &dyn Display) -> DataFusionError {
+    plan_datafusion_err!(
+        "{function}: the call came without the version of its model ({reason}), expected one that a node with this \
+         version of the plugin planned"
+    )
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::need::Need;
 use crate::models::pin::Pin;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::pass::Outputs;
+use crate::scalar::planned_image::PlannedImage;
 use crate::scalar::wae_pass::{self, WaePass};
 
 /// The beginning of the names of columns of passes.
@@ -20,13 +21,18 @@ pub(super) const COLUMN: &str = "__wae_pass_";
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) image: Expr,
+    image_type: PlannedImage,
+    /// The path of the image's file, for messages.
+    path: Option<Expr>,
     pin: Pin,
 }
 
 impl Key {
-    /// The pass of the same model over another expression, such as the same image in another node.
-    pub(super) fn of_image(&self, image: Expr) -> Self {
-        Self { image, ..self.clone() }
+    /// The pass of the same image in another node; `there` gives an expression as it is written there. A path that has
+    /// no column there is left out.
+    pub(super) fn moved(&self, there: impl Fn(&Expr) -> Option<Expr>) -> Option<Self> {
+        let path = self.path.as_ref().and_then(&there);
+        Some(Self { image: there(&self.image)?, path, ..self.clone() })
     }
 
     /// Whether both go through one version of one model.
@@ -59,16 +65,18 @@ impl PassCall {
         let function = call.func.inner().downcast_ref::<KernelFunction>()?;
         let pin = function.pinned()?;
         let outputs = function.outputs(&call.args);
-        let image = call.args.first()?;
+        let (args, path) = function.split(&call.args);
+        let image = args.first()?;
         if outputs == Outputs::NONE || !shareable(image) {
             return None;
         }
-        let name = match call.args.last() {
+        let name = match args.last() {
             Some(Expr::Literal(name, _)) if call.name() == wae_pass::NAME => name.try_as_str().flatten(),
             _ => None,
         };
         let function_name = name.unwrap_or_else(|| call.name()).to_owned();
-        let key = Key { image: image.clone(), pin: pin.clone() };
+        let image_type = function.image().clone();
+        let key = Key { image: image.clone(), image_type, path: path.cloned(), pin: pin.clone() };
         Some(Self { key, outputs, function: function_name, need: Need::Always })
     }
 
@@ -158,12 +166,25 @@ pub(super) fn next_column(plan: &LogicalPlan) -> usize {
 /// The expression that computes a pass, where `need` says so.
 pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> Expr {
     let udf = KernelFunction::new(&WaePass, key.pin.options()).pin(key.pin.clone());
-    let args = vec![key.image.clone(), lit(key.pin.name()), lit(outputs.names()), lit(function)];
+    let udf = udf.of_image(key.image_type.clone(), key.path.is_some());
+    let mut args = vec![key.image.clone(), lit(key.pin.name()), lit(outputs.names()), lit(function)];
+    args.extend(key.path.clone());
     let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(udf)), args));
     match need {
         Need::When(condition) => Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(call))], None)),
         Need::Always | Need::Never => call,
     }
+}
+
+/// A call with a column of passes in place of its image, and of the path of its file.
+fn over_pass(call: ScalarFunction, column: Column) -> ScalarFunction {
+    let Some(function) = call.func.inner().downcast_ref::<KernelFunction>() else { return call };
+    let mut args = function.split(&call.args).0.to_vec();
+    if let Some(image) = args.first_mut() {
+        *image = Expr::Column(column);
+    }
+    let function = function.of_image(PlannedImage::default(), false);
+    ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), args)
 }
 
 /// Puts columns of passes in place of the images that calls take; `column` gives the one of a pass, if there is one.
@@ -174,12 +195,7 @@ pub(super) fn replace(expr: Expr, column: &dyn Fn(&Key) -> Option<Column>) -> Re
         };
         Ok(Transformed::yes(match expr {
             expr if is_pass(&expr) => Expr::Column(column),
-            Expr::ScalarFunction(mut call) => {
-                if let Some(image) = call.args.first_mut() {
-                    *image = Expr::Column(column);
-                }
-                Expr::ScalarFunction(call)
-            }
+            Expr::ScalarFunction(call) => Expr::ScalarFunction(over_pass(call, column)),
             other => other,
         }))
     })?;

@@ -21,7 +21,7 @@ pub(super) struct Demand {
 impl Demand {
     /// The same demand on the input of a node with one input.
     pub(super) fn below(&self, plan: &LogicalPlan) -> Option<Self> {
-        let key = self.key.of_image(below(plan, &self.key.image)?);
+        let key = self.key.moved(|expr| below(plan, expr))?;
         let need = match &self.need {
             Need::When(condition) => below(plan, condition).map_or(Need::Always, Need::When),
             need => need.clone(),
@@ -29,9 +29,10 @@ impl Demand {
         Some(Self { key, need, ..self.clone() })
     }
 
-    /// The same demand on a side of a join, or an input of a union: its image there, in all rows.
-    pub(super) fn on(&self, image: Expr) -> Self {
-        Self { key: self.key.of_image(image), need: Need::Always, ..self.clone() }
+    /// The same demand on a side of a join, or an input of a union, in all rows; `there` gives an expression as it is
+    /// written there.
+    pub(super) fn on(&self, there: impl Fn(&Expr) -> Option<Expr>) -> Option<Self> {
+        Some(Self { key: self.key.moved(there)?, need: Need::Always, ..self.clone() })
     }
 }
 
@@ -138,8 +139,8 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
     let union = |a: Option<Outputs>, b: Option<Outputs>| a.into_iter().chain(b).reduce(Outputs::union);
     match plan {
         LogicalPlan::Union(node) => node.inputs.iter().try_fold(Outputs::NONE, |all, input| {
-            let image = by_position(&key.image, &node.schema, input.schema())?;
-            Some(all.union(taken_below(input, &key.of_image(image))?))
+            let key = key.moved(|expr| by_position(expr, &node.schema, input.schema()))?;
+            Some(all.union(taken_below(input, &key)?))
         }),
         LogicalPlan::Join(node) => {
             let left = is_over(&key.image, node.left.schema());
@@ -154,14 +155,14 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             union(own.reduce(Outputs::union), taken_below(side, key))
         }
         other => {
-            let image = below(other, &key.image)?;
+            let lower = key.moved(|expr| below(other, expr))?;
             let inputs = other.inputs();
             let input = inputs.first()?;
-            let lowest = canonical(&image, input);
+            let lowest = canonical(&lower.image, input);
             let same = |call: &PassCall| call.key.same_model(key) && canonical(&call.key.image, input) == lowest;
             let exprs = other.expressions();
             let own = exprs.iter().filter(|e| !call::is_definition(e)).flat_map(PassCall::all).filter(same);
-            union(own.map(|call| call.outputs).reduce(Outputs::union), taken_below(input, &key.of_image(image)))
+            union(own.map(|call| call.outputs).reduce(Outputs::union), taken_below(input, &lower))
         }
     }
 }

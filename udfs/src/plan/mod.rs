@@ -33,6 +33,10 @@
 //! out again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
 //! computes the same, but a filter may move below, and nothing is counted.
 //!
+//! # What does a call know of its image?
+//! Before the optimiser, a rule of the analyser ([`images`]) finds the tensor type of each image and the column that
+//! names its file, so that neither depends on what the optimiser moves where.
+//!
 //! # Why do DataFusion's own rules not do this?
 //! Its common subexpressions are those of one node, and equal expressions: a filter and the projection above it are two
 //! nodes, and `wae_encode(image)` and `wae_p_value(image)` are two expressions with one pass inside. Its extraction of
@@ -48,7 +52,10 @@ mod below;
 mod call;
 mod demand;
 mod exec;
+mod images;
+mod lineage;
 mod need;
+mod origins;
 mod rewriter;
 
 use std::sync::Arc;
@@ -57,16 +64,21 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 pub use self::exec::WaePassExec;
 pub(crate) use self::exec::WaePassPlanner;
+use self::images::ImageArguments;
+pub(crate) use self::images::{path_beside, planned_image};
 use self::rewriter::Rewriter;
 
 /// Adds the rules to a context, once.
 pub(crate) fn register(ctx: &SessionContext) {
+    if !ctx.state().analyzer().rules.iter().any(|rule| rule.name() == ImageArguments.name()) {
+        ctx.add_analyzer_rule(Arc::new(ImageArguments));
+    }
     if !ctx.state().optimizers().iter().any(|rule| rule.name() == SharePasses.name()) {
         ctx.add_optimizer_rule(Arc::new(SharePasses));
     }

@@ -126,7 +126,8 @@ impl Rewriter {
             let image = &demand.key.image;
             let of_left = is_over(image, join.left.schema());
             let (side, wanted) = if of_left { (&join.left, &mut left) } else { (&join.right, &mut right) };
-            is_over(image, side.schema()).then(|| (of_left, wanted.add(demand.on(image.clone()), own, side)))
+            let here = demand.on(|expr| is_over(expr, side.schema()).then(|| expr.clone()))?;
+            Some((of_left, wanted.add(here, own, side)))
         };
         for PassCall { key, outputs, function, .. } in join.filter.iter().flat_map(PassCall::all) {
             // Without equal keys every pair of rows meets the filter, and a pass a row is cheaper than one a pair.
@@ -198,8 +199,8 @@ impl Rewriter {
         let mut exprs: Vec<_> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let mut wanted = Wanted::default();
         let add = |(_, demand, name): &(usize, Demand, String)| {
-            let image = by_position(&demand.key.image, schema, input.schema())?;
-            Some((wanted.add(demand.on(image), true, input), name.clone()))
+            let here = demand.on(|expr| by_position(expr, schema, input.schema()))?;
+            Some((wanted.add(here, true, input), name.clone()))
         };
         let places: Vec<_> = carried.iter().filter_map(add).collect();
         let input = self.side(input, &mut wanted)?;

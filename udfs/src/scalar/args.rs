@@ -8,15 +8,16 @@ use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use rayon::prelude::*;
-use wae_core::image::PixelSlice;
+use wae_core::image::{AxisOrder, PixelSlice};
 use wae_core::{ImageColumn, ImageShape, Wae};
 
-use crate::columns::{constant, image_type};
+use crate::columns::constant;
 use crate::documentation::FunctionDocumentation;
-use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
+use crate::error::{Place, Unreadable, exec_error, row_error};
 use crate::models::LoadedModel;
 use crate::models::argument::is_placeholder;
 use crate::options::WaeOptions;
+use crate::scalar::image_argument::{check_image, check_layout, read};
 use crate::scalar::image_reader::ImageReader;
 use crate::scalar::pass::{Outputs, Pass, PassBuilder};
 
@@ -91,19 +92,18 @@ impl<'a> PlannedArgs<'a> {
     /// Checks that the first argument is an image that the model, if there is one, takes, as far as its type tells. An
     /// untyped NULL is an image, and a pass comes from one.
     pub(crate) fn check_image(&self) -> Result<()> {
-        let got = match self.field(0) {
-            Some(field) if !field.data_type().is_null() && !Pass::is(field.data_type()) => match image_type(field) {
-                Ok(image_type) => image_type.shape(),
-                Err(message) => return plan_err!("{}: {message}", self.function()),
-            },
-            _ => None,
-        };
-        let (Some(got), Some(model)) = (got, self.model) else { return Ok(()) };
-        let config = model.wae().config();
-        if config.preprocess().is_none() && got != config.image() {
-            return plan_err!("{}: {}", self.function(), shape_mismatch(got, model.name(), config.image()));
-        }
-        Ok(())
+        self.image().map_or(Ok(()), |image| check_image(self.function(), image, self.model))
+    }
+
+    /// Checks that the first argument, whose type planning has looked for, says how its values make an image; `shape`
+    /// is that of a list of one channel whose type does not say it.
+    pub(crate) fn check_layout(&self, shape: Option<ImageShape>) -> Result<()> {
+        self.image().map_or(Ok(()), |image| check_layout(self.function(), image, shape))
+    }
+
+    /// The field of the first argument, unless it is an untyped NULL or a pass.
+    pub(crate) fn image(&self) -> Option<&Field> {
+        self.field(0).filter(|field| !field.data_type().is_null() && !Pass::is(field.data_type()))
     }
 }
 
@@ -115,6 +115,7 @@ pub(crate) struct Batch<'a> {
     options: WaeOptions,
     model: Option<&'a LoadedModel>,
     outputs: Outputs,
+    paths: Option<ArrayRef>,
     rows: usize,
     scalar: bool,
 }
@@ -131,7 +132,12 @@ impl<'a> Batch<'a> {
     ) -> Self {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        Self { function, args, options, model, outputs, rows, scalar }
+        Self { function, args, options, model, outputs, paths: None, rows, scalar }
+    }
+
+    /// The same, of images whose files have these paths.
+    pub(crate) fn with_paths(self, paths: Option<ArrayRef>) -> Self {
+        Self { paths, ..self }
     }
 
     /// The function's name, for messages.
@@ -205,6 +211,19 @@ impl<'a> Batch<'a> {
         ImageColumn::try_new(field, &array, fallback).map(Some).map_err(|e| exec_error(self.function, &e))
     }
 
+    /// As [`Self::images`], of a call that states the shape of lists without one, and maybe the order of their axes.
+    pub(crate) fn images_in_order(
+        &self,
+        shape: Option<ImageShape>,
+        order: Option<AxisOrder>,
+    ) -> Result<Option<ImageColumn>> {
+        let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
+        if array.data_type().is_null() {
+            return Ok(None);
+        }
+        read(field, &array, shape, order).map(Some).map_err(|e| exec_error(self.function, &e))
+    }
+
     /// Gives the result back as DataFusion expects it.
     pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
         if self.scalar {
@@ -235,7 +254,13 @@ impl<'a> Batch<'a> {
         let mut unreadable = Unreadable::default();
         let Some(column) = self.images(Some(model.wae().config().image()))? else { return Ok(valid.into()) };
         let config = model.wae().config();
-        let reader = ImageReader { function: self.function, model: model.name(), config, options: &self.options };
+        let reader = ImageReader {
+            function: self.function,
+            model: model.name(),
+            config,
+            options: &self.options,
+            paths: self.paths.as_ref(),
+        };
         let present: Vec<usize> = (0..column.len()).filter(|row| !column.is_null(*row)).collect();
         for rows in present.chunks(self.options.batch_size()) {
             let (rows, pixels) = reader.read(&column, rows, &mut unreadable)?;
@@ -260,14 +285,15 @@ impl<'a> Batch<'a> {
         let rows: Vec<_> = rows.map(|row| (!column.is_null(row)).then(|| compute(row))).collect();
         let images = rows.iter().flatten().count();
         let mut unreadable = Unreadable::default();
+        let place = |row| Place::of_image(row, column, self.paths.as_ref());
         // In order, so that of several errors the first row's is reported, not the first found.
         let values = rows.into_iter().enumerate().map(|(row, computed)| match computed.transpose() {
             Ok(value) => Ok(value),
             Err(e) if self.options.forgives(&e) => {
-                unreadable.push(row, e);
+                unreadable.push(place(row), e);
                 Ok(None)
             }
-            Err(e) => Err(row_error(self.function, row, e)),
+            Err(e) => Err(row_error(self.function, place(row), e)),
         });
         let values = values.collect::<Result<Vec<_>>>()?;
         unreadable.warn(self.function, images, None);

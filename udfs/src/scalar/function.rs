@@ -18,20 +18,20 @@ use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, new_empty_array};
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature,
 };
 
-use crate::columns::constant;
-use crate::models::argument::{default_model, is_placeholder, literal_model};
+use crate::models;
+use crate::models::argument::{default_model, literal_model};
 use crate::models::pin::Pin;
-use crate::models::{self, LoadedModel};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::kernel::ScalarKernel;
@@ -41,12 +41,14 @@ use crate::scalar::planned_image::PlannedImage;
 /// A [`ScalarKernel`] as DataFusion calls it.
 #[derive(Clone)]
 pub(crate) struct KernelFunction {
-    kernel: &'static dyn ScalarKernel,
+    pub(super) kernel: &'static dyn ScalarKernel,
     signature: Signature,
     documentation: Arc<Documentation>,
-    options: WaeOptions,
-    pinned: Option<Pin>,
-    image: PlannedImage,
+    pub(super) options: WaeOptions,
+    pub(super) pinned: Option<Pin>,
+    pub(super) image: PlannedImage,
+    /// Whether the last argument is the path of the image's file, which the rule of image arguments adds.
+    pub(super) path: bool,
 }
 
 impl KernelFunction {
@@ -60,6 +62,7 @@ impl KernelFunction {
             options: options.clone(),
             pinned: None,
             image: PlannedImage::default(),
+            path: false,
         }
     }
 
@@ -85,91 +88,49 @@ impl KernelFunction {
         self.kernel.model_position(0, &|_| false).is_some()
     }
 
-    /// Bytes that a call carries to another node, beside the function's name: the model's version, or the image's type.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        match &self.pinned {
-            Some(pin) => pin.encode(),
-            None => self.image.encode(),
-        }
+    /// The same function, of an image whose type planning has found, and with the path of its file as the last argument
+    /// if `path` says so.
+    pub(crate) fn of_image(&self, image: PlannedImage, path: bool) -> Self {
+        Self { image, path, ..self.clone() }
     }
 
-    /// The function of a call that came from another node with these bytes.
-    ///
-    /// # Errors
-    /// A plan error if a function over a model came without the version of its model.
-    pub(crate) fn decode(self, bytes: &[u8]) -> Result<Self> {
-        if self.is_over_model() {
-            let pin = Pin::decode(self.name(), bytes)?;
-            return Ok(self.pin(pin));
+    /// The type of the image.
+    pub(crate) fn image(&self) -> &PlannedImage {
+        &self.image
+    }
+
+    /// Whether the first argument is an image.
+    pub(crate) fn takes_image(&self, args: &[Expr]) -> bool {
+        !self.is_over_model() || self.outputs(args) != Outputs::NONE
+    }
+
+    /// The arguments that the user wrote, and the path of the image's file.
+    pub(crate) fn split<'b, T>(&self, args: &'b [T]) -> (&'b [T], Option<&'b T>) {
+        match args.split_last() {
+            Some((path, own)) if self.path => (own, Some(path)),
+            _ => (args, None),
         }
-        let image = PlannedImage::decode(self.name(), bytes)?;
-        Ok(Self { image, ..self })
     }
 
     /// Outputs of the network that a call needs; none if it takes no image.
     pub(crate) fn outputs(&self, args: &[Expr]) -> Outputs {
-        self.kernel.outputs(&|i| match args.get(i) {
+        self.kernel.outputs(&|i| match self.split(args).0.get(i) {
             Some(Expr::Literal(value, _)) => text(value),
             _ => None,
         })
     }
 
-    fn model_position(&self, fields: &[FieldRef]) -> Option<usize> {
-        self.kernel.model_position(fields.len(), &|i| fields[i].data_type().is_string())
-    }
-
-    /// The model of a call, or `None` for a function over none, and for a prepared parameter that has no value yet.
-    fn planned_model(&self, args: &ReturnFieldArgs<'_>) -> Result<Option<Arc<LoadedModel>>> {
-        let function = self.name();
-        if let Some(pin) = &self.pinned {
-            return pin.model(function).map(Some);
+    /// The arguments that the user wrote, the image's field as planning saw it; and the paths of the images' files.
+    fn own_args(&self, mut args: ScalarFunctionArgs) -> Result<(ScalarFunctionArgs, Option<ArrayRef>)> {
+        let mut paths = None;
+        if self.path {
+            args.arg_fields.pop();
+            paths = args.args.pop().map(|path| path.to_array(args.number_rows)).transpose()?;
         }
-        let Some(position) = self.model_position(args.arg_fields) else { return Ok(None) };
-        let value = args.scalar_arguments.get(position).copied().flatten();
-        let name = match (args.arg_fields.get(position), value) {
-            (None, _) => default_model(function, &self.options)?,
-            (Some(_), Some(value)) => literal_model(function, value)?,
-            (Some(field), None) if is_placeholder(field) => return Ok(None),
-            (Some(field), None) => {
-                return plan_err!(
-                    "{function}: model must be a string literal or a prepared parameter, got an expression of type {}",
-                    field.data_type()
-                );
-            }
-        };
-        models::load(function, name, &self.options).map(Some)
-    }
-
-    /// The model of a call that runs: the pinned one, or that of its argument; `None` for a function over none.
-    fn invoked_model(
-        &self,
-        args: &ScalarFunctionArgs,
-        literals: &[Option<&ScalarValue>],
-        options: &WaeOptions,
-    ) -> Result<Option<Arc<LoadedModel>>> {
-        let function = self.name();
-        if let Some(pin) = &self.pinned {
-            return pin.model(function).map(Some);
+        if let Cow::Owned(fields) = self.image.restore(&args.arg_fields) {
+            args.arg_fields = fields;
         }
-        let Some(position) = self.model_position(&args.arg_fields) else { return Ok(None) };
-        let model = match args.args.get(position) {
-            None => models::load(function, default_model(function, options)?, options)?,
-            Some(ColumnarValue::Scalar(value)) => models::load(function, literal_model(function, value)?, options)?,
-            // Functions called through the C interface get every argument as an array.
-            Some(ColumnarValue::Array(array)) => {
-                let value = constant(function, "model", array)?;
-                models::load(function, literal_model(function, &value)?, options)?
-            }
-        };
-        let planned = PlannedArgs::new(self.kernel.documentation(), &args.arg_fields, literals, Some(&model));
-        // Planning checked the arguments against the model of then: with another type, or where they do not fit, it is
-        // another.
-        let is_planned =
-            self.kernel.field(&planned).is_ok_and(|field| field.data_type() == args.return_field.data_type());
-        if !is_planned {
-            return exec_err!("{function}: model '{}' was replaced by another while the query ran", model.name());
-        }
-        Ok(Some(model))
+        Ok((args, paths))
     }
 }
 
@@ -187,20 +148,26 @@ impl ScalarUDFImpl for KernelFunction {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        Ok(self.kernel.coerce(types))
+        let (own, path) = self.split(types);
+        Ok(self.kernel.coerce(own).into_iter().chain(path.cloned()).collect())
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let documentation = self.kernel.documentation();
-        documentation.check_arity(self.kernel.required(), args.arg_fields.len())?;
-        let unknown = without_values(&args);
-        let args = match &unknown {
-            Some(arg_fields) => ReturnFieldArgs { arg_fields, ..args },
-            None => args,
-        };
-        let model = self.planned_model(&args)?;
-        let planned = PlannedArgs::new(documentation, args.arg_fields, args.scalar_arguments, model.as_deref());
-        self.kernel.field(&planned).map(Arc::new)
+        let (arg_fields, _) = self.split(args.arg_fields);
+        let (scalar_arguments, _) = self.split(args.scalar_arguments);
+        documentation.check_arity(self.kernel.required(), arg_fields.len())?;
+        let unknown = without_values(&ReturnFieldArgs { arg_fields, scalar_arguments });
+        let arg_fields = unknown.as_deref().unwrap_or(arg_fields);
+        let model = self.planned_model(&ReturnFieldArgs { arg_fields, scalar_arguments })?;
+        let arg_fields = self.image.restore(arg_fields);
+        let planned = PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref());
+        let field = self.kernel.field(&planned)?;
+        let waits_for_model = model.is_none() && self.is_over_model();
+        if self.image.is_planned() && !waits_for_model {
+            self.kernel.check_layout(&planned)?;
+        }
+        Ok(Arc::new(field))
     }
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
@@ -208,20 +175,26 @@ impl ScalarUDFImpl for KernelFunction {
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        let is_text = |i: usize| matches!(&args[i], Expr::Literal(value, _) if value.data_type().is_string());
-        let Some(position) = self.kernel.model_position(args.len(), &is_text) else {
-            return self.image.pin(args, info, |image| ScalarUDF::from(Self { image, ..self.clone() }));
+        let (own, _) = self.split(&args);
+        let is_text = |i: usize| matches!(&own[i], Expr::Literal(value, _) if value.data_type().is_string());
+        let Some(position) = self.kernel.model_position(own.len(), &is_text) else {
+            return Ok(ExprSimplifyResult::Original(args));
         };
         let options = WaeOptions::of(info.config_options());
-        let name = match args.get(position) {
+        let name = match own.get(position) {
             _ if self.pinned.is_some() => return Ok(ExprSimplifyResult::Original(args)),
             None => default_model(self.name(), &options)?,
             Some(Expr::Literal(value, _)) => literal_model(self.name(), value)?,
             Some(_) => return Ok(ExprSimplifyResult::Original(args)),
         };
         let model = models::load_for_statement(self.name(), name, &options, info)?;
-        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(self.clone().pin(Pin::new(model, options)))), args);
-        Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)))
+        let pinned = Expr::ScalarFunction(ScalarFunction::new_udf(
+            Arc::new(ScalarUDF::from(self.clone().pin(Pin::new(model, options)))),
+            args,
+        ));
+        // The type of the image is known by now, and with it whether the model takes it.
+        pinned.to_field(info.schema().as_ref())?;
+        Ok(ExprSimplifyResult::Simplified(pinned))
     }
 
     /// Parameters count as arguments that may not be computed, since DataFusion moves what several calls surely compute
@@ -236,13 +209,13 @@ impl ScalarUDFImpl for KernelFunction {
         if args.number_rows == 0 {
             return Ok(ColumnarValue::Array(new_empty_array(args.return_field.data_type())));
         }
-        let args = self.image.restore(args);
+        let (args, paths) = self.own_args(args)?;
         let options = args.config_options.extensions.get::<WaeOptions>().unwrap_or(&self.options).clone();
         let literals: Vec<_> = args.args.iter().map(literal).collect();
         let literals: Vec<_> = literals.iter().map(Option::as_deref).collect();
         let model = self.invoked_model(&args, &literals, &options)?;
         let outputs = self.kernel.outputs(&|i| text(literals.get(i).copied().flatten()?));
-        let batch = Batch::new(self.name(), &args, options, model.as_deref(), outputs);
+        let batch = Batch::new(self.name(), &args, options, model.as_deref(), outputs).with_paths(paths);
         batch.finish(self.kernel.run(&batch)?)
     }
 
@@ -265,6 +238,7 @@ impl PartialEq for KernelFunction {
             && self.options == other.options
             && version(self) == version(other)
             && self.image == other.image
+            && self.path == other.path
     }
 }
 
@@ -276,6 +250,7 @@ impl Hash for KernelFunction {
         self.options.hash(state);
         self.pinned.as_ref().map(|m| m.sha256()).hash(state);
         self.image.hash(state);
+        self.path.hash(state);
     }
 }
 

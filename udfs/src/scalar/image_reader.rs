@@ -1,11 +1,12 @@
 //! Reading rows of images as a model takes them, and what becomes of those that cannot be read.
 
+use arrow::array::ArrayRef;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use rayon::prelude::*;
 use wae_core::image::Pixels;
 use wae_core::{Config, Error, ImageColumn};
 
-use crate::error::{Unreadable, exec_error, row_error, shape_mismatch};
+use crate::error::{Place, Unreadable, exec_error, row_error, shape_mismatch};
 use crate::options::WaeOptions;
 
 /// Reads images for a model, preprocessed as it was trained.
@@ -19,6 +20,8 @@ pub(crate) struct ImageReader<'a> {
     pub(crate) config: &'a Config,
     /// The session's options.
     pub(crate) options: &'a WaeOptions,
+    /// The paths of the images' files, where a column beside them has these.
+    pub(crate) paths: Option<&'a ArrayRef>,
 }
 
 impl ImageReader<'_> {
@@ -52,7 +55,9 @@ impl ImageReader<'_> {
                         _ => return internal_err!("{}: a column was read as bytes and as floats", self.function),
                     }
                 }
-                Err(e) if self.options.forgives(&e) => unreadable.push(row, self.reason(&e, row, column)),
+                Err(e) if self.options.forgives(&e) => {
+                    unreadable.push(self.place(row, column), self.reason(&e, row, column));
+                }
                 Err(e) => return Err(self.error(&e, column)),
             }
         }
@@ -61,9 +66,15 @@ impl ImageReader<'_> {
 
     fn error(&self, error: &Error, column: &ImageColumn) -> DataFusionError {
         match error {
-            Error::Row { row, .. } => row_error(self.function, *row, self.reason(error, *row, column)),
+            Error::Row { row, .. } => {
+                row_error(self.function, self.place(*row, column), self.reason(error, *row, column))
+            }
             _ => exec_error(self.function, error),
         }
+    }
+
+    fn place(&self, row: usize, column: &ImageColumn) -> Place {
+        Place::of_image(row, column, self.paths)
     }
 
     /// The reason why a row's image cannot be read, without the row.
@@ -115,7 +126,7 @@ mod tests {
         let config = TrainOptions::try_from_options([("network", "4".into())]).unwrap().config(SHAPE).unwrap();
         let mut options = WaeOptions::default();
         options.set("on_error", on_error).unwrap();
-        let reader = ImageReader { function: "f", model: "m", config: &config, options: &options };
+        let reader = ImageReader { function: "f", model: "m", config: &config, options: &options, paths: None };
         let rows: Vec<usize> = (0..column.len()).collect();
         reader.read(&column, &rows, &mut Unreadable::default())
     }

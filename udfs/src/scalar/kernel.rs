@@ -42,6 +42,12 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
         Outputs::NONE
     }
 
+    /// Checks, once planning has looked for the type of the image, that it says how the values make an image; the
+    /// model's shape is that of a grey list without a type.
+    fn check_layout(&self, args: &PlannedArgs<'_>) -> Result<()> {
+        args.check_layout(args.model().map(|model| model.wae().config().image()))
+    }
+
     /// A type of each argument that the function takes, for `SHOW FUNCTIONS`.
     fn example_types(&self) -> Vec<DataType> {
         let example = |parameter| match parameter {

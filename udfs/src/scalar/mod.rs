@@ -2,15 +2,18 @@
 //! calls it for DataFusion, [`args`] checks and reads arguments, and [`pass`] holds the outputs of the network.
 
 pub(crate) mod args;
+mod call_model;
 pub(crate) mod function;
+pub(crate) mod image_argument;
 mod image_decode;
 mod image_encode;
 pub(crate) mod image_reader;
 mod image_sharpness;
 pub(crate) mod kernel;
 pub(crate) mod pass;
-mod planned_image;
+pub(crate) mod planned_image;
 pub(crate) mod scores;
+mod travelling;
 mod wae_anomaly_map;
 mod wae_anomaly_score;
 mod wae_decode;

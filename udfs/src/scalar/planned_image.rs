@@ -1,71 +1,83 @@
-//! The metadata of an image's field, as planning saw it.
+//! The tensor type of an image argument, as planning found it.
 //!
-//! The shape of a tensor stands in its field's metadata. A plan that travels to another node loses the metadata of what
-//! functions give, so that a function that takes its images' shape from there, having no model to take it from, keeps
+//! The shape of a tensor and the order of its axes stand in its field's metadata. DataFusion drops them from many an
+//! expression, merges them in a UNION, and a plan that travels to another node loses them. So the rule of image
+//! arguments ([`crate::plan::images`]) finds the type in the columns that an expression is made of, and the call keeps
 //! it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use datafusion::common::{Result, plan_datafusion_err};
-use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use serde::{Deserialize, Serialize};
 
-/// The metadata of the image's field, once planning has read it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(crate) struct PlannedImage(Option<BTreeMap<String, String>>);
+/// The keys of Arrow's extension types in a field's metadata.
+const NAME_KEY: &str = "ARROW:extension:name";
+const METADATA_KEY: &str = "ARROW:extension:metadata";
+
+/// The extension type of a field, such as a tensor's: its name, and its metadata, if it has any.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct TensorType(BTreeMap<String, String>);
+
+impl TensorType {
+    /// The extension type that metadata names.
+    pub(crate) fn of<'a>(metadata: impl IntoIterator<Item = (&'a String, &'a String)>) -> Option<Self> {
+        let own = |key: &str| [NAME_KEY, METADATA_KEY].contains(&key);
+        let metadata = metadata.into_iter().filter(|(key, _)| own(key));
+        let metadata: BTreeMap<_, _> = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
+        metadata.contains_key(NAME_KEY).then_some(Self(metadata))
+    }
+
+    /// A field of this type over a storage.
+    pub(crate) fn field(&self, storage: DataType) -> Field {
+        Field::new("image", storage, true).with_metadata(self.0.clone().into_iter().collect())
+    }
+}
+
+impl Display for TensorType {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let part = |key| self.0.get(key).map_or("", String::as_str);
+        write!(f, "{} {}", part(NAME_KEY), part(METADATA_KEY))
+    }
+}
+
+/// The type of a call's image, once planning has looked for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum PlannedImage {
+    /// Planning has not looked for the type: the field's own metadata holds.
+    #[default]
+    Unplanned,
+    /// The columns that the image comes from agree on this type; on none, where they are no tensors.
+    Planned(Option<TensorType>),
+}
 
 impl PlannedImage {
-    /// Puts the metadata of a call's first argument into the call, if there is any and it is not there yet; `function`
-    /// makes the function that holds it.
-    pub(crate) fn pin(
-        &self,
-        args: Vec<Expr>,
-        info: &SimplifyContext,
-        function: impl FnOnce(Self) -> ScalarUDF,
-    ) -> Result<ExprSimplifyResult> {
-        if self.0.is_some() {
-            return Ok(ExprSimplifyResult::Original(args));
-        }
-        let Some(image) = args.first() else { return Ok(ExprSimplifyResult::Original(args)) };
-        let (_, field) = image.to_field(info.schema().as_ref())?;
-        if field.metadata().is_empty() {
-            return Ok(ExprSimplifyResult::Original(args));
-        }
-        let metadata = field.metadata().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let call = ScalarFunction::new_udf(Arc::new(function(Self(Some(metadata)))), args);
-        Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)))
+    /// Whether planning has looked.
+    pub(crate) fn is_planned(&self) -> bool {
+        matches!(self, Self::Planned(_))
     }
 
-    /// A call's arguments with the image's field as planning saw it.
-    pub(crate) fn restore(&self, mut args: ScalarFunctionArgs) -> ScalarFunctionArgs {
-        if let (Some(metadata), Some(field)) = (&self.0, args.arg_fields.first_mut())
-            && field.metadata().is_empty()
-        {
-            let metadata: HashMap<_, _> = metadata.clone().into_iter().collect();
-            *field = Arc::new(field.as_ref().clone().with_metadata(metadata));
-        }
-        args
-    }
-
-    /// The bytes that travel; nothing where planning knew nothing.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        // Strings as keys and values: writing them cannot fail.
-        self.0.as_ref().map(|metadata| serde_json::to_vec(metadata).unwrap_or_default()).unwrap_or_default()
-    }
-
-    /// Reads the bytes.
+    /// The fields of a call's arguments, the image's with the type that planning found.
     ///
-    /// # Errors
-    /// A plan error if they are no metadata.
-    pub(crate) fn decode(function: &str, bytes: &[u8]) -> Result<Self> {
-        if bytes.is_empty() {
-            return Ok(Self::default());
+    /// Before planning has looked, a type without metadata is dropped: it is what a UNION leaves of two types.
+    pub(crate) fn restore<'a>(&self, fields: &'a [FieldRef]) -> Cow<'a, [FieldRef]> {
+        let Some(image) = fields.first() else { return Cow::Borrowed(fields) };
+        let named = TensorType::of(image.metadata());
+        let found = match self {
+            Self::Planned(found) => found.as_ref(),
+            Self::Unplanned => named.as_ref().filter(|tensor| tensor.0.contains_key(METADATA_KEY)),
+        };
+        if named.as_ref() == found {
+            return Cow::Borrowed(fields);
         }
-        let metadata = serde_json::from_slice(bytes).map_err(|e| {
-            plan_datafusion_err!("{function}: the call came with an image's type that cannot be read: {e}")
-        })?;
-        Ok(Self(Some(metadata)))
+        let restored = match found {
+            Some(tensor) => tensor.field(image.data_type().clone()).with_name(image.name()),
+            None => Field::new(image.name(), image.data_type().clone(), image.is_nullable()),
+        };
+        let mut fields = fields.to_vec();
+        fields[0] = Arc::new(restored);
+        Cow::Owned(fields)
     }
 }

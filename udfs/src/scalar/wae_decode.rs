@@ -9,7 +9,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::columns::{buffer, decoded_field, fixed_size_list, to_bytes};
 use crate::documentation::{FunctionDocumentation, LATENT_ARGUMENT, MODEL_ARGUMENT};
-use crate::error::{exec_error, row_error};
+use crate::error::{Place, exec_error, row_error};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
@@ -103,13 +103,13 @@ fn read_code(batch: &Batch<'_>, column: &ArrayRef, row: usize) -> Result<Vec<f32
     if items.len() != expected {
         let got = items.len();
         let reason = format!("latent code has {got} values, model '{}' takes {expected}", model.name());
-        return Err(row_error(NAME, row, reason));
+        return Err(row_error(NAME, Place::Row(row), reason));
     }
     let items = arrow::compute::cast(&items, &DataType::Float32)?;
     let values = items.as_primitive::<Float32Type>();
     if values.null_count() > 0 || values.values().iter().any(|v| !v.is_finite()) {
         let reason = "latent code must hold finite numbers, got NULL, NaN or an infinity";
-        return Err(row_error(NAME, row, reason));
+        return Err(row_error(NAME, Place::Row(row), reason));
     }
     Ok(values.values().to_vec())
 }

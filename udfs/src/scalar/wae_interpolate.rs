@@ -12,7 +12,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::columns::{check_offsets, decoded_field, fixed_size_list, to_bytes};
 use crate::documentation::{FunctionDocumentation, LATENT_ARGUMENT, MODEL_ARGUMENT};
-use crate::error::{exec_error, row_error};
+use crate::error::{Place, exec_error, row_error};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
@@ -80,7 +80,7 @@ impl ScalarKernel for WaeInterpolate {
             let ends = (a.code(NAME, "a", row, model)?, b.code(NAME, "b", row, model)?);
             let count = (!steps.is_null(row)).then(|| steps.value(row));
             if let Some(count) = count.filter(|count| !STEPS.contains(count)) {
-                return Err(row_error(NAME, row, steps_error(count)));
+                return Err(row_error(NAME, Place::Row(row), steps_error(count)));
             }
             let (length, is_valid) = match (ends, count) {
                 ((Some(a), Some(b)), Some(count)) => {

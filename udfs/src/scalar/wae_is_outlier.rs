@@ -8,7 +8,7 @@ use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
-use crate::error::row_error;
+use crate::error::{Place, row_error};
 use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
@@ -75,7 +75,7 @@ impl ScalarKernel for WaeIsOutlier {
         if let Some(alphas) = alphas {
             for (row, alpha) in alphas.iter().enumerate() {
                 if let Some(Err(message)) = alpha.map(|alpha| check_alpha(alpha, rows, model)) {
-                    return Err(row_error(NAME, row, message));
+                    return Err(row_error(NAME, Place::Row(row), message));
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! [`super::parameters`] plans calls with parameters such as `$1`, which need the first.
 
 use std::fmt::{self, Debug, Display, Formatter};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -20,7 +21,8 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
 use super::parameters::{self, has_parameter};
-use crate::documentation::FunctionDocumentation;
+use crate::documentation::{FunctionDocumentation, of_expression};
+use crate::files;
 use crate::options::WaeOptions;
 
 /// A table function of the plugin.
@@ -180,7 +182,11 @@ impl RelationPlanner for WaeRelationPlanner {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let TableFactor::Table { name, alias, args: Some(args), sample, .. } = &relation else {
+        let TableFactor::Table { name, alias, args, sample, .. } = &relation else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let Some(args) = args else {
+            check_path(name, context)?;
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let called = match name.0.as_slice() {
@@ -188,9 +194,11 @@ impl RelationPlanner for WaeRelationPlanner {
             _ => None,
         };
         let Some(function) = self.0.iter().find(|f| Some(f.name()) == called.as_deref()) else {
-            if let Some(page) = called.and_then(|name| of_expression(&name, context.context_provider())) {
+            if let Some(called) = called
+                && let Some(page) = of_expression(&called, context.context_provider())
+            {
                 let example = page.sql_example.unwrap_or(page.syntax_example);
-                return plan_err!("{name} is no table function: it stands in an expression, as in {example}");
+                return plan_err!("{called} is no table function: it stands in an expression, as in {example}");
             }
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };

@@ -1,21 +1,27 @@
 //! The source of a table function: a subquery or a table, of which it reads the one column of images.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::TaskContext;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::expressions;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::StreamExt;
 
 use crate::columns::image_type;
 use crate::files;
+use crate::plan::{path_beside, planned_image};
+use crate::scalar::planned_image::PlannedImage;
 use crate::table::function::{Argument, Call};
 
 /// The description of the argument.
@@ -51,15 +57,18 @@ impl Source {
         }
     }
 
-    /// The plan of the one column of images, in one partition.
+    /// The images, in one partition.
     ///
     /// # Errors
-    /// A plan error if there is no such table, or no such column.
-    pub(crate) async fn images(&self, function: &str, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+    /// A plan error if there is no such table, or no such column, or if its images are laid out in several ways.
+    pub(crate) async fn images(&self, function: &str, state: &dyn Session) -> Result<SourceImages> {
         let source = self.logical_plan(function, state).await?;
         let image = image_column(function, source.schema())?;
-        let source = LogicalPlanBuilder::from(source).project([image])?.build()?;
-        state.create_physical_plan(&source).await.map(one_partition)
+        let image_type = planned_image(function, &image, &[&source])?;
+        let columns = [Some(image.clone()), path_beside(&image, &[&source], source.schema())];
+        let source = LogicalPlanBuilder::from(source).project(columns.into_iter().flatten())?.build()?;
+        let plan = one_partition(state.create_physical_plan(&source).await?);
+        Ok(SourceImages { plan, image_type })
     }
 
     async fn logical_plan(&self, function: &str, state: &dyn Session) -> Result<LogicalPlan> {
@@ -88,9 +97,56 @@ impl Source {
     }
 }
 
+/// The images of a source: the plan of a column of them, and after it one of their files' paths, if the source has such
+/// a column.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceImages {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    image_type: PlannedImage,
+}
+
+impl SourceImages {
+    /// The same images of another plan.
+    pub(crate) fn with_plan(&self, plan: Arc<dyn ExecutionPlan>) -> Self {
+        Self { plan: one_partition(plan), image_type: self.image_type.clone() }
+    }
+
+    /// The columns, the images with the type that planning found.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let schema = self.plan.schema();
+        match self.image_type.restore(schema.fields()) {
+            Cow::Borrowed(_) => schema,
+            Cow::Owned(fields) => Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
+        }
+    }
+
+    /// Runs the plan.
+    pub(crate) fn execute(&self, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let schema = self.schema();
+        let batches = self.plan.execute(0, context)?;
+        let of_schema = Arc::clone(&schema);
+        // Batches of a UNION's inputs have metadata of their own, and lists whose items are named otherwise.
+        let batches = batches.map(move |batch| {
+            let batch = batch?;
+            let options = RecordBatchOptions::new().with_match_field_names(false);
+            let options = options.with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&of_schema), batch.columns().to_vec(), &options)?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// The paths of the files of a batch's images, if the source has them.
+pub(crate) fn paths(batch: &RecordBatch) -> Option<ArrayRef> {
+    batch.columns().get(1).cloned()
+}
+
 /// The one column of images of a source; its other columns, such as labels, are left alone.
 fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
-    let images: Vec<_> = schema.iter().filter(|(_, field)| image_type(field).is_ok()).collect();
+    let mut images: Vec<_> = schema.iter().filter(|(_, field)| image_type(field).is_ok()).collect();
+    if images.len() > 1 && images.iter().any(|(_, field)| !is_of_numbers(field)) {
+        images.retain(|(_, field)| !is_of_numbers(field));
+    }
     match (images.as_slice(), schema.fields().as_ref()) {
         ([image], _) => Ok(Expr::Column(Column::from(*image))),
         ([], [field]) => match image_type(field) {
@@ -104,6 +160,17 @@ fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
             plan_err!("{function}: source must have one column of images, got {count} among ({names}): select one")
         }
     }
+}
+
+/// Whether a column may hold labels, boxes or vectors as well as images: flat lists, and nested ones of wide integers.
+fn is_of_numbers(field: &Field) -> bool {
+    let mut leaf = field.data_type();
+    while let DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) = leaf {
+        leaf = item.data_type();
+    }
+    let wide = leaf.is_integer() && !matches!(leaf, DataType::UInt8 | DataType::UInt16);
+    let flat = image_type(field).is_ok_and(|image| image.is_flat());
+    field.extension_type_name().is_none() && (flat || wide)
 }
 
 /// A plan with its partitions in one.

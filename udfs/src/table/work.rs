@@ -4,7 +4,7 @@
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -17,11 +17,9 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use wae_core::ImageShape;
 
-use super::source::{Source, in_mini_batches, one_partition, projected};
+use super::source::{Source, SourceImages, in_mini_batches, projected};
 use super::worker::{self, Stopped, Worker};
-use crate::columns::image_type;
 
 /// A worker thread's part of a scan.
 pub type Run = Box<dyn FnOnce(Worker) -> Result<(), Stopped> + Send>;
@@ -54,8 +52,8 @@ pub trait SourceWork: Debug + Clone + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Checks the shape of the source's images, where their type tells it.
-    fn check_images(&self, shape: Option<ImageShape>) -> Result<()>;
+    /// Checks the type of the source's images.
+    fn check_images(&self, images: &Field) -> Result<()>;
 
     /// The work on the batches of one scan.
     fn run(&self, progress: &Arc<Self::Progress>, context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Run;
@@ -97,17 +95,16 @@ impl<W: SourceWork> TableProvider for WorkTable<W> {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.work.check()?;
-        let input = self.source.images(W::FUNCTION, state).await?;
-        let shape = image_type(input.schema().field(0)).ok().and_then(|image| image.shape());
-        self.work.check_images(shape)?;
-        projected(Arc::new(WorkExec::new(input, self.work.clone())), &self.schema, projection)
+        let images = self.source.images(W::FUNCTION, state).await?;
+        self.work.check_images(images.schema().field(0))?;
+        projected(Arc::new(WorkExec::new(images, self.work.clone())), &self.schema, projection)
     }
 }
 
 /// Does the work on the images of its child, on a thread of its own, and yields the rows.
 #[derive(Debug)]
 pub struct WorkExec<W: SourceWork> {
-    input: Arc<dyn ExecutionPlan>,
+    images: SourceImages,
     work: W,
     progress: Arc<W::Progress>,
     metrics: ExecutionPlanMetricsSet,
@@ -115,8 +112,8 @@ pub struct WorkExec<W: SourceWork> {
 }
 
 impl<W: SourceWork> WorkExec<W> {
-    /// Work on the one column of `input`.
-    fn new(input: Arc<dyn ExecutionPlan>, work: W) -> Self {
+    /// Work on the images of a source.
+    fn new(images: SourceImages, work: W) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(W::schema(), W::ordering().map(|order| [order])),
             Partitioning::UnknownPartitioning(1),
@@ -124,7 +121,7 @@ impl<W: SourceWork> WorkExec<W> {
             Boundedness::Bounded,
         );
         Self {
-            input: one_partition(input),
+            images,
             work,
             progress: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -164,7 +161,7 @@ impl<W: SourceWork> ExecutionPlan for WorkExec<W> {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+        vec![&self.images.plan]
     }
 
     fn apply_expressions(
@@ -179,14 +176,15 @@ impl<W: SourceWork> ExecutionPlan for WorkExec<W> {
         let Some(input) = children.pop().filter(|_| count == 1) else {
             return exec_err!("{}: one source expected, got {count}", W::FUNCTION);
         };
-        Ok(Arc::new(Self { progress: Arc::clone(&self.progress), ..Self::new(input, self.work.clone()) }))
+        let images = self.images.with_plan(input);
+        Ok(Arc::new(Self { progress: Arc::clone(&self.progress), ..Self::new(images, self.work.clone()) }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
             return exec_err!("{}: one partition expected, got partition {partition}", W::FUNCTION);
         }
-        let input = self.input.execute(0, in_mini_batches(&context, self.work.batch_size()))?;
+        let input = self.images.execute(in_mini_batches(&context, self.work.batch_size()))?;
         let run = self.work.run(&self.progress, &context, &self.metrics);
         Ok(worker::stream(W::FUNCTION, self.schema(), input, run))
     }

@@ -20,7 +20,7 @@ use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use wae_core::Error;
 
-use crate::error::exec_error;
+use crate::error::{Place, exec_error, row_error};
 
 /// Batches of the source that may wait to be decoded.
 const WAITING_BATCHES: usize = 2;
@@ -51,6 +51,14 @@ impl Worker {
     /// The flag that is set once nobody reads the stream any more.
     pub(crate) fn cancelled(&self) -> &Arc<AtomicBool> {
         &self.cancelled
+    }
+
+    /// An error of the engine in a column of images as the reason to stop; `place` names a row.
+    pub(crate) fn stopped_at(&self, error: Error, place: impl Fn(usize) -> Place) -> Stopped {
+        match error {
+            Error::Row { row, source } => Stopped::Failed(row_error(self.function, place(row), source)),
+            error => self.stopped(error),
+        }
     }
 
     /// An error of the engine as the reason to stop.

@@ -75,7 +75,12 @@ pub(crate) fn decode(bytes: Vec<u8>, name: &str) -> Result<String> {
 
 fn dialect(options: &SqlParserOptions) -> Result<Box<dyn Dialect>> {
     let name = &options.dialect;
-    dialect_from_str(name).ok_or_else(|| config_datafusion_err!("datafusion.sql_parser.dialect: no dialect '{name}'"))
+    dialect_from_str(name).ok_or_else(|| {
+        config_datafusion_err!(
+            "datafusion.sql_parser.dialect: no dialect '{name}', expected one such as 'generic', 'postgresql', 'mysql' or \
+             'duckdb'"
+        )
+    })
 }
 
 /// Whether a statement changes how those after it are parsed.
@@ -137,13 +142,13 @@ mod tests {
 
     #[test]
     fn what_follows_an_option_of_the_parser_is_read_under_it() {
-        let sql = "\u{feff}SELECT 1;\nSET datafusion.sql_parser.dialect = 'mysql';\nSELECT 'it\\'s'; SELECT FROM";
+        let sql = "\u{feff}SELECT 1;\nSET datafusion.sql_parser.dialect = 'mysql';\nSELECT 'it\\'s'; SELECT 1 2";
         let mut script = Script::new(sql);
         assert_eq!(take(&mut script, "generic"), ["SELECT 1", "SET datafusion.sql_parser.dialect = 'mysql'"]);
         let error = script.take(&options("mysql")).unwrap_err().strip_backtrace();
         assert!(error.contains("Line: 3"), "{error}");
 
-        let mut script = Script::new(&sql.replace("SELECT FROM", ""));
+        let mut script = Script::new(&sql.replace("SELECT 1 2", ""));
         take(&mut script, "generic");
         assert_eq!(take(&mut script, "mysql").len(), 1);
         assert!(take(&mut script, "mysql").is_empty());

@@ -202,11 +202,12 @@ fn is_below(folder: &Path, path: &Path) -> bool {
     if !path.is_dir() || !path.is_symlink() {
         return path.is_dir();
     }
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    match (fs::canonicalize(folder), fs::canonicalize(path)) {
-        (Ok(folder), Ok(path)) => !folder.starts_with(path),
-        _ => false,
-    }
+    let Ok(target) = fs::canonicalize(path) else { return false };
+    // The folders on the way here, too: two links may lead to each other.
+    folder.ancestors().all(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        fs::canonicalize(above).is_ok_and(|above| !above.starts_with(&target))
+    })
 }
 
 #[cfg(test)]

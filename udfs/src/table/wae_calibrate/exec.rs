@@ -4,21 +4,24 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, exec_datafusion_err, plan_err};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use wae_core::image::Pixels;
 use wae_core::model::{calibration_memory, recalibrate};
-use wae_core::{Error, ImageColumn, ImageShape, ModelFile};
+use wae_core::{Error, ImageColumn, ModelFile};
 
 use super::{CalibrateCall, NAME, row, schema};
-use crate::error::{Unreadable, shape_mismatch};
+use crate::error::Unreadable;
 use crate::models;
 use crate::models::running::{RunningGuard, Work};
+use crate::scalar::image_argument::{check_image, check_layout};
 use crate::scalar::image_reader::ImageReader;
+use crate::table::source::paths;
 use crate::table::work::{Run, SourceWork};
 use crate::table::worker::{Stopped, Worker};
 
@@ -40,15 +43,10 @@ impl SourceWork for CalibrateCall {
         self.session.batch_size()
     }
 
-    fn check_images(&self, shape: Option<ImageShape>) -> Result<()> {
+    fn check_images(&self, images: &Field) -> Result<()> {
         let model = models::load(NAME, &self.model, &self.session)?;
-        let config = model.wae().config();
-        match shape {
-            Some(got) if config.preprocess().is_none() && got != config.image() => {
-                plan_err!("{NAME}: {}", shape_mismatch(got, model.name(), config.image()))
-            }
-            _ => Ok(()),
-        }
+        check_image(NAME, images, Some(&model))?;
+        check_layout(NAME, images, Some(model.wae().config().image()))
     }
 
     fn run(&self, _: &Arc<()>, context: &TaskContext, _: &ExecutionPlanMetricsSet) -> Run {
@@ -97,7 +95,7 @@ struct Images<'a> {
     memory: MemoryReservation,
     /// The most rows of a mini-batch so far.
     largest: usize,
-    batch: Option<(ImageColumn, Vec<usize>)>,
+    batch: Option<(ImageColumn, Option<ArrayRef>, Vec<usize>)>,
     /// Images that were read.
     rows: usize,
     /// Rows without a readable image.
@@ -108,21 +106,22 @@ struct Images<'a> {
 
 impl<'a> Images<'a> {
     fn new(call: &'a CalibrateCall, file: &'a ModelFile, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
-        let reader = ImageReader { function: NAME, model: &call.model, config: file.config(), options: &call.session };
+        let options = &call.session;
+        let reader = ImageReader { function: NAME, model: &call.model, config: file.config(), options, paths: None };
         Self { reader, worker, memory, largest: 0, batch: None, rows: 0, skipped: 0, stopped: None }
     }
 
     /// The next images; `None` at the end of the source.
     fn read(&mut self) -> Result<Option<Pixels>, Stopped> {
         loop {
-            let Some((column, rest)) = &mut self.batch else {
+            let Some((column, paths, rest)) = &mut self.batch else {
                 let Some(batch) = self.worker.next_batch()? else { return Ok(None) };
                 let shape = Some(self.reader.config.image());
                 let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), shape);
                 let column = column.map_err(|e| self.worker.stopped(e))?;
                 let present: Vec<usize> = (0..column.len()).rev().filter(|row| !column.is_null(*row)).collect();
                 self.skipped += column.len() - present.len();
-                self.batch = Some((column, present));
+                self.batch = Some((column, paths(&batch), present));
                 continue;
             };
             // The rows stand in reverse, so that those to be read next are at the end.
@@ -135,7 +134,8 @@ impl<'a> Images<'a> {
             self.largest = self.largest.max(rows.len());
             let fixed = calibration_memory(self.reader.config, self.largest);
             self.memory.try_resize(fixed.saturating_add((self.rows + rows.len()) * BYTES_A_ROW))?;
-            let (read, pixels) = self.reader.read(column, &rows, &mut Unreadable::default())?;
+            let reader = ImageReader { paths: paths.as_ref(), ..self.reader };
+            let (read, pixels) = reader.read(column, &rows, &mut Unreadable::default())?;
             self.skipped += rows.len() - read.len();
             self.rows += read.len();
             if !read.is_empty() {

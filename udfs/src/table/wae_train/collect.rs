@@ -13,7 +13,9 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, SpillMe
 use wae_core::{Dataset, DatasetBuilder, Error, ImageColumn, ImageShape, Resources, SpillFile, TrainOptions};
 
 use super::{NAME, TrainCall};
+use crate::error::Place;
 use crate::options::OnError;
+use crate::table::source::paths;
 use crate::table::worker::{Stopped, Worker};
 
 /// The memory that a training was granted: for its network until it ends, and for its images, which may take a file
@@ -47,9 +49,14 @@ impl Memory {
         let mut rows = 0;
         let mut known = None;
         while let Some(batch) = worker.next_batch()? {
-            let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), None);
+            let schema = batch.schema();
+            let column = match call.train.layout {
+                Some(order) => ImageColumn::try_new_in_order(schema.field(0), batch.column(0), None, order),
+                None => ImageColumn::try_new(schema.field(0), batch.column(0), None),
+            };
             let column = column.map_err(|e| worker.stopped(e))?;
-            builder.push(&column).map_err(|e| worker.stopped(e))?;
+            let place = |row| Place::of_image(row, &column, paths(&batch).as_ref());
+            builder.push(&column).map_err(|e| worker.stopped_at(e, place))?;
             rows += column.len();
             // As soon as the shape is known, so that a network that does not fit in the pool is refused before all
             // images are read. A batch has no more rows than there are.

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, exec_datafusion_err};
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion::common::{Result, exec_datafusion_err, plan_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use wae_core::ImageShape;
 
 use super::collect::Memory;
 use super::{NAME, TrainCall, report};
+use crate::columns::image_type;
+use crate::error::plan_error;
 use crate::models::named::remove_leftovers;
 use crate::models::running::{RunningGuard, Work};
 use crate::table::work::{Run, SourceWork, WorkExec};
@@ -123,8 +124,14 @@ impl SourceWork for TrainCall {
         TrainCall::check(self)
     }
 
-    fn check_images(&self, shape: Option<ImageShape>) -> Result<()> {
-        shape.map_or(Ok(()), |shape| self.check_init(shape))
+    fn check_images(&self, images: &Field) -> Result<()> {
+        let image_type = image_type(images).or_else(|message| plan_err!("{NAME}: {message}"))?;
+        let image_type = match self.train.layout {
+            Some(order) => image_type.in_order(order).map_err(|e| plan_error(NAME, &e))?,
+            None => image_type,
+        };
+        image_type.check_order().and_then(|()| image_type.check_flat(None)).map_err(|e| plan_error(NAME, &e))?;
+        image_type.shape().map_or(Ok(()), |shape| self.check_init(shape))
     }
 
     fn run(&self, progress: &Arc<TrainState>, context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Run {

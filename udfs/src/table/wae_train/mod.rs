@@ -113,7 +113,9 @@ fn options(json: Option<&str>, named: Vec<(String, Argument)>) -> Result<Vec<(St
 fn text_value(name: &str, text: &str) -> Value {
     let value = Value::from(text);
     match TrainOption::find(name) {
-        Ok(option) if !option.takes(&value) => serde_json::from_str(text).unwrap_or(value),
+        Ok(option) if !option.takes(&value) => {
+            serde_json::from_str(text).ok().filter(|read: &Value| !read.is_null()).unwrap_or(value)
+        }
         _ => value,
     }
 }
