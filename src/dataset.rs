@@ -37,6 +37,8 @@ pub struct DatasetBuilder {
     seed: u64,
     limits: Limits,
     skip_unreadable: bool,
+    /// Whether the log has the first image that was skipped.
+    warned: bool,
     rows: RowsWriter,
     skipped: u64,
 }
@@ -61,6 +63,7 @@ impl DatasetBuilder {
             seed: options.seed,
             limits,
             skip_unreadable,
+            warned: false,
             rows: RowsWriter::new(resources),
             skipped: 0,
         }
@@ -106,7 +109,12 @@ impl DatasetBuilder {
         for (row, image) in images {
             match image {
                 None => self.skipped += 1,
-                Some(Err(_)) if self.skip_unreadable => self.skipped += 1,
+                Some(Err(error)) if self.skip_unreadable => {
+                    if !std::mem::replace(&mut self.warned, true) {
+                        log::warn!("an image to train on cannot be read and is skipped, and so may be others: {error}");
+                    }
+                    self.skipped += 1;
+                }
                 Some(image) => self.keep(&image?, row)?,
             }
         }

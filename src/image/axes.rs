@@ -144,12 +144,15 @@ impl Axes {
         let many = sides.map(|side| side.is_some_and(|side| side > FEW));
         let shape = || side_names(sides);
         match self.source {
-            Source::Assumed if few[0] && many[1] && many[2] => Err(format!(
-                "got an image of the shape {}, expected the order of the axes height, width, channels (HWC), and \
+            // A few channels of any size, or more of a square one.
+            Source::Assumed if many[1] && many[2] && (few[0] || (sides[1] == sides[2] && sides[0] < sides[1])) => {
+                Err(format!(
+                    "got an image of the shape {}, expected the order of the axes height, width, channels (HWC), and \
                  this looks like channels, height, width (CHW): name the order, in wae_train as layout => 'CHW', \
                  elsewhere as image_decode(image, height, width, channels, 'CHW'), with 'HWC' if it is that",
-                shape()
-            )),
+                    shape()
+                ))
+            }
             Source::Permutation if few[0] != few[1] && many[2] => Err(format!(
                 "the permutation of a tensor makes an image of height, width, channels {}, expected a few channels: \
                  name the order of the axes with dim_names",
@@ -259,7 +262,8 @@ mod tests {
     #[case::numpy([16, 16, 3], false)]
     #[case::thin([3, 16, 4], false)]
     #[case::short([3, 4, 16], false)]
-    #[case::five([5, 16, 16], false)]
+    #[case::five([5, 16, 16], true)]
+    #[case::five_of_no_square([5, 16, 12], false)]
     fn an_order_is_assumed_where_it_is_plausible(#[case] sizes: [usize; 3], #[case] refused: bool) {
         let axes = Axes::assumed();
         let checked = axes.check(sizes.map(Some));

@@ -170,7 +170,7 @@ impl ImageType {
             None if shape.channels() <= 1 => Ok(AxisOrder::Hwc),
             None => Err(Error::Type(format!(
                 "a flat list does not say the order of the axes of its images, expected images of shape {shape}: name \
-                 it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'"
+                 it as image_decode(list, height, width, channels, layout), layout 'HWC' or 'CHW'"
             ))),
         }
     }
@@ -272,7 +272,7 @@ pub(super) fn check_length(values: usize, shape: ImageShape) -> Result<(), Strin
 pub(super) fn unknown_shape() -> Error {
     Error::Type(
         "the shape of the images in a flat list is unknown: give the column arrow.fixed_shape_tensor metadata, nest the \
-         lists as H×W×C, or name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or 'CHW'"
+         lists as H×W×C, or name it as image_decode(list, height, width, channels, layout), layout 'HWC' or 'CHW'"
             .to_owned(),
     )
 }

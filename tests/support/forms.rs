@@ -139,9 +139,6 @@ fn column(form: Form) -> (Field, ArrayRef) {
     (field.with_metadata(metadata.unwrap_or_default()), array)
 }
 
-/// The packing of a table's images in a dictionary.
-pub const DICTIONARY: usize = 2;
-
 /// A table of a form: as it is, a slice of a longer one, or packed in a dictionary.
 pub fn table(form: Form, packing: usize) -> RecordBatch {
     let (field, array) = column(form);

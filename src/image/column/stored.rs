@@ -87,7 +87,9 @@ impl Stored {
                 null(parent) || (bytes.get(index).is_none() && self.path(index).is_none())
             }
             Self::Lists { parent, lists, .. } => null(parent) || lists.is_null(index),
-            Self::Pictures { parent, pictures, .. } => null(parent) || pictures.is_null(index),
+            Self::Pictures { parent, pictures, .. } => {
+                null(parent) || (pictures.is_null(index) && self.path(index).is_none())
+            }
         }
     }
 
@@ -104,10 +106,7 @@ impl Stored {
         match self {
             Self::Null => Err(no_image()),
             Self::Encoded { bytes, .. } => match (bytes.get(index), self.path(index)) {
-                (None | Some([]), Some(path)) => Err(Error::Data(format!(
-                    "the image has no bytes, only the path '{path}', which is not read: read the files with \
-                     read_images"
-                ))),
+                (None | Some([]), Some(path)) => Err(no_bytes(path)),
                 (Some(bytes), _) => decode(bytes, channels, limits),
                 (None, None) => Err(no_image()),
             },
@@ -118,9 +117,18 @@ impl Stored {
                 }
                 form.image(index, &lengths, pixels)
             }
-            Self::Pictures { pictures, .. } => pictures.image(index, channels),
+            Self::Pictures { pictures, .. } => match self.path(index) {
+                Some(path) if pictures.is_null(index) => Err(no_bytes(path)),
+                _ => pictures.image(index, channels),
+            },
         }
     }
+}
+
+fn no_bytes(path: &str) -> Error {
+    Error::Data(format!(
+        "the image has no bytes, only the path '{path}', which is not read: read the files with read_images"
+    ))
 }
 
 /// A struct's field by its name, in letters of either case.

@@ -368,7 +368,7 @@ fn a_flat_list_takes_its_shape_from_the_reader() {
     let error = ImageColumn::try_new(&plain_field(&fixed), &fixed, None).unwrap_err();
     assert!(matches!(error, Error::Type(_)));
     let message = error.to_string();
-    assert!(message.contains("image_decode(list, height, width, channels [, layout])"), "{message}");
+    assert!(message.contains("image_decode(list, height, width, channels, layout)"), "{message}");
     assert!(message.contains("is unknown: give the column arrow.fixed_shape_tensor metadata, nest"), "{message}");
     let grey = Some(ImageShape::new(28, 28, 1));
     let error = ImageColumn::try_new(&plain_field(&fixed), &fixed, grey).unwrap_err().to_string();

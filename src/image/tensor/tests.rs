@@ -6,7 +6,7 @@ use super::super::tensor_field;
 use super::*;
 
 const UNNAMED: &str = "a flat list does not say the order of the axes of its images, expected images of shape \
-                       [2, 4, 3]: name it as image_decode(list, height, width, channels [, layout]), layout 'HWC' or \
+                       [2, 4, 3]: name it as image_decode(list, height, width, channels, layout), layout 'HWC' or \
                        'CHW'";
 
 fn of(data_type: DataType) -> Result<ImageType> {

@@ -7,7 +7,8 @@
 //! - the path of the image's file as a last argument, if a column `path` stands beside the image, so that messages name
 //!   the file.
 //!
-//! A UNION of images of different layouts is refused: DataFusion gives its column the metadata of one of them.
+//! A UNION of images of different layouts is refused, since DataFusion gives its column the metadata of one of them; and
+//! so is an INSERT into a column of another layout.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,12 +20,15 @@ use datafusion::common::{Column, DFSchema, Result, plan_datafusion_err, plan_err
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
+use datafusion::logical_expr::{
+    DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, WriteOp,
+};
 use datafusion::optimizer::AnalyzerRule;
 use wae_core::image::ImageType;
 
 use super::below::{below, is_over};
 use super::lineage::Lineage;
+use super::origins::Origins;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::pass::Pass;
 use crate::scalar::planned_image::PlannedImage;
@@ -47,8 +51,10 @@ impl AnalyzerRule for ImageArguments {
 }
 
 fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if matches!(plan, LogicalPlan::Union(_)) {
-        check_union(&plan)?;
+    match &plan {
+        LogicalPlan::Union(_) => check_union(&plan)?,
+        LogicalPlan::Dml(node) if matches!(node.op, WriteOp::Insert(_)) => check_insert(node)?,
+        _ => {}
     }
     let mut takes_images = false;
     plan.apply_expressions(|expr| {
@@ -99,11 +105,21 @@ fn planned(
     let mut args = call.args.clone();
     let image = args.first().filter(|image| is_over(image, &merge_schema(inputs)));
     let Some(image) = image else { return Ok(Expr::ScalarFunction(call.clone())) };
-    let image_type = planned_image(call.name(), image, inputs)?;
+    let image_type = match planned_image(call.name(), image, inputs) {
+        // The call itself says the order, where the columns do not agree on one.
+        Err(_) if function.states_layout(&args) => PlannedImage::Planned(None),
+        image_type => image_type?,
+    };
     let path = path_beside(image, inputs, beside);
+    let over_model = function.is_over_model();
     let function = function.of_image(image_type, path.is_some());
     args.extend(path);
-    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), args)))
+    let planned = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), args));
+    if !over_model {
+        // Calls over a model are checked once they are pinned to its version.
+        planned.to_field(&merge_schema(inputs))?;
+    }
+    Ok(planned)
 }
 
 /// The tensor type of an image over the outputs of plans.
@@ -163,6 +179,21 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
+/// Refuses to insert images into a column whose tensor type is not theirs.
+fn check_insert(node: &DmlStatement) -> Result<()> {
+    for (index, field) in node.target.schema().fields().iter().enumerate() {
+        let target = Origins::of(field);
+        if target.names_none() || !target.are_images(field.data_type()) {
+            continue;
+        }
+        let source = Lineage::default().of_column(&node.input, index, &[]);
+        if let Err(message) = target.union(source).agreed(field.data_type()) {
+            return plan_err!("INSERT INTO, column '{}': {message}", field.name());
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a union whose inputs have images of different layouts in one column.
 fn check_union(plan: &LogicalPlan) -> Result<()> {
     for (index, field) in plan.schema().fields().iter().enumerate() {
@@ -172,7 +203,7 @@ fn check_union(plan: &LogicalPlan) -> Result<()> {
         }
         let origins = Lineage::default().of_column(plan, index, &[]);
         // A tensor of another rank is no image, but a vector, say.
-        if !origins.are_images(field.data_type()) {
+        if origins.names_none() || !origins.are_images(field.data_type()) {
             continue;
         }
         if let Err(message) = origins.agreed(field.data_type()) {

@@ -14,10 +14,11 @@ use datafusion::logical_expr::utils::{grouping_set_to_exprlist, merge_schema};
 use datafusion::logical_expr::{Aggregate, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan};
 
 use super::origins::{Origins, of_field};
+use crate::scalar::function::KernelFunction;
 use crate::scalar::planned_image::TensorType;
 
 /// Functions that give one of their arguments as it is, with the first that they may give and the one after the last.
-const HAND_ON: [(&str, usize, usize); 9] = [
+const HAND_ON: [(&str, usize, usize); 10] = [
     ("coalesce", 0, usize::MAX),
     ("nvl", 0, 2),
     ("nvl2", 1, 3),
@@ -27,24 +28,31 @@ const HAND_ON: [(&str, usize, usize); 9] = [
     ("arrow_cast", 0, 1),
     ("arrow_try_cast", 0, 1),
     ("make_array", 0, usize::MAX),
+    ("array_repeat", 0, 1),
 ];
 /// Functions that hand on the items of a list: whole images where the list is one of images.
-const OF_ITEMS: [&str; 12] = [
+const OF_ITEMS: [&str; 17] = [
     "array_element",
     "array_any_value",
     "array_append",
     "array_prepend",
     "array_concat",
     "array_distinct",
+    "array_except",
+    "array_intersect",
+    "array_max",
+    "array_min",
     "array_pop_back",
     "array_pop_front",
     "array_resize",
     "array_reverse",
     "array_slice",
     "array_sort",
+    "array_union",
 ];
 /// Aggregates and window functions that give their argument's values.
-const OF_ROWS: [&str; 8] = ["first_value", "last_value", "nth_value", "min", "max", "array_agg", "lag", "lead"];
+const OF_ROWS: [&str; 9] =
+    ["first_value", "last_value", "nth_value", "any_value", "min", "max", "array_agg", "lag", "lead"];
 
 /// The search in one plan. A column that several expressions name is followed once.
 #[derive(Debug, Default)]
@@ -87,7 +95,11 @@ impl<'a> Lineage<'a> {
                     false => Origins::unnamed(),
                 }
             }
-            _ => Origins::unnamed(),
+            // Another image, made of the columns that the expression names.
+            other => other
+                .column_refs()
+                .into_iter()
+                .fold(Origins::unnamed(), |all, column| all.union(self.of_name(column, inputs, &[]).changed())),
         }
     }
 
@@ -133,7 +145,12 @@ impl<'a> Lineage<'a> {
                 self.of_struct(values.collect(), inputs, fields)
             }
             (name, args) if OF_ITEMS.contains(&name) => self.of_items(args, inputs, &schema, fields),
-            _ => expr.to_field(&schema).map_or_else(|_| Origins::unnamed(), |(_, field)| of_field(&field, fields)),
+            _ => {
+                let field = expr.to_field(&schema).map(|(_, field)| field);
+                let own = field.map_or_else(|_| Origins::unnamed(), |field| of_field(&field, fields));
+                let mut changed = || self.of_all(&call.args, inputs, &[]).changed();
+                if own.names_none() && !is_plugins(call) { own.union(changed()) } else { own }
+            }
         }
     }
 
@@ -241,6 +258,11 @@ fn side(node: &Join, index: usize) -> Option<(&LogicalPlan, usize)> {
         _ => Some((node.right.as_ref(), index - left)),
     }
     .filter(|(input, index)| *index < input.schema().fields().len())
+}
+
+/// Whether a call is one of the plugin's, whose field says what its result is.
+fn is_plugins(call: &ScalarFunction) -> bool {
+    call.func.inner().is::<KernelFunction>()
 }
 
 fn text(expr: &Expr) -> Option<&str> {

@@ -15,20 +15,82 @@ pub(super) struct Origins {
     named: BTreeSet<TensorType>,
     /// Whether some come from a column without a tensor type, or are made by an expression that names none.
     unnamed: bool,
+    /// The meanings of the values, before DataFusion casts those that come together to one type.
+    levels: BTreeSet<Levels>,
+}
+
+/// The meaning of pixel values, by their type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Levels {
+    /// 0 to 255.
+    Bytes,
+    /// 0 to 65535.
+    Words,
+    /// Black and white.
+    Bits,
+    /// 0 to 1.
+    Unit,
+}
+
+impl Levels {
+    /// The meaning of the values at the bottom of a type, if they may be pixels.
+    fn of(data_type: &DataType) -> Option<Self> {
+        match data_type {
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::FixedSizeList(item, _) => Self::of(item.data_type()),
+            DataType::Dictionary(_, values) => Self::of(values),
+            DataType::Struct(fields) => {
+                fields.iter().find(|field| field.name() == "data").and_then(|data| Self::of(data.data_type()))
+            }
+            DataType::UInt16 => Some(Self::Words),
+            DataType::Boolean => Some(Self::Bits),
+            integer if integer.is_integer() => Some(Self::Bytes),
+            float if float.is_floating() => Some(Self::Unit),
+            _ => None,
+        }
+    }
+
+    fn range(self) -> &'static str {
+        match self {
+            Self::Bytes => "integers of 0 to 255",
+            Self::Words => "UInt16 of 0 to 65535",
+            Self::Bits => "Booleans",
+            Self::Unit => "floats of 0 to 1",
+        }
+    }
 }
 
 impl Origins {
     pub(super) fn named(tensor: TensorType) -> Self {
-        Self { named: BTreeSet::from([tensor]), unnamed: false }
+        Self { named: BTreeSet::from([tensor]), ..Self::default() }
     }
 
     pub(super) fn unnamed() -> Self {
-        Self { named: BTreeSet::new(), unnamed: true }
+        Self { unnamed: true, ..Self::default() }
+    }
+
+    /// The origins that a field tells.
+    pub(super) fn of(field: &Field) -> Self {
+        of_field(field, &[])
+    }
+
+    /// The same images, changed by an expression that does not say how their values stand.
+    pub(super) fn changed(self) -> Self {
+        Self { unnamed: true, levels: BTreeSet::new(), ..self }
+    }
+
+    /// Whether no type is named.
+    pub(super) fn names_none(&self) -> bool {
+        self.named.is_empty()
     }
 
     pub(super) fn union(mut self, other: Self) -> Self {
         self.named.extend(other.named);
         self.unnamed |= other.unnamed;
+        self.levels.extend(other.levels);
         self
     }
 
@@ -43,6 +105,14 @@ impl Origins {
     /// A message if the images are laid out in more than one way, or if some of them may be.
     pub(super) fn agreed(&self, storage: &DataType) -> Result<Option<TensorType>, String> {
         let read = |field: &Field| ImageType::try_new(field).map_err(|error| error.to_string());
+        if self.levels.len() > 1 {
+            let ranges: Vec<_> = self.levels.iter().map(|levels| levels.range()).collect();
+            return Err(format!(
+                "the images have values of different meanings ({}), which DataFusion casts to one type, expected one: \
+                 bring each to bytes first, as in image_decode(image, height, width, channels)",
+                ranges.join(", ")
+            ));
+        }
         let Some(first) = self.named.first() else { return Ok(None) };
         let of_first = read(&first.field(storage.clone()))?;
         for other in &self.named {
@@ -62,7 +132,8 @@ impl Origins {
 fn differ(got: &str) -> String {
     format!(
         "the images come from columns of different layouts ({got}), expected one: bring each to its shape first, as in \
-         image_decode(image, height, width, channels)"
+         image_decode(image, height, width, channels), and name the order of one that says none, as in \
+         image_decode(list, height, width, channels, 'HWC')"
     )
 }
 
@@ -74,8 +145,14 @@ fn is_plain_grey(image_type: &ImageType) -> bool {
     })
 }
 
-/// The origins that a field tells: its own type, or that of the images nested in it.
+/// The origins that a field tells: its own type, or that of the images nested in it, and the meaning of the values.
 pub(super) fn of_field(field: &Field, fields: &[&str]) -> Origins {
+    let levels = Levels::of(field.data_type()).filter(|_| fields.is_empty());
+    let levels = levels.into_iter().collect();
+    Origins { levels, ..types_of_field(field, fields) }
+}
+
+fn types_of_field(field: &Field, fields: &[&str]) -> Origins {
     if let Some(tensor) = TensorType::of(field.metadata()) {
         return if fields.is_empty() { Origins::named(tensor) } else { Origins::unnamed() };
     }
@@ -84,14 +161,14 @@ pub(super) fn of_field(field: &Field, fields: &[&str]) -> Origins {
         | DataType::LargeList(item)
         | DataType::ListView(item)
         | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _) => of_field(item, fields),
+        | DataType::FixedSizeList(item, _) => types_of_field(item, fields),
         DataType::Struct(children) => match fields.split_first() {
             Some((name, rest)) => {
                 let child = children.iter().find(|child| child.name() == name);
-                child.map_or_else(Origins::unnamed, |child| of_field(child, rest))
+                child.map_or_else(Origins::unnamed, |child| types_of_field(child, rest))
             }
             None if ImageType::try_new(field).is_ok() => Origins::unnamed(),
-            None => children.iter().fold(Origins::default(), |all, child| all.union(of_field(child, fields))),
+            None => children.iter().fold(Origins::default(), |all, child| all.union(types_of_field(child, fields))),
         },
         _ => Origins::unnamed(),
     }

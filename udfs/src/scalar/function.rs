@@ -104,6 +104,11 @@ impl KernelFunction {
         !self.is_over_model() || self.outputs(args) != Outputs::NONE
     }
 
+    /// Whether a call says itself in which order the values of its image stand.
+    pub(crate) fn states_layout(&self, args: &[Expr]) -> bool {
+        self.kernel.documentation().parameters().nth(self.split(args).0.len() - 1) == Some("layout")
+    }
+
     /// The arguments that the user wrote, and the path of the image's file.
     pub(crate) fn split<'b, T>(&self, args: &'b [T]) -> (&'b [T], Option<&'b T>) {
         match args.split_last() {

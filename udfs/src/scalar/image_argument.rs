@@ -12,11 +12,9 @@ use crate::models::LoadedModel;
 
 /// Checks that a field holds images that a model, if there is one, takes, as far as its type tells.
 pub(crate) fn check_image(function: &str, field: &Field, model: Option<&LoadedModel>) -> Result<()> {
-    let got = match image_type(field) {
-        Ok(image_type) => image_type.shape(),
-        Err(message) => return plan_err!("{function}: {message}"),
-    };
-    let (Some(got), Some(model)) = (got, model) else { return Ok(()) };
+    let image_type = image_type(field).or_else(|message| plan_err!("{function}: {message}"))?;
+    let (Some(got), Some(model)) = (image_type.shape(), model) else { return Ok(()) };
+    image_type.check_order().map_err(|e| plan_error(function, &e))?;
     let config = model.wae().config();
     if config.preprocess().is_none() && got != config.image() {
         return plan_err!("{function}: {}", shape_mismatch(got, model.name(), config.image()));

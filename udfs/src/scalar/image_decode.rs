@@ -132,7 +132,9 @@ fn parameter(position: usize) -> &'static str {
 
 /// A dimension that has to be a literal.
 fn dimension(parameter: &str, value: Option<&ScalarValue>, max: i64) -> Result<usize> {
-    match value.map(|v| v.cast_to(&DataType::Int64)).transpose()? {
+    let integer =
+        |v: &ScalarValue| if v.data_type().is_integer() { v.cast_to(&DataType::Int64) } else { Ok(v.clone()) };
+    match value.map(integer).transpose()? {
         Some(ScalarValue::Int64(Some(v))) if (1..=max).contains(&v) => Ok(v as usize),
         Some(other) => plan_err!("{NAME}: {parameter} must be an integer between 1 and {max}, got {other}"),
         None => plan_err!("{NAME}: {parameter} must be a literal"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
@@ -65,6 +65,7 @@ impl Source {
         let source = self.logical_plan(function, state).await?;
         let image = image_column(function, source.schema())?;
         let image_type = planned_image(function, &image, &[&source])?;
+        let (source, image) = with_paths(source, image);
         let columns = [Some(image.clone()), path_beside(&image, &[&source], source.schema())];
         let source = LogicalPlanBuilder::from(source).project(columns.into_iter().flatten())?.build()?;
         let plan = one_partition(state.create_physical_plan(&source).await?);
@@ -136,6 +137,21 @@ impl SourceImages {
     }
 }
 
+/// A source that selects its image from a plan that has the paths of the images' files, without that selection, and the
+/// image there.
+fn with_paths(source: LogicalPlan, image: Expr) -> (LogicalPlan, Expr) {
+    let LogicalPlan::Projection(node) = &source else { return (source, image) };
+    let Expr::Column(column) = &image else { return (source, image) };
+    let selected = node.schema.maybe_index_of_column(column).and_then(|index| node.expr.get(index));
+    let Some(selected) = selected.map(|selected| selected.clone().unalias()) else { return (source, image) };
+    let inputs = [node.input.as_ref()];
+    let has_paths = path_beside(&image, &[&source], source.schema()).is_some();
+    if has_paths || path_beside(&selected, &inputs, node.input.schema()).is_none() {
+        return (source, image);
+    }
+    (node.input.as_ref().clone(), selected.alias(column.name()))
+}
+
 /// The paths of the files of a batch's images, if the source has them.
 pub(crate) fn paths(batch: &RecordBatch) -> Option<ArrayRef> {
     batch.columns().get(1).cloned()
@@ -143,7 +159,11 @@ pub(crate) fn paths(batch: &RecordBatch) -> Option<ArrayRef> {
 
 /// The one column of images of a source; its other columns, such as labels, are left alone.
 fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
-    let mut images: Vec<_> = schema.iter().filter(|(_, field)| image_type(field).is_ok()).collect();
+    let is_image = |field: &FieldRef| {
+        let fields = [Arc::clone(field)];
+        PlannedImage::default().restore(&fields).iter().all(|field| image_type(field).is_ok())
+    };
+    let mut images: Vec<_> = schema.iter().filter(|(_, field)| is_image(field)).collect();
     if images.len() > 1 && images.iter().any(|(_, field)| !is_of_numbers(field)) {
         images.retain(|(_, field)| !is_of_numbers(field));
     }

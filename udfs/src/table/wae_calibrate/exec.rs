@@ -135,7 +135,9 @@ impl<'a> Images<'a> {
             let fixed = calibration_memory(self.reader.config, self.largest);
             self.memory.try_resize(fixed.saturating_add((self.rows + rows.len()) * BYTES_A_ROW))?;
             let reader = ImageReader { paths: paths.as_ref(), ..self.reader };
-            let (read, pixels) = reader.read(column, &rows, &mut Unreadable::default())?;
+            let mut unreadable = Unreadable::default();
+            let (read, pixels) = reader.read(column, &rows, &mut unreadable)?;
+            unreadable.warn(NAME, rows.len(), Some(reader.model));
             self.skipped += rows.len() - read.len();
             self.rows += read.len();
             if !read.is_empty() {
