@@ -45,11 +45,12 @@ impl fmt::Display for Cell {
     }
 }
 
-/// The beginning of an error, without the kinds of errors around it, the function's name, and the place.
+/// The beginning of an error, without the rule that met it, the kinds of errors around it, the function's name, and the
+/// place.
 fn first_words(error: &str) -> String {
     let place = |part: &str| ["Error ", "source column ", "row "].iter().any(|start| part.starts_with(start));
     let is_prefix = |part: &str| part.ends_with(" error") || place(part) || !part.contains(' ');
-    let mut text = error;
+    let mut text = error.rsplit("caused by").next().unwrap_or(error).trim_start();
     while let Some((_, rest)) = text.split_once(": ").filter(|(part, _)| is_prefix(part)) {
         text = rest;
     }
