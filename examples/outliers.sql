@@ -43,10 +43,12 @@ ORDER BY distance LIMIT 5;
 -- 4. A view with scores. Whatever columns a query takes from it, each image passes through the network once; each query
 -- computes anew, with the model as it is then.
 CREATE VIEW scores AS
-SELECT id, label, strange, wae_reconstruction_cost(image) AS cost, wae_p_value(image) AS p FROM items;
+SELECT id, label, strange, wae_reconstruction_cost(image) AS cost, wae_anomaly_score(image) AS score,
+       wae_p_value(image) AS p
+FROM items;
 
 -- The strangest items.
-SELECT id, label, round(cost, 1) AS cost, round(p, 4) AS p FROM scores ORDER BY cost DESC LIMIT 5;
+SELECT id, label, round(cost, 1) AS cost, round(score, 3) AS score, round(p, 4) AS p FROM scores ORDER BY score DESC LIMIT 5;
 
 -- What every score says of the strangest: the reconstruction cost, the distance of the code from the training codes, the
 -- anomaly score, which is 0.5 at alpha = 0.01, and whether the p-value is at most 0.01.
@@ -56,7 +58,7 @@ FROM (SELECT id, label, wae_detect(image) AS d FROM items)
 ORDER BY d['anomaly_score'] DESC LIMIT 5;
 
 -- 5. Rates by group. Of normal rows about 5 % are flagged at alpha = 0.05, on average over draws of the held-out rows. That is
--- the average over all clothes: a kind of clothes that is harder to reconstruct has more, an easy one fewer.
+-- the average over all clothes: a kind of clothes that is stranger to the model has more, a common one fewer.
 SELECT label, strange, count(*) AS items, round(avg(cost), 1) AS cost,
        round(avg(CASE WHEN p <= 0.05 THEN 1.0 ELSE 0.0 END), 3) AS flagged
 FROM scores GROUP BY label, strange ORDER BY flagged DESC;

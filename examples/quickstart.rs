@@ -84,12 +84,13 @@ async fn train(ctx: &SessionContext) -> Result<()> {
 
 /// Scores the test set, and sets the model beside the baselines.
 async fn score(ctx: &SessionContext) -> Result<()> {
-    let strangest = "SELECT label, round(wae_reconstruction_cost(image), 1) AS cost, round(wae_p_value(image), 4) AS p
-                     FROM test ORDER BY cost DESC LIMIT 10";
+    let strangest = "SELECT label, round(wae_reconstruction_cost(image), 1) AS cost,
+                            round(wae_anomaly_score(image), 3) AS score, round(wae_p_value(image), 4) AS p
+                     FROM test ORDER BY score DESC LIMIT 10";
     println!("\nThe ten strangest images of the test set:\n{}", table(ctx, strangest).await?);
 
-    let columns = "wae_reconstruction_cost(image) AS cost, wae_is_outlier(image, 0.05) AS outlier, \
-                   image_decode(image['bytes'], 28, 28, 1) AS image";
+    let columns = "wae_reconstruction_cost(image) AS cost, wae_anomaly_score(image) AS score, \
+                   wae_is_outlier(image, 0.05) AS outlier, image_decode(image['bytes'], 28, 28, 1) AS image";
     let normal = batch(ctx, &format!("SELECT {columns} FROM test WHERE label IN {CLOTHES}")).await?;
     let strange = batch(ctx, &format!("SELECT {columns} FROM test WHERE label NOT IN {CLOTHES}")).await?;
     let train = format!("SELECT image_decode(image['bytes'], 28, 28, 1) AS image FROM train WHERE label IN {CLOTHES}");
@@ -98,10 +99,12 @@ async fn score(ctx: &SessionContext) -> Result<()> {
 
     let normal_pixels = pixels(&normal)?;
     let strange_pixels = pixels(&strange)?;
-    let normal_costs = costs(&normal)?;
-    let strange_costs = costs(&strange)?;
+    let normal_costs = numbers(&normal, "cost")?;
+    let strange_costs = numbers(&strange, "cost")?;
+    let normal_scores = numbers(&normal, "score")?;
     let pca_costs = pca.costs(&normal_pixels)?;
     println!("AUROC, shoes and bags against clothes:");
+    println!("  anomaly score             {:.3}", auroc(&normal_scores, &numbers(&strange, "score")?));
     println!("  reconstruction cost       {:.3}", auroc(&normal_costs, &strange_costs));
     println!("  principal components      {:.3}", auroc(&pca_costs, &pca.costs(&strange_pixels)?));
     let normal_distances = pca.mean_distances(&normal_pixels)?;
@@ -126,8 +129,7 @@ async fn contact_sheets(ctx: &SessionContext, output: &Path) -> Result<()> {
     let pairs =
         format!("SELECT {decoded} AS a, wae_reconstruct(image) AS b FROM test WHERE label IN {CLOTHES} LIMIT 60");
     let samples = "SELECT image FROM wae_sample(120)".to_owned();
-    let strangest =
-        format!("SELECT {decoded} AS image FROM test ORDER BY wae_reconstruction_cost(image) DESC LIMIT 120");
+    let strangest = format!("SELECT {decoded} AS image FROM test ORDER BY wae_anomaly_score(image) DESC LIMIT 120");
     println!("\nContact sheets:");
     for (name, sql) in [("reconstructions", pairs), ("samples", samples), ("strangest", strangest)] {
         let batch = batch(ctx, &sql).await?;
@@ -185,8 +187,9 @@ fn pixels(batch: &RecordBatch) -> Result<Vec<f32>> {
     Ok(bytes(column)?.into_iter().map(|v| f32::from(v) / 255.0).collect())
 }
 
-fn costs(batch: &RecordBatch) -> Result<Vec<f32>> {
-    let column = batch.column_by_name("cost").ok_or("no column cost")?;
+/// A column of Float32.
+fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<f32>> {
+    let column = batch.column_by_name(name).ok_or_else(|| format!("no column {name}"))?;
     Ok(column.as_primitive::<Float32Type>().values().to_vec())
 }
 

@@ -22,28 +22,19 @@ SET wae.model = 'clothes';
 -- Encode and score the test set, once.
 CREATE TABLE scores AS
 SELECT label, label NOT IN (0, 1, 2, 3, 4, 6) AS strange, wae_encode(image) AS code,
-       wae_reconstruction_cost(image) AS cost, wae_p_value(image) AS p, wae_is_outlier(image, 0.05) AS outlier
+       wae_reconstruction_cost(image) AS cost, wae_anomaly_score(image) AS score, wae_p_value(image) AS p, wae_is_outlier(image, 0.05) AS outlier
 FROM test;
 
 -- A few codes.
 SELECT label, code FROM scores LIMIT 3;
 
 -- The ten strangest rows.
-SELECT label, cost, p FROM scores ORDER BY cost DESC LIMIT 10;
+SELECT label, cost, score, p FROM scores ORDER BY score DESC LIMIT 10;
 
 -- The outliers at alpha = 0.05: the share of clothes is the false-alarm rate, the share of shoes and bags the power.
 SELECT strange, count(*) AS images, count(*) FILTER (WHERE outlier) AS flagged,
        round(avg(CASE WHEN outlier THEN 1.0 ELSE 0.0 END), 3) AS share
 FROM scores GROUP BY strange ORDER BY strange;
 
--- The area under the ROC curve of the cost: the chance that a strange image costs more than one of clothes. By ranks (Mann
--- and Whitney), rows of equal cost sharing the middle of theirs.
-WITH ranked AS (
-    SELECT strange, rank() OVER (ORDER BY cost) + (count(*) OVER (PARTITION BY cost) - 1) / 2.0 AS mid_rank
-    FROM scores
-), sums AS (
-    SELECT sum(mid_rank) FILTER (WHERE strange) AS ranks, count(*) FILTER (WHERE strange) AS positives,
-           count(*) FILTER (WHERE NOT strange) AS negatives
-    FROM ranked
-)
-SELECT round((ranks - positives * (positives + 1) / 2.0) / (positives * negatives), 3) AS auroc FROM sums;
+-- The area under the ROC curve: the chance that a strange image scores higher than one of clothes.
+SELECT round(auroc(score, strange), 3) AS of_the_score, round(auroc(cost, strange), 3) AS of_the_cost FROM scores;

@@ -9,33 +9,14 @@
 //! # Source
 //! Bates, Candès, Lei, Romano and Sesia, Testing for outliers with conformal p-values, arXiv 2104.08279, equation 2.
 
+mod anomaly;
 mod latent;
 
+pub use self::anomaly::AnomalyStatistics;
+pub(crate) use self::anomaly::{Covariance, LevelSums, UsualSums};
 pub use self::latent::LatentStatistics;
+pub use crate::config::Score;
 use crate::error::{Error, Result};
-
-/// The score of a row: higher is stranger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Score {
-    /// The reconstruction cost, whichever the model was trained with.
-    #[default]
-    Cost,
-    /// The Mahalanobis distance of the code from the training codes.
-    LatentDistance,
-    /// The structural cost of the reconstruction, Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
-    AnomalyScore,
-}
-
-impl Score {
-    /// Every score under its name, as SQL's `score` takes it.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("cost", Self::Cost), ("latent_distance", Self::LatentDistance), ("anomaly_score", Self::AnomalyScore)];
-
-    /// The score's name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, score)| *score == self).map_or("", |(name, _)| name)
-    }
-}
 
 /// The held-out rows' scores, of as many kinds as were computed for them.
 ///
@@ -112,18 +93,37 @@ impl Calibration {
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeldOut(Vec<f32>);
 
-/// The score t that a scaled score of ½ stands for ([`HeldOut::scale`]).
+/// The scale of anomaly scores as they are reported: from 0 to 1, and ½ is the threshold of an outlier at α = 0.01.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale(f32);
+pub enum Scale {
+    /// ½ (1 + d/(1 + |d|)), d = f − f₀: of the anomaly map's values f. f₀ is the threshold. A logistic function would
+    /// round to 1, and lose the order of strange images.
+    Centred(f32),
+    /// s/(s + t): of the structural costs s of a file of format `wae/1`. t is the threshold.
+    Ratio(f32),
+}
 
 impl Scale {
-    /// A score brought to [0, 1): `s/(s + t)`, ½ where the score is t. Higher is stranger.
+    /// A score as it is reported. Higher is stranger; NaN is strangest.
     pub fn of(self, score: f32) -> f32 {
-        // Rounding can leave a score of nothing just below 0.
-        let score = if score < 0.0 { 0.0 } else { score };
-        let scaled = score / (score + self.0);
-        // The quotient of a score just above t may round to ½, which would contradict its p-value.
-        if score > self.0 { scaled.max(0.5_f32.next_up()) } else { scaled }
+        let (threshold, scaled) = match self {
+            Self::Centred(threshold) => {
+                let distance = f64::from(score) - f64::from(threshold);
+                let share = if distance.is_finite() { distance / (1.0 + distance.abs()) } else { distance.signum() };
+                (threshold, (0.5 * (1.0 + share)) as f32)
+            }
+            Self::Ratio(threshold) => {
+                // Rounding can leave a score of nothing just below 0.
+                let score = if score < 0.0 { 0.0 } else { score };
+                (threshold, score / (score + threshold))
+            }
+        };
+        match score {
+            score if score.is_nan() => 1.0,
+            // The quotient of a score just above the threshold may round to ½, which would contradict its p-value.
+            score if score > threshold => scaled.max(0.5_f32.next_up()),
+            _ => scaled,
+        }
     }
 }
 
@@ -170,10 +170,10 @@ impl HeldOut {
         self.len().checked_sub(at_least_as_large).filter(|i| *i < self.len()).map(|i| self.0[i])
     }
 
-    /// The scale whose t is the threshold at α = 0.01, so that ½ is where an outlier begins. Of fewer than 99 rows,
-    /// which have no such threshold, t is the largest score.
-    pub fn scale(&self) -> Scale {
-        Scale(self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0).max(f32::MIN_POSITIVE))
+    /// The score of ½ as it is reported: the threshold at α = 0.01. Fewer than 99 rows have no such threshold: it is their
+    /// largest score.
+    pub fn half(&self) -> f32 {
+        self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0)
     }
 }
 
@@ -240,10 +240,21 @@ mod tests {
     #[test]
     fn half_is_the_threshold() {
         let scores = held_out((1..=99).map(|i| i as f32).collect());
-        assert_eq!(scores.threshold(0.01), Some(99.0));
-        assert_eq!((scores.scale().of(99.0), scores.scale().of(-1e-9)), (0.5, 0.0));
-        assert_eq!(held_out(vec![1.0, 3.0]).scale().of(9.0), 0.75);
-        assert_eq!(held_out(vec![0.0]).scale().of(1.0), 1.0);
-        assert!(scores.scale().of(99_f32.next_up()) > 0.5);
+        assert_eq!((scores.threshold(0.01), scores.half()), (Some(99.0), 99.0));
+        assert_eq!(held_out(vec![1.0, 3.0]).half(), 3.0);
+        let ratio = Scale::Ratio(99.0);
+        assert_eq!((ratio.of(99.0), ratio.of(-1e-9)), (0.5, 0.0));
+        assert_eq!(Scale::Ratio(3.0).of(9.0), 0.75);
+        assert!(ratio.of(99_f32.next_up()) > 0.5);
+    }
+
+    #[test]
+    fn a_centred_scale_by_hand() {
+        let scale = Scale::Centred(2.0);
+        assert_eq!([2.0, 3.0, 1.0, 5.0].map(|f| scale.of(f)), [0.5, 0.75, 0.25, 0.875]);
+        assert!(scale.of(2_f32.next_up()) > 0.5);
+        assert_eq!([f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(|f| scale.of(f)), [1.0, 0.0, 1.0]);
+        // Strange images keep their order.
+        assert!(scale.of(2000.0) < scale.of(2100.0) && scale.of(2100.0) < 1.0);
     }
 }

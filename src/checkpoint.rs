@@ -1,10 +1,11 @@
-//! The model file, format `wae/1`: one safetensors file that holds weights, configuration, history and calibration.
+//! The model file, formats `wae/1` and `wae/2`: one safetensors file that holds weights, configuration, history and
+//! calibration.
 //!
 //! # Metadata
 //! | key | holds |
 //! |---|---|
-//! | `format` | `wae/1` |
-//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing |
+//! | `format` | `wae/1`, or `wae/2` where the configuration has `score_scales` |
+//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing, score |
 //! | `history` | JSON: an [`EpochReport`] an epoch; may be missing |
 //! | `training` | JSON of a [`TrainingInfo`]: rows, seed, options; may be missing |
 //!
@@ -25,8 +26,12 @@
 //! |---|---|
 //! | `encoder.*`, `decoder.*` | the network: `encoder.0.conv.weight`, `decoder.stem.bias`, ... |
 //! | `adversary.*` | the discriminator of a model of objective `gan` |
+//! | `score.usual`, `score.levels` | of `wae/2`: what is usual at each place of the anomaly map, (H, W), and at each scale, (S, 2) |
 //! | `calibration.costs`, `calibration.latent_distances`, `calibration.anomaly_scores` | sorted scores of the held-out rows |
 //! | `calibration.latent_mean`, `calibration.latent_precision` | where the training codes lie: their mean and precision |
+//!
+//! The held-out anomaly scores are those that p-values rank: of `wae/2` the largest place of the map before it is scaled,
+//! of `wae/1` the structural cost.
 //!
 //! # Safety of reading and writing
 //! Files are untrusted. A reader checks the configuration's bounds first, then each tensor's name, type and shape
@@ -36,6 +41,7 @@
 //!
 //! A training that was stopped goes on from a [`Checkpoint`], a file of the same kind and of another format.
 
+mod anomaly;
 mod differences;
 mod files;
 mod format;
@@ -56,12 +62,12 @@ pub use self::history::EpochReport;
 pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
 pub(crate) use self::resume::{OptimizerState, State};
 use crate::architecture::{Architecture, LayerSpec, parameters};
-use crate::calibrate::{Calibration, LatentStatistics};
+use crate::calibrate::{AnomalyStatistics, Calibration, HeldOut, LatentStatistics, Scale, Score};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// The format that this crate reads and writes.
-pub const FORMAT: &str = "wae/1";
+/// The formats that this crate reads: a file is written in the first that holds all of it.
+pub const FORMATS: [&str; 2] = ["wae/1", "wae/2"];
 /// The largest file that is read unless told otherwise: what the bounds of a configuration allow, with calibration and
 /// header.
 pub const MAX_BYTES: usize = 3 << 30;
@@ -104,6 +110,7 @@ pub struct ModelFile {
     tensors: Tensors,
     history: Vec<EpochReport>,
     latent: Option<LatentStatistics>,
+    anomaly: Option<AnomalyStatistics>,
     calibration: Option<Calibration>,
     training: Option<TrainingInfo>,
 }
@@ -111,7 +118,8 @@ pub struct ModelFile {
 impl ModelFile {
     /// A model with its weights alone.
     pub(crate) fn new(config: Config, tensors: Tensors) -> Self {
-        Self { config, tensors, history: Vec::new(), latent: None, calibration: None, training: None }
+        let history = Vec::new();
+        Self { config, tensors, history, latent: None, anomaly: None, calibration: None, training: None }
     }
 
     pub(crate) fn with_training(mut self, history: Vec<EpochReport>, training: TrainingInfo) -> Self {
@@ -124,6 +132,11 @@ impl ModelFile {
         self
     }
 
+    pub(crate) fn with_anomaly(mut self, anomaly: AnomalyStatistics) -> Self {
+        self.anomaly = Some(anomaly);
+        self
+    }
+
     pub(crate) fn with_calibration(mut self, calibration: Calibration) -> Self {
         self.calibration = Some(calibration);
         self
@@ -132,20 +145,27 @@ impl ModelFile {
     /// Reads a model from untrusted bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] if they are no safetensors file of format `wae/1`, or hold an unknown tensor;
+    /// [`Error::Model`] if they are no safetensors file of one of [`FORMATS`], or hold an unknown tensor;
     /// [`Error::ModelTensor`] for a tensor that is missing or not finite; [`Error::ModelTensorShape`] for one of
     /// another shape than the configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (file, metadata) = format::open(bytes, FORMAT)?;
+        let (file, metadata) = format::open(bytes, &FORMATS)?;
         let config: Config = format::required(&metadata, "config")?;
-        let expected: BTreeMap<String, Vec<usize>> =
+        let needed = format_of(&config);
+        if metadata.get("format").is_some_and(|format| format.as_str() < needed) {
+            return Err(Error::Model(format!("the configuration takes format '{needed}'")));
+        }
+        let weights: BTreeMap<String, Vec<usize>> =
             Architecture::new(&config).layers().flat_map(LayerSpec::tensors).map(|(_, n, s)| (n, s)).collect();
-        check_names_and_shapes(&file, &expected, held_out::is_known)?;
-        let tensors = read_weights(&file, expected)?;
+        let all = weights.clone().into_iter().chain(anomaly::shapes(&config)).collect();
+        check_names_and_shapes(&file, &all, held_out::is_known)?;
+        let tensors = read_weights(&file, weights)?;
         let history = json(&metadata, "history")?.unwrap_or_default();
         let latent = read_latent(&file, config.latent_dim())?;
+        let anomaly = anomaly::read(&file, &config)?;
         let calibration = read_calibration(&file)?;
-        Ok(Self { config, tensors, history, latent, calibration, training: json(&metadata, "training")? })
+        let training = json(&metadata, "training")?;
+        Ok(Self { config, tensors, history, latent, anomaly, calibration, training })
     }
 
     /// Reads a model file.
@@ -161,7 +181,8 @@ impl ModelFile {
     /// # Errors
     /// [`Error::Model`] if they cannot be put together.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut metadata = BTreeMap::from([("format", FORMAT.to_owned()), ("config", format::text(&self.config)?)]);
+        let mut metadata =
+            BTreeMap::from([("format", format_of(&self.config).to_owned()), ("config", format::text(&self.config)?)]);
         if !self.history.is_empty() {
             metadata.insert("history", format::text(&self.history)?);
         }
@@ -191,7 +212,8 @@ impl ModelFile {
             let precision = latent.precision();
             [(LATENT[0], vec![mean.len()], mean), (LATENT[1], precision_shape(mean.len()), precision)]
         });
-        network.chain(scores).chain(latent)
+        let anomaly = self.anomaly.iter().flat_map(|statistics| anomaly::tensors(&self.config, statistics));
+        network.chain(scores).chain(latent).chain(anomaly)
     }
 
     /// The model's configuration.
@@ -214,6 +236,20 @@ impl ModelFile {
         self.latent.as_ref()
     }
 
+    /// The statistics of the anomaly map, which a file of format `wae/1` lacks.
+    pub fn anomaly(&self) -> Option<&AnomalyStatistics> {
+        self.anomaly.as_ref()
+    }
+
+    /// The scale of reported anomaly scores and maps. `None` of a file of format `wae/1` without held-out rows.
+    pub fn anomaly_scale(&self) -> Option<Scale> {
+        let held_out = self.calibration.as_ref().and_then(|calibration| calibration.scores(Score::AnomalyScore));
+        match self.anomaly {
+            Some(_) => Some(Scale::Centred(held_out.map_or(0.0, HeldOut::half))),
+            None => held_out.map(|held_out| Scale::Ratio(held_out.half().max(f32::MIN_POSITIVE))),
+        }
+    }
+
     /// The training that made the model, if this crate did it.
     pub fn training(&self) -> Option<&TrainingInfo> {
         self.training.as_ref()
@@ -227,6 +263,12 @@ impl ModelFile {
     pub(crate) fn tensors(&self) -> &Tensors {
         &self.tensors
     }
+}
+
+/// The first format that holds a model of a configuration.
+fn format_of(config: &Config) -> &'static str {
+    let [first, second] = FORMATS;
+    if config.score_scales().is_empty() { first } else { second }
 }
 
 /// The tensors of the network, whose names and shapes have been checked.

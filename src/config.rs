@@ -6,6 +6,7 @@
 mod architecture;
 mod objective;
 mod options;
+mod score;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ pub use self::options::{
     CheckpointInterval, DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, OPTIONS,
     ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
+pub use self::score::{Score, ScoreScale};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
@@ -128,6 +130,12 @@ pub struct Parts {
     /// Cropping and resizing before the network sees an image, in training and in scoring alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Preprocess>,
+    /// The score of the model's verdicts; the cost in a file of format `wae/1`.
+    #[serde(default, skip_serializing_if = "Score::is_cost")]
+    pub score: Score,
+    /// The scales of the anomaly map; none in a file of format `wae/1`, which has no such map.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub score_scales: Vec<ScoreScale>,
 }
 
 impl Config {
@@ -151,6 +159,10 @@ impl Config {
         }
         if let Some(preprocess) = &parts.preprocess {
             preprocess.validate(image)?;
+        }
+        ScoreScale::check(&parts.score_scales)?;
+        if parts.score == Score::AnomalyScore && parts.score_scales.is_empty() {
+            return Err(Error::Config("score 'anomaly_score' takes score_scales, got none".to_owned()));
         }
         let config = Self(parts);
         let parameters = crate::architecture::parameters(&config);
@@ -216,6 +228,16 @@ impl Config {
     pub fn preprocess(&self) -> Option<&Preprocess> {
         self.0.preprocess.as_ref()
     }
+
+    /// The score of the model's verdicts.
+    pub fn score(&self) -> Score {
+        self.0.score
+    }
+
+    /// The scales of the anomaly map; none of a model of an older version, which has no such map.
+    pub fn score_scales(&self) -> &[ScoreScale] {
+        &self.0.score_scales
+    }
 }
 
 impl TryFrom<Parts> for Config {
@@ -262,6 +284,8 @@ mod tests {
             cost: Cost::Squared,
             objective: Objective::Mmd { kernel: KernelKind::Imq, scales: IMQ_SCALES.to_vec(), lambda: 200.0 },
             preprocess: None,
+            score: Score::Cost,
+            score_scales: Vec::new(),
         }
     }
 
@@ -292,12 +316,33 @@ mod tests {
     #[case::vae_prior(|p: &mut Parts| { p.objective = Objective::Vae { lambda: 1.0 }; p.encoder = EncoderKind::Gaussian; p.prior.kind = PriorKind::Sphere }, "objective 'vae' takes prior 'normal' only")]
     #[case::log_p(|p: &mut Parts| { p.objective = Objective::Gan { adversary_widths: vec![8], log_p: true, lambda: 1.0 }; p.prior.kind = PriorKind::Uniform }, "log_p goes with prior 'normal' only")]
     #[case::adversary(|p: &mut Parts| p.objective = Objective::Gan { adversary_widths: vec![8, 1 << 40], log_p: false, lambda: 1.0 }, "a width in adversary_widths must be between 1 and 8192")]
+    #[case::score(|p: &mut Parts| p.score = Score::AnomalyScore, "score 'anomaly_score' takes score_scales, got none")]
+    #[case::many_score_scales(|p: &mut Parts| p.score_scales = (1..10).map(ScoreScale::Part).collect(), "score_scales has 9 scales, expected at most 8")]
+    #[case::score_scale_twice(|p: &mut Parts| p.score_scales = vec![ScoreScale::Whole; 2], "score_scales has the scale whole twice")]
     #[case::scales(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![0.0], lambda: 1.0 }, "each of scales must be a number from 1e-6 to 1e6, got 0")]
     fn out_of_bounds_is_refused(#[case] spoil: fn(&mut Parts), #[case] message: &str) {
         let mut parts = parts();
         spoil(&mut parts);
         let error = Config::try_new(parts).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
+    }
+
+    #[test]
+    fn json_of_scores() {
+        let scored = Parts { score: Score::AnomalyScore, score_scales: ScoreScale::OF_IMAGES.to_vec(), ..parts() };
+        let config = Config::try_new(scored).unwrap();
+        let mut json = serde_json::to_value(&config).unwrap();
+        assert_eq!(
+            (&json["score"], &json["score_scales"]),
+            (&"anomaly_score".into(), &serde_json::json!([8, "whole"]))
+        );
+        assert_eq!(serde_json::from_value::<Config>(json.clone()).unwrap(), config);
+        for bad in [0.into(), 1025.into(), "half".into(), serde_json::json!(1.5)] {
+            json["score_scales"] = serde_json::json!([bad]);
+            let error = serde_json::from_value::<Config>(json.clone()).unwrap_err().to_string();
+            let expected = format!("a scale of score_scales must be a number from 1 to 1024 or 'whole', got {bad}");
+            assert!(error.contains(&expected), "{error}");
+        }
     }
 
     #[rstest]

@@ -7,6 +7,7 @@ mod pretraining;
 mod progress;
 mod random;
 mod resume;
+mod statistics;
 mod step;
 
 use std::sync::Arc;

@@ -95,7 +95,7 @@ fn estimates_are_near_what_is_allocated() {
         let rows: Vec<usize> = (0..column.len()).collect();
         let score = |images: PixelSlice<'_>| {
             let decoded = wae.decode(&wae.encode(images).unwrap()).unwrap();
-            (wae.costs(images, &decoded).unwrap(), wae.anomaly_maps(images, &decoded).unwrap())
+            (wae.costs(images, &decoded).unwrap(), wae.cost_maps(images, &decoded).unwrap())
         };
         let (_, scoring) = peak(|| score((&column.read(&rows, shape, None, &Limits::default()).unwrap()).into()));
         let (_, of_bytes) =

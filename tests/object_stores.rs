@@ -61,8 +61,8 @@ async fn use_models(ctx: &SessionContext, dir: &str) {
     let scores = "count(wae_encode(image)) + count(wae_reconstruct(image)) + count(wae_reconstruction_cost(image)) \
                   + count(wae_latent_distance(image)) + count(wae_anomaly_score(image)) + count(wae_p_value(image)) \
                   + count(wae_is_outlier(image, 0.1)) + count(wae_detect(image)) + count(wae_anomaly_map(image)) \
-                  + count(wae_interpolate(wae_encode(image), wae_encode(image), 2))";
-    assert_eq!(count(ctx, &format!("SELECT {scores} FROM t")).await, 3000);
+                  + count(wae_cost_map(image)) + count(wae_interpolate(wae_encode(image), wae_encode(image), 2))";
+    assert_eq!(count(ctx, &format!("SELECT {scores} FROM t")).await, 3300);
     assert_eq!(count(ctx, "SELECT count(m) FROM (SELECT wae_mmd(wae_encode(image)) AS m FROM t)").await, 1);
     assert_eq!(count(ctx, "SELECT rows FROM wae_calibrate('t')").await, 300);
     assert_eq!(count(ctx, "SELECT calibrated FROM wae_models() WHERE name = 'm'").await, 300);

@@ -243,8 +243,8 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
     1500
 )]
 #[case::every_score(
-    "SELECT wae_detect(I), wae_anomaly_map(I), wae_latent_distance(I), wae_anomaly_score(I) FROM t
-     WHERE wae_is_outlier(I, 0.1, 'm', 'anomaly_score') OR wae_p_value(I, 'm', 'latent_distance') < 0.1 OR C > 20",
+    "SELECT wae_detect(I), wae_anomaly_map(I), wae_cost_map(I), wae_latent_distance(I), wae_anomaly_score(I) FROM t
+     WHERE wae_is_outlier(I, 0.1, 'm', 'cost') OR wae_p_value(I, 'm', 'latent_distance') < 0.1 OR C > 20",
     1500
 )]
 #[case::group_of_expressions(

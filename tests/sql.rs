@@ -1,7 +1,8 @@
 //! Runs each file of tests/slt, a test a file, against a context with everything registered.
 //!
 //! Two models are trained once and copied for every file: `fashion`, on 28×28 grey clothes, and `uncalibrated`, the
-//! same without held-out rows. `$MODELS` in a file is its own folder of models.
+//! same without held-out rows. `$MODELS` in a file is its own folder of models; `$MODELS/older` has a file of format
+//! `wae/1` without statistics, `old`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 #[path = "support/session.rs"]
@@ -86,6 +87,9 @@ fn run(file: &Path) -> Result<(), Failed> {
         let from = entry?.path();
         std::fs::copy(&from, dir.path().join(from.file_name().unwrap()))?;
     }
+    let older = dir.path().join("older");
+    std::fs::create_dir(&older)?;
+    std::fs::copy("fixtures/golden/digit.model.safetensors", older.join("old.safetensors"))?;
     let script = std::fs::read_to_string(file)?.replace("$MODELS", &dir.path().display().to_string());
     let mut runner = Runner::new(|| {
         let dir = Arc::clone(&dir);

@@ -12,13 +12,13 @@ pub(super) const MAX_HEADER_BYTES: usize = 64 << 20;
 const MAX_TEXT: [(&str, usize); 4] =
     [("config", 1 << 16), ("training", 1 << 20), ("history", 48 << 20), ("state", 1 << 20)];
 
-/// The tensors of a file of the expected format, whose names and shapes are not checked yet, and its metadata.
-pub(super) fn open<'a>(bytes: &'a [u8], format: &str) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
+/// The tensors of a file of one of the expected formats, whose names and shapes are not checked yet, and its metadata.
+pub(super) fn open<'a>(bytes: &'a [u8], formats: &[&str]) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
     check_header(bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(bytes).map_err(broken)?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    check_format(&metadata, format)?;
+    check_format(&metadata, formats)?;
     Ok((file, metadata))
 }
 
@@ -35,11 +35,12 @@ pub(super) fn check_header(declared: u64) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn check_format(metadata: &HashMap<String, String>, expected: &str) -> Result<()> {
+pub(super) fn check_format(metadata: &HashMap<String, String>, expected: &[&str]) -> Result<()> {
+    let names = || expected.iter().map(|format| format!("'{format}'")).collect::<Vec<_>>().join(" or ");
     match metadata.get("format") {
-        Some(format) if format == expected => Ok(()),
-        Some(other) => Err(Error::Model(format!("format is '{other}', expected '{expected}'"))),
-        None => Err(Error::Model(format!("the metadata names no format, expected '{expected}'"))),
+        Some(format) if expected.contains(&format.as_str()) => Ok(()),
+        Some(other) => Err(Error::Model(format!("format is '{other}', expected {}", names()))),
+        None => Err(Error::Model(format!("the metadata names no format, expected {}", names()))),
     }
 }
 

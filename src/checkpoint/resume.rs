@@ -101,7 +101,7 @@ impl CheckpointInfo {
         file.take(len).read_to_end(&mut header).map_err(at)?;
         let header: Header = serde_json::from_slice(&header)
             .map_err(|e| Error::Model(format!("not a safetensors file: the header is unreadable: {e}")))?;
-        format::check_format(&header.metadata, CHECKPOINT_FORMAT)?;
+        format::check_format(&header.metadata, &[CHECKPOINT_FORMAT])?;
         Self::from_metadata(&header.metadata)
     }
 
@@ -160,7 +160,7 @@ impl Checkpoint {
     /// [`Error::ModelTensor`] for a tensor that is missing, of another type or not finite; [`Error::ModelTensorShape`]
     /// for one of another shape than the configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (file, metadata) = format::open(bytes, CHECKPOINT_FORMAT)?;
+        let (file, metadata) = format::open(bytes, &[CHECKPOINT_FORMAT])?;
         let info = CheckpointInfo::from_metadata(&metadata)?;
         let layers: Vec<_> = Architecture::new(&info.config).layers().flat_map(LayerSpec::tensors).collect();
         let weights: BTreeMap<_, _> = layers.iter().map(|(_, n, s)| (n.clone(), s.clone())).collect();

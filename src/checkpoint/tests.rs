@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::format::MAX_HEADER_BYTES;
 use super::*;
-use crate::calibrate::Score;
+use crate::config::{Parts, ScoreScale};
 
 const GOLDEN: &[u8] = include_bytes!("../../fixtures/golden/golden.model.safetensors");
 
@@ -25,7 +25,9 @@ fn edit_config(header: &mut serde_json::Value, edit: impl FnOnce(&mut serde_json
 }
 
 #[rstest]
-#[case::format(|h: &mut serde_json::Value| h["__metadata__"]["format"] = "wae/2".into(), "format is 'wae/2', expected 'wae/1'")]
+#[case::format(|h: &mut serde_json::Value| h["__metadata__"]["format"] = "wae/3".into(), "format is 'wae/3', expected 'wae/1' or 'wae/2'")]
+#[case::old_format(|h: &mut serde_json::Value| edit_config(h, |c| c["score_scales"] = serde_json::json!([8])), "the configuration takes format 'wae/2'")]
+#[case::no_statistics(|h: &mut serde_json::Value| { h["__metadata__"]["format"] = "wae/2".into(); edit_config(h, |c| c["score_scales"] = serde_json::json!([8])) }, "tensor 'score.levels' is missing")]
 #[case::no_metadata(|h: &mut serde_json::Value| { h.as_object_mut().unwrap().remove("__metadata__"); }, "names no format")]
 #[case::no_config(|h: &mut serde_json::Value| { h["__metadata__"].as_object_mut().unwrap().remove("config"); }, "has no 'config'")]
 #[case::config(|h: &mut serde_json::Value| h["__metadata__"]["config"] = "{".into(), "'config' is unreadable")]
@@ -137,6 +139,55 @@ fn a_folder_that_is_not_there_is_an_error() {
     let file = ModelFile::from_bytes(GOLDEN).unwrap();
     assert!(matches!(file.write("no/such/folder/model.safetensors"), Err(Error::Io { .. })));
     assert!(matches!(ModelFile::read("no/such/file"), Err(Error::Io { .. })));
+}
+
+/// The golden file with an anomaly map of one scale, whose tensors `edit` spoils.
+fn with_map(edit: impl FnOnce(&mut Tensors)) -> Result<ModelFile> {
+    let file = ModelFile::from_bytes(GOLDEN)?;
+    let image = file.config.image();
+    let usual = vec![image.height(), image.width()];
+    let mut tensors = file.tensors.clone();
+    let ones = |shape: Vec<usize>| TensorData { values: vec![1.0; shape.iter().product()], shape };
+    tensors.insert("score.usual".to_owned(), ones(usual));
+    tensors.insert("score.levels".to_owned(), ones(vec![1, 2]));
+    edit(&mut tensors);
+    let parts = Parts { score_scales: vec![ScoreScale::Part(8)], ..file.config.into() };
+    ModelFile::from_bytes(&ModelFile::new(Config::try_new(parts)?, tensors).to_bytes()?)
+}
+
+#[test]
+fn a_map_is_checked_as_weights_are() {
+    let file = with_map(|_| ()).unwrap();
+    assert!(file.anomaly().is_some());
+    let bytes = file.to_bytes().unwrap();
+    assert!(bytes.windows(5).any(|text| text == b"wae/2"));
+    assert!(ModelFile::from_bytes(&bytes).unwrap() == file);
+    let error = |edit: fn(&mut Tensors)| with_map(edit).unwrap_err().to_string();
+    let spoiled = |tensors: &mut Tensors, name: &str, value: f32| tensors.get_mut(name).unwrap().values[1] = value;
+    assert_eq!(error(|t| drop(t.remove("score.usual"))), "tensor 'score.usual' is missing");
+    assert_eq!(error(|t| drop(t.remove("score.levels"))), "tensor 'score.levels' is missing");
+    let short = |t: &mut Tensors| {
+        t.insert("score.levels".to_owned(), TensorData { shape: vec![2, 2], values: vec![1.0; 4] });
+    };
+    assert_eq!(error(short), "tensor 'score.levels' has shape [2, 2], expected [1, 2]");
+    let of_statistics = |value| {
+        let error = with_map(|t| spoiled(t, "score.usual", value)).unwrap_err().to_string();
+        error.strip_prefix("the anomaly map's statistics: ").unwrap_or(&error).to_owned()
+    };
+    assert_eq!(of_statistics(0.0), "a usual size is 0, expected a number above 0");
+    assert_eq!(of_statistics(-2.0), "a usual size is -2, expected a number above 0");
+    assert_eq!(of_statistics(f32::NAN), "tensor 'score.usual' has the value NaN, expected finite numbers");
+    let error = with_map(|t| spoiled(t, "score.levels", 0.5)).unwrap_err().to_string();
+    assert_eq!(error, "the anomaly map's statistics: a scale has the median 1 above its quantile 0.5");
+}
+
+/// A file of the first format holds no tensor of the second.
+#[test]
+fn a_map_without_scales_is_unknown() {
+    let mut file = ModelFile::from_bytes(GOLDEN).unwrap();
+    file.tensors.insert("score.usual".to_owned(), TensorData { shape: vec![8, 8], values: vec![1.0; 64] });
+    let error = ModelFile::from_bytes(&file.to_bytes().unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "unknown tensor 'score.usual' of shape [8, 8]");
 }
 
 /// Statistics of codes and scores of held-out rows are checked as weights are.

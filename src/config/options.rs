@@ -43,7 +43,7 @@ pub use self::preset::Preset;
 pub use self::row::TrainOption;
 pub use self::schedule::{LambdaSchedule, Schedule};
 pub use self::table::OPTIONS;
-use super::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Prior};
+use super::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Prior, ScoreScale};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::image::{AxisOrder, Preprocess};
@@ -144,6 +144,8 @@ pub struct TrainOptions {
     pub preprocess: Option<Preprocess>,
     /// The order of the axes of images in lists and tensors that do not name it.
     pub layout: Option<AxisOrder>,
+    /// The scales of the anomaly map, the side divided by these and the whole; an eighth and the whole when `None`.
+    pub score_scales: Option<Vec<ScoreScale>>,
     /// Share of the rows kept for calibration, in [0, 1) (0.1).
     pub holdout: f64,
     /// The seed of initial weights, shuffles, prior samples and the held-out split (0).
@@ -191,6 +193,7 @@ impl Default for TrainOptions {
             preset: None,
             preprocess: None,
             layout: None,
+            score_scales: None,
             holdout: 0.1,
             seed: DEFAULT_SEED,
             checkpoint_every: CheckpointInterval::Never,

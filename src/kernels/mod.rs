@@ -1,4 +1,4 @@
-//! CPU kernels: convolution and its adjoints, batch norm, Adam.
+//! CPU kernels: convolution and its adjoints, batch norm, Adam, Gaussian smoothing.
 //!
 //! One geometry serves all convolutions. A SAME convolution of stride s joins a *large* grid (H, W) and a *small* grid
 //! (⌈H/s⌉, ⌈W/s⌉) by k·k taps: small pixel (i, j) touches the large pixels (s·i + u − top, s·j + v − left).
@@ -32,6 +32,7 @@ mod geometry;
 mod norm;
 mod pack;
 mod simd;
+mod smoothing;
 mod thin;
 mod tile;
 mod weight_gradient;
@@ -44,6 +45,7 @@ pub use convolution::{DownWeights, UpWeights, weight_gradient};
 pub use gather::Epilogue;
 pub use geometry::Geometry;
 pub use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
+pub(crate) use smoothing::Gaussian;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -17,7 +17,7 @@ use super::folded::Folded;
 use super::packed::{PackedLayer, pass};
 use super::scorer::Scorer;
 use crate::architecture::{Architecture, LayerSpec, head_width};
-use crate::calibrate::{Calibration, LatentStatistics};
+use crate::calibrate::{AnomalyStatistics, Calibration, Covariance, LatentStatistics, Scale};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
 use crate::device::{Device, Precision};
@@ -39,6 +39,8 @@ pub struct Wae {
     codes: CodeMap,
     cost: CostFunction,
     latent: Option<LatentStatistics>,
+    anomaly: Option<AnomalyStatistics>,
+    scale: Option<Scale>,
     calibration: Option<Calibration>,
 }
 
@@ -64,7 +66,10 @@ impl Wae {
     pub fn try_new(file: &ModelFile, device: Device, precision: Precision) -> Result<Self> {
         let target = Target::open(device, precision)?;
         let wae = Self::from_tensors_in(file.config().clone(), file.tensors(), &target, precision)?;
-        Ok(Self { latent: file.latent().cloned(), calibration: file.calibration().cloned(), ..wae })
+        let latent = file.latent().cloned();
+        let anomaly = file.anomaly().cloned();
+        let calibration = file.calibration().cloned();
+        Ok(Self { latent, anomaly, scale: file.anomaly_scale(), calibration, ..wae })
     }
 
     /// A model in the precision of a training's target: f32 on the CPU.
@@ -96,6 +101,8 @@ impl Wae {
             cost: CostFunction::of(&config),
             config,
             latent: None,
+            anomaly: None,
+            scale: None,
             calibration: None,
         }
     }
@@ -174,8 +181,9 @@ impl Wae {
         self.costs_by(&self.cost, images.into(), reconstructions)
     }
 
-    /// The distance of each image from its reconstruction, [`Score::AnomalyScore`](crate::calibrate::Score) before it
-    /// is scaled: the structural cost Σ (x − y)² + ½ DSSIM, whichever cost the model was trained with.
+    /// The anomaly score of each image before it is scaled, as p-values rank it: the largest value of
+    /// [`Self::anomaly_fields`]. Of a model without such a map, of format `wae/1`, the structural cost
+    /// Σ (x − y)² + ½ DSSIM.
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N,).
@@ -183,8 +191,73 @@ impl Wae {
     /// # Errors
     /// Those of [`Self::costs`].
     pub fn anomalies<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        let structural = CostFunction::new(Cost::Structural, self.config.image());
-        self.costs_by(&structural, images.into(), reconstructions)
+        let images = images.into();
+        match &self.anomaly {
+            Some(anomaly) => {
+                let terms = self.anomaly_terms(anomaly.covariance(), images, reconstructions)?;
+                Ok(terms.par_chunks_exact(self.places()).map(|terms| anomaly.largest(terms)).collect())
+            }
+            None => self.costs_by(&self.structural(), images, reconstructions),
+        }
+    }
+
+    /// The anomaly map of each image before it is scaled, f in [`AnomalyStatistics`]. Empty of a model without such a
+    /// map.
+    ///
+    /// # Shapes
+    /// (N, H, W, C) twice → (N, H, W).
+    ///
+    /// # Errors
+    /// Those of [`Self::costs`].
+    pub fn anomaly_fields<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
+        let Some(anomaly) = &self.anomaly else { return Ok(Vec::new()) };
+        let terms = self.anomaly_terms(anomaly.covariance(), images.into(), reconstructions)?;
+        let fields: Vec<_> = terms.par_chunks_exact(self.places()).map(|terms| anomaly.field(terms)).collect();
+        Ok(fields.concat())
+    }
+
+    /// The scale of reported anomaly scores and maps. `None` of a model of format `wae/1` without held-out rows.
+    pub fn anomaly_scale(&self) -> Option<Scale> {
+        self.scale
+    }
+
+    /// Whether the model has an anomaly map.
+    pub fn has_anomaly_map(&self) -> bool {
+        self.anomaly.is_some()
+    }
+
+    /// The model with the statistics of its anomaly map.
+    pub(crate) fn with_anomaly(self, anomaly: AnomalyStatistics) -> Self {
+        Self { anomaly: Some(anomaly), ..self }
+    }
+
+    /// The term t of each place in the anomaly map: of images Σ_c r² + ½ DSSIM, of features, whose residuals have a
+    /// covariance, |L⁻¹ r|².
+    ///
+    /// # Shapes
+    /// (N, H, W, C) twice → (N, H, W).
+    pub(crate) fn anomaly_terms(
+        &self,
+        covariance: Option<&Covariance>,
+        images: PixelSlice<'_>,
+        reconstructions: &[f32],
+    ) -> Result<Vec<f32>> {
+        match covariance {
+            Some(covariance) => {
+                let terms = |x: &[f32], y: &[f32]| covariance.terms(x, y);
+                Ok(self.of_pairs(images, reconstructions, terms)?.concat())
+            }
+            None => self.maps_by(&self.structural(), images, reconstructions),
+        }
+    }
+
+    /// The number of places of a map.
+    fn places(&self) -> usize {
+        self.config.image().height() * self.config.image().width()
+    }
+
+    fn structural(&self) -> CostFunction {
+        CostFunction::new(Cost::Structural, self.config.image())
     }
 
     /// The term of each pixel in the reconstruction cost, summed over channels; for l2, in its square.
@@ -194,21 +267,25 @@ impl Wae {
     ///
     /// # Errors
     /// Those of [`Self::costs`].
-    pub fn anomaly_maps<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        let images = images.into();
+    pub fn cost_maps<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
+        self.maps_by(&self.cost, images.into(), reconstructions)
+    }
+
+    /// The term of each pixel in a cost, summed over channels.
+    fn maps_by(&self, cost: &CostFunction, images: PixelSlice<'_>, reconstructions: &[f32]) -> Result<Vec<f32>> {
         let shape = self.config.image();
         match &self.engine {
             Engine::Packed { .. } => {
                 let map = |x: &[f32], y: &[f32]| -> Vec<f32> {
-                    self.cost.terms(x, y).chunks_exact(shape.channels()).map(|terms| terms.iter().sum()).collect()
+                    cost.terms(x, y).chunks_exact(shape.channels()).map(|terms| terms.iter().sum()).collect()
                 };
                 Ok(self.of_pairs(images, reconstructions, map)?.concat())
             }
             Engine::Tensors(scorer) => {
-                let lengths = (shape.len(), shape.height() * shape.width());
+                let lengths = (shape.len(), self.places());
                 self.check_pairs(images, reconstructions)?;
                 apply(images.len(), images_on_a_gpu(&self.config), lengths, |range| {
-                    scorer.maps(&self.cost, shape, images.range(range.clone()), &reconstructions[range])
+                    scorer.maps(cost, shape, images.range(range.clone()), &reconstructions[range])
                 })
             }
         }

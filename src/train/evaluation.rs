@@ -3,7 +3,6 @@
 use super::Trainer;
 use super::random::{Purpose, generator};
 use super::step::{Draws, Generators};
-use crate::calibrate::LatentStatistics;
 use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
 use crate::config::Objective;
 use crate::device::Precision;
@@ -46,15 +45,10 @@ impl Trainer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             options: self.options.used(),
         };
-        let rows: Vec<usize> = (0..self.dataset.training_rows().min(STATISTICS_ROWS)).collect();
-        let mut codes = Vec::with_capacity(rows.len() * self.config.latent_dim());
-        for rows in rows.chunks(EVALUATED) {
-            self.check_cancelled()?;
-            codes.extend(wae.encode(&self.dataset.training_pixels(rows)?)?);
-        }
-        let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
+        let (latent, anomaly) = self.statistics(&wae)?;
         let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        recalibrate_with(&wae, &file.with_latent(latent), self.held_out())
+        let file = file.with_latent(latent).with_anomaly(anomaly.clone());
+        recalibrate_with(&wae.with_anomaly(anomaly), &file, self.held_out())
     }
 
     /// The model as it stands, in f32, on the device of the training.

@@ -21,6 +21,7 @@ SCALARS = {
     "wae_is_outlier": "wae_is_outlier(image, 0.05)",
     "wae_detect": "wae_detect(image)",
     "wae_anomaly_map": "wae_anomaly_map(image)",
+    "wae_cost_map": "wae_cost_map(image)",
     "wae_interpolate": "wae_interpolate(wae_encode(image), wae_encode(image), 3)",
     "image_decode": "image_decode(image, 14, 14, 1)",
     "image_encode": "image_encode(image_decode(image, 14, 14, 1), 'png')",

@@ -50,8 +50,9 @@
 //! | `wae_reconstruct(image [, model])` | the image, encoded and decoded |
 //! | `wae_reconstruction_cost(image [, model])` | how far that is from the image |
 //! | `wae_latent_distance(image [, model])` | how far the code is from the training codes |
-//! | `wae_anomaly_score(image [, model])` | how unlike its reconstruction the image is, from 0 to 1 |
+//! | `wae_anomaly_score(image [, model])` | how strange the image is beside what is usual, from 0 to 1 |
 //! | `wae_anomaly_map(image [, model])` | where |
+//! | `wae_cost_map(image [, model])` | what each pixel adds to the cost |
 //! | `wae_p_value(image [, model [, score]])` | how unusual a score is |
 //! | `wae_detect(image [, model])` | all of these at once |
 //! | `wae_is_outlier(image [, alpha [, model [, score]]])` | whether it is too unusual |

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use datafusion::common::{Result, config_datafusion_err, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use wae_core::calibrate::Score;
 use wae_core::checkpoint::MAX_BYTES;
 use wae_core::image::Limits;
 use wae_core::{Device, Error, Precision};
@@ -42,6 +43,7 @@ pub struct WaeOptions {
     precision: Precision,
     batch_size: usize,
     on_error: OnError,
+    score: Option<Score>,
     max_pixels: usize,
     max_image_bytes: usize,
     cache_bytes: usize,
@@ -93,6 +95,7 @@ impl Default for WaeOptions {
             precision: Precision::F32,
             batch_size: 256,
             on_error: OnError::default(),
+            score: None,
             max_pixels: limits.max_pixels,
             max_image_bytes: limits.max_image_bytes,
             cache_bytes: 1 << 30,
@@ -157,6 +160,11 @@ impl WaeOptions {
         self.on_error
     }
 
+    /// The score of p-values and verdicts; the model's own when `None`.
+    pub fn score(&self) -> Option<Score> {
+        self.score
+    }
+
     /// Whether a row that cannot be read for this reason becomes NULL.
     pub(crate) fn forgives(&self, error: &Error) -> bool {
         self.on_error == OnError::Null && matches!(error, Error::Data(_) | Error::Shape { .. } | Error::Row { .. })
@@ -178,7 +186,7 @@ impl WaeOptions {
     }
 
     /// Each option's name, value and description.
-    fn list(&self) -> [(&'static str, Option<String>, &'static str); 11] {
+    fn list(&self) -> [(&'static str, Option<String>, &'static str); 12] {
         let on_error = match self.on_error {
             OnError::Error => "error",
             OnError::Null => "null",
@@ -200,6 +208,11 @@ impl WaeOptions {
             ),
             ("batch_size", Some(self.batch_size.to_string()), "Rows read and computed at a time"),
             ("on_error", Some(on_error.to_owned()), "What an unreadable image gives: error or null"),
+            (
+                "score",
+                self.score.map(|score| score.name().to_owned()),
+                "The score of p-values and verdicts: anomaly_score, cost or latent_distance; the model's own where it is not set",
+            ),
             ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
             ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
             ("cache_bytes", Some(self.cache_bytes.to_string()), "Bytes of memory that cached models may take"),
@@ -222,6 +235,11 @@ impl WaeOptions {
             "on_error" => {
                 let null = choice(name, value, &["error", "null"])? == "null";
                 self.on_error = if null { OnError::Null } else { OnError::Error };
+            }
+            "score" if value.is_empty() => self.score = None,
+            "score" => {
+                let name = choice(name, value, &Score::ALL.map(|(name, _)| name))?;
+                self.score = Score::ALL.iter().find(|(n, _)| *n == name).map(|(_, score)| *score);
             }
             "max_pixels" => self.max_pixels = integer(name, value, 1)?,
             "max_image_bytes" => self.max_image_bytes = integer(name, value, 1)?,
@@ -303,6 +321,7 @@ mod tests {
     #[case("wae.batch_size", "ten", "wae.batch_size must be an integer of at least 1, got 'ten'")]
     #[case("device", "gpu", "wae.device must be auto")]
     #[case("precision", "f16", "wae.precision must be f32 or tf32 or bf16, got 'f16'")]
+    #[case("score", "best", "wae.score must be cost or latent_distance or anomaly_score, got 'best'")]
     #[case("on_error", "skip", "wae.on_error must be error or null, got 'skip'")]
     #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
     #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
@@ -333,7 +352,7 @@ mod tests {
     fn entries_can_be_set_again() {
         let mut first = WaeOptions::default();
         for (key, value) in
-            [("model", "m"), ("wae.on_error", "NULL"), ("batch_size", "7"), ("device", "cpu"), ("precision", "BF16")]
+            [("model", "m"), ("wae.on_error", "NULL"), ("wae.score", "Cost"), ("device", "cpu"), ("precision", "BF16")]
         {
             first.set(key, value).unwrap();
         }

@@ -1,7 +1,7 @@
 //! The configuration that options give for images of one shape.
 
 use super::{NetworkChoice, ObjectiveChoice, TrainOptions};
-use crate::config::{Config, Cost, EncoderKind, Network, Objective, Parts};
+use crate::config::{Config, Cost, EncoderKind, Network, Objective, Parts, Score, ScoreScale};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
@@ -41,6 +41,8 @@ impl TrainOptions {
             cost: self.cost,
             objective: objective.with_lambda(lambda),
             preprocess: self.preprocess.clone(),
+            score: Score::AnomalyScore,
+            score_scales: self.score_scales.clone().unwrap_or_else(|| ScoreScale::OF_IMAGES.to_vec()),
         })
     }
 

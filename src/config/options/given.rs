@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use serde_json::{Number, Value};
 
 use super::{CheckpointInterval, NetworkChoice};
-use crate::config::bounds;
+use crate::config::{ScoreScale, bounds};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::image::AxisOrder;
@@ -150,6 +150,17 @@ impl<'a> Given<'a> {
     pub(super) fn widths(&self) -> Result<Vec<usize>> {
         let widths = self.value.as_str().and_then(widths);
         widths.map_or_else(|| self.refuse("widths such as '512,512'"), Ok)
+    }
+
+    /// Scales of the anomaly map: `'8,whole'`, `16`.
+    pub(super) fn score_scales(&self) -> Result<Vec<ScoreScale>> {
+        let text = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
+        let scales: Option<Vec<ScoreScale>> = text.split(',').map(ScoreScale::parse).collect();
+        match scales {
+            Some(scales) if ScoreScale::check(&scales).is_ok() => Ok(scales),
+            _ => self
+                .refuse("'auto', or at most 8 different scales, numbers from 1 to 1024 and 'whole', such as '8,whole'"),
+        }
     }
 
     /// One side or two: `64`, `'64'`, `'48x64'` (height × width).

@@ -6,7 +6,7 @@ use super::choices::widths_text;
 use super::given::{Given, number, or_auto, sides_text};
 use super::row::TrainOption;
 use super::{Initialisation, LambdaSchedule, ObjectiveChoice, Preset, Schedule};
-use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, bounds, name_of};
+use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, ScoreScale, bounds, name_of};
 use crate::device::Precision;
 use crate::image::Preprocess;
 
@@ -240,6 +240,16 @@ pub static OPTIONS: &[TrainOption] = &[
         },
         json: |o| o.preset.map(|preset| name_of(&Preset::ALL, preset)).into(),
         ..TrainOption::FIXED
+    },
+    TrainOption {
+        name: "score_scales",
+        documentation: "the scales at which the anomaly map looks for strange places: numbers from 1 to 1024, by which \
+            the side is divided to give the width of a smoothing, and `whole`, all places together; `'auto'` is \
+            `'8,whole'`, see *Which score*",
+        set: |o, g| g.auto(Given::score_scales).map(|v| o.score_scales = v),
+        json: |o| or_auto(o.score_scales.as_deref().map(ScoreScale::text)),
+        // The configuration holds them. A resumed training may have others: they are for what follows it.
+        ..TrainOption::NEW
     },
     TrainOption {
         name: "holdout",

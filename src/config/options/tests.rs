@@ -27,6 +27,7 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("size", r#""48x64""#, "0", None),
     ("crop", "140", r#""4x""#, None),
     ("layout", r#""CHW""#, r#""WHC""#, None),
+    ("score_scales", r#""16,8,whole""#, r#""8,half""#, Some(|o| o.score_scales = Some(vec![]))),
     ("objective", r#""gan""#, r#""wgan""#, None),
     ("lambda", "3.5", "-1", Some(|o| o.lambda = Some(f64::INFINITY))),
     ("lambda_schedule", r#""adaptive""#, "1", None),

@@ -22,7 +22,7 @@ fn bytes_are_scored_as_the_floats_that_they_stand_for() {
     let y = wae.decode(&codes).unwrap();
     assert_eq!(wae.costs(&bytes, &y).unwrap(), wae.costs(&floats, &y).unwrap());
     assert_eq!(wae.anomalies(&bytes, &y).unwrap(), wae.anomalies(&floats, &y).unwrap());
-    assert_eq!(wae.anomaly_maps(&bytes, &y).unwrap(), wae.anomaly_maps(&floats, &y).unwrap());
+    assert_eq!(wae.cost_maps(&bytes, &y).unwrap(), wae.cost_maps(&floats, &y).unwrap());
 }
 
 #[test]

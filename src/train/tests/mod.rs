@@ -3,6 +3,7 @@
 pub(crate) mod golden;
 mod objectives;
 mod resumed;
+mod statistics;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use rand::seq::SliceRandom;
 use super::step::Generators;
 use super::*;
 use crate::dataset::DatasetBuilder;
-use crate::image::{ImageColumn, ImageShape, Limits};
+use crate::image::{ImageColumn, ImageShape, Limits, Pixels};
 
 /// Options by name.
 type GivenOptions = [(&'static str, serde_json::Value)];

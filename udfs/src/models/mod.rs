@@ -156,6 +156,12 @@ fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> 
         e => unreadable(function, name, file, e),
     })?;
     let sha256 = sha256(&bytes);
+    if !wae.has_anomaly_map() {
+        log::info!(
+            "model '{name}' is of an older version: its verdicts rank the cost; trained anew, a model has an anomaly map, whose \
+             score finds more"
+        );
+    }
     log::info!("read model '{name}' for precision {} from {file} (sha256 {sha256})", options.precision().name());
     Ok((LoadedModel { name: name.to_owned(), sha256, wae: Arc::new(wae) }, stamp))
 }

@@ -59,6 +59,11 @@ impl Pin {
         &self.0.options
     }
 
+    /// The model, where it is in memory: always on the node that planned the query.
+    pub(crate) fn loaded(&self) -> Option<&LoadedModel> {
+        self.0.model.get().map(Arc::as_ref)
+    }
+
     /// The model, which a node that the pin travelled to reads at the first call.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub(super) struct Model {
     file: ModelFile,
     sha256: String,
     pub(super) limits: Limits,
+    /// The score of verdicts: the session's, or else the model's own.
+    score: Score,
 }
 
 impl Model {
@@ -27,7 +29,8 @@ impl Model {
     pub(super) fn read(session: &Session<'_>) -> Result<Self> {
         let options = WaeOptions::of(session.ctx.state().config_options());
         let (file, sha256) = read_model(session.model, &options)?;
-        Ok(Self { file, sha256, limits: options.limits() })
+        let score = options.score().unwrap_or(file.config().score());
+        Ok(Self { file, sha256, limits: options.limits(), score })
     }
 
     /// The model's configuration.
@@ -35,21 +38,60 @@ impl Model {
         self.file.config()
     }
 
-    /// The held-out costs; none for a model trained without held-out rows.
+    /// The score of verdicts.
+    pub(super) fn score(&self) -> Score {
+        self.score
+    }
+
+    /// The held-out scores as p-values rank them; none for a model trained without held-out rows.
     pub(super) fn held_out(&self) -> Option<&HeldOut> {
-        self.file.calibration()?.scores(Score::Cost)
+        self.file.calibration()?.scores(self.score)
+    }
+
+    /// A score as it is reported, from the one that p-values rank.
+    pub(super) fn reported(&self, ranked: f32) -> f32 {
+        match (self.score, self.file.anomaly_scale()) {
+            (Score::AnomalyScore, Some(scale)) => scale.of(ranked),
+            _ => ranked,
+        }
+    }
+
+    /// Whether the model has an anomaly map; else what each pixel adds to the cost is shown.
+    pub(super) fn has_anomaly_map(&self) -> bool {
+        self.file.anomaly().is_some()
+    }
+
+    /// The name of the score, in words.
+    pub(super) fn score_name(&self) -> &'static str {
+        match self.score {
+            Score::Cost => "reconstruction cost",
+            Score::LatentDistance => "latent distance",
+            Score::AnomalyScore => "anomaly score",
+        }
+    }
+
+    /// The unit of the score, in words.
+    pub(super) fn score_unit(&self) -> &'static str {
+        match self.score {
+            Score::Cost => self.cost_unit(),
+            Score::LatentDistance => "Mahalanobis distance of the code from the training codes",
+            Score::AnomalyScore => "from 0 to 1, with the threshold at α = 0.01 at 0.5",
+        }
     }
 
     /// The unit of an anomaly map's pixels, in words.
     pub(super) fn map_unit(&self) -> &'static str {
         match self.config().cost() {
+            _ if self.has_anomaly_map() => {
+                "how strange a place is beside what is usual there, where 0.5 is the threshold at α = 0.01"
+            }
             Cost::L2 => "what a pixel adds to the square of the cost",
             Cost::Squared | Cost::L1 | Cost::Structural => "what a pixel adds to the cost",
         }
     }
 
     /// The unit of a cost, in words.
-    pub(super) fn cost_unit(&self) -> &'static str {
+    fn cost_unit(&self) -> &'static str {
         match self.config().cost() {
             Cost::Squared => "sum of squared differences, pixels in [0, 1]",
             Cost::L2 => "root of the sum of squared differences, pixels in [0, 1]",

@@ -34,7 +34,7 @@ struct Picture {
     map: String,
     /// The largest value of the map, its row and its column.
     largest: (f32, usize, usize),
-    cost: f32,
+    score: f32,
     p: Option<f64>,
     is_outlier: bool,
     label: Option<String>,
@@ -65,7 +65,10 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
     let p_values = if model.held_out().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
     let maps = maps(&batch)?;
     // One scale for all, so that maps compare.
-    gallery.most = maps.iter().flatten().copied().fold(0.0, f32::max);
+    gallery.most = match model.has_anomaly_map() {
+        true => 1.0,
+        false => maps.iter().flatten().copied().fold(0.0, f32::max),
+    };
     let shape = model.config().image();
     for (((image, reconstruction), map), (strange, p)) in
         originals.iter().zip(&reconstructions).zip(&maps).zip(scan.strangest.iter().zip(p_values))
@@ -76,7 +79,7 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
             reconstruction: data_uri(reconstruction)?,
             map: data_uri(&coloured)?,
             largest: largest(map, shape.width()),
-            cost: strange.cost,
+            score: strange.score,
             p,
             is_outlier: strange.is_outlier == Some(true),
             label: strange.label.clone(),
@@ -93,11 +96,12 @@ async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images
     let rows = RecordBatch::try_new(schema, vec![order, images])?;
     let name = session.literal();
     let p = if model.held_out().is_some() { format!("wae_p_value(image, {name})") } else { "NULL".to_owned() };
+    let map = if model.has_anomaly_map() { "wae_anomaly_map" } else { "wae_cost_map" };
     let columns: [&str; 5] = [
         "position",
         "image",
         &format!("wae_reconstruct(image, {name}) AS reconstruction"),
-        &format!("wae_anomaly_map(image, {name}) AS map"),
+        &format!("{map}(image, {name}) AS map"),
         &format!("{p} AS p"),
     ];
     // No table of the session, whose names are the user's.
@@ -201,7 +205,7 @@ impl Picture {
                 }
                 figcaption {
                     @if let Some(label) = &self.label { span.label { (cut(label)) } }
-                    span { "cost " (number(f64::from(self.cost))) }
+                    span { "score " (number(f64::from(self.score))) }
                     @if let Some(p) = self.p { span { "p " (number(p)) } }
                     @if self.is_outlier { span.flag { "outlier" } }
                 }
@@ -261,7 +265,7 @@ mod tests {
             reconstruction: "data:2".to_owned(),
             map: "data:3".to_owned(),
             largest: (0.5, 3, 14),
-            cost: 12.345,
+            score: 12.345,
             p: Some(0.0024),
             is_outlier: true,
             label: Some("<script>\"'&".to_owned()),
@@ -269,6 +273,6 @@ mod tests {
         let html = picture.figure(2).into_string();
         assert!(html.contains("alt=\"Image 2, &lt;script&gt;&quot;'&amp;\""), "{html}");
         assert!(html.contains("largest value 0.5000 at row 3, column 14") && !html.contains("<script"), "{html}");
-        assert!(html.contains("cost 12.35") || html.contains("cost 12.34"), "{html}");
+        assert!(html.contains("score 12.35") || html.contains("score 12.34"), "{html}");
     }
 }

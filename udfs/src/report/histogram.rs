@@ -1,4 +1,4 @@
-//! The histogram of reconstruction costs: held-out rows beside the table's, with the threshold.
+//! The histogram of scores: held-out rows beside the table's, with the threshold.
 
 use maud::{Markup, html};
 
@@ -20,7 +20,7 @@ fn bins(values: &[f32], upper: f64, count: usize) -> Vec<usize> {
 }
 
 /// The end of the axis: a quarter beyond the held-out rows and the threshold, or further, so that at most one row in a
-/// hundred is beyond; never beyond the largest. A few enormous costs would push all others into the first bin.
+/// hundred is beyond; never beyond the largest. A few enormous scores would push all others into the first bin.
 fn upper(held_out: &[f32], rows: &[f32]) -> f64 {
     let mut sorted = rows.to_vec();
     sorted.sort_by(f32::total_cmp);
@@ -51,15 +51,17 @@ fn outline(frame: &Frame, upper: f64, heights: &[f64]) -> String {
 
 /// The data of the figure.
 pub(super) struct Histogram<'a> {
-    /// The costs of the held-out rows; `None` for a model without calibration.
+    /// The scores of the held-out rows; `None` for a model without calibration.
     pub(super) held_out: Option<&'a [f32]>,
-    /// The costs of the table's rows.
+    /// The scores of the table's rows.
     pub(super) rows: &'a [f32],
-    /// Costs above it are outliers.
+    /// Scores above it are outliers.
     pub(super) threshold: Option<f32>,
     /// The rate of false alarms at that threshold; `None` where there is none.
     pub(super) level: Option<Level>,
-    /// The unit of the cost, in words.
+    /// The name of the score, in words.
+    pub(super) name: &'a str,
+    /// Its unit, in words.
     pub(super) unit: &'a str,
 }
 
@@ -67,18 +69,18 @@ impl Histogram<'_> {
     /// The figure: chart, legend, table of numbers.
     pub(super) fn figure(&self) -> Markup {
         let upper = upper(self.held_out.unwrap_or(&[]), self.rows);
-        let held_out = self.held_out.map(|costs| bins(costs, upper, BINS));
+        let held_out = self.held_out.map(|scores| bins(scores, upper, BINS));
         let rows = bins(self.rows, upper, BINS);
-        let beyond = self.rows.iter().filter(|cost| f64::from(**cost) > upper).count();
+        let beyond = self.rows.iter().filter(|score| f64::from(**score) > upper).count();
         html! {
             figure {
                 (self.chart(upper, held_out.as_deref(), &rows))
                 figcaption {
                     ul.legend {
-                        @if let Some(costs) = self.held_out {
+                        @if let Some(scores) = self.held_out {
                             li {
                                 span.swatch.held-out {}
-                                "calibration rows (" (count(costs.len())) ")"
+                                "calibration rows (" (count(scores.len())) ")"
                             }
                         }
                         li { span.swatch.rows {} "rows of the table (" (count(self.rows.len())) ")" }
@@ -86,7 +88,7 @@ impl Histogram<'_> {
                     p {
                         "Each bar is a share of its own group, so that groups of any size compare."
                         @if beyond > 0 {
-                            " Rows of the table that cost more than " (number(upper)) ": " (count(beyond))
+                            " Rows of the table that score more than " (number(upper)) ": " (count(beyond))
                             ", counted in the last bar."
                         }
                     }
@@ -103,7 +105,7 @@ impl Histogram<'_> {
         let frame = Frame {
             width: 760.0,
             height: 330.0,
-            x: Axis { title: format!("reconstruction cost: {}", self.unit), domain: (0.0, upper), ticks: 9 },
+            x: Axis { title: format!("{}: {}", self.name, self.unit), domain: (0.0, upper), ticks: 9 },
             y: Axis { title: "share of rows, %".to_owned(), domain: (0.0, highest * 1.1), ticks: 5 },
         };
         let content = html! {
@@ -111,7 +113,7 @@ impl Histogram<'_> {
             path.rows d=(outline(&frame, upper, &colour)) {}
             @if let Some(threshold) = self.threshold { (self.threshold_line(&frame, threshold)) }
         };
-        frame.svg("costs", "Histogram of reconstruction costs", &self.description(), &content)
+        frame.svg("scores", &format!("Histogram of the {}", self.name), &self.description(), &content)
     }
 
     fn threshold_line(&self, frame: &Frame, threshold: f32) -> Markup {
@@ -130,12 +132,12 @@ impl Histogram<'_> {
 
     fn description(&self) -> String {
         let mut text = match self.held_out {
-            Some(costs) => format!("Calibration rows: median cost {}. ", number(median(costs))),
+            Some(scores) => format!("Calibration rows: median {} {}. ", self.name, number(median(scores))),
             None => String::new(),
         };
-        text += &format!("Rows of the table: median cost {}.", number(median(self.rows)));
+        text += &format!("Rows of the table: median {} {}.", self.name, number(median(self.rows)));
         if let Some(threshold) = self.threshold {
-            let above = self.rows.iter().filter(|cost| **cost > threshold).count();
+            let above = self.rows.iter().filter(|score| **score > threshold).count();
             text += &format!(" {} of them are above the threshold {}.", count(above), number(f64::from(threshold)));
         }
         text
@@ -158,7 +160,7 @@ fn table(upper: f64, held_out: Option<&[usize]>, rows: &[usize]) -> Markup {
                 table {
                     thead {
                         tr {
-                            th scope="col" { "cost from" }
+                            th scope="col" { "score from" }
                             @if held_out.is_some() { th scope="col" { "calibration rows" } }
                             th scope="col" { "rows of the table" }
                         }
@@ -218,6 +220,7 @@ mod tests {
             rows: &[2.0, 4.0, 5.0, 5000.0],
             threshold: Some(3.0),
             level: Some(Level::Rate(0.5)),
+            name: "cost",
             unit: "a < b",
         };
         let html = histogram.figure().into_string();
@@ -226,6 +229,6 @@ mod tests {
             "{html}"
         );
         assert!(html.contains("threshold at α = 0.5: 3.000") && html.contains("a &lt; b"), "{html}");
-        assert!(html.contains("rows of the table (4)") && html.contains("that cost more than 5.000: 1,"), "{html}");
+        assert!(html.contains("rows of the table (4)") && html.contains("that score more than 5.000: 1,"), "{html}");
     }
 }

@@ -1,7 +1,7 @@
 //! The report: a page about a model and a table of images.
 //!
 //! One HTML file without scripts and without anything from elsewhere: images are `data:` URIs, charts are SVG. Its
-//! contents come from the plugin's own functions, through SQL, but for the calibration costs, which are in the model's
+//! contents come from the plugin's own functions, through SQL, but for the calibration scores, which are in the model's
 //! file. The same model and the same images give the same bytes, in whatever order the images come.
 
 mod anomaly_map;
@@ -74,7 +74,7 @@ impl fmt::Display for Html {
 }
 
 /// Makes a page about a model and a table of images, as `wae report` writes it: the number of outliers and the promise
-/// of alpha, the histogram of costs, the strangest images with reconstructions and anomaly maps, samples from the
+/// of alpha, the histogram of scores, the strangest images with reconstructions and anomaly maps, samples from the
 /// prior, the latent codes on two principal components, the training curves, and the model's facts.
 ///
 /// `source` is a table, a table function, or a query in parentheses; in a context that finds files by their paths, as
@@ -106,11 +106,11 @@ pub async fn report(ctx: &SessionContext, model: &str, source: &str, options: &R
     let history = facts::history(&session).await?;
     let model = Model::read(&session)?;
     let level = Level::try_new(options.alpha, model.held_out())?;
-    let scan = scan::scan(&session, level).await?;
+    let scan = scan::scan(&session, model.score(), level).await?;
     let gallery = gallery::strangest(&session, &model, &scan).await?;
     let samples = gallery::samples(&session, &model).await?;
     let facts = facts::facts(&session, &model).await?;
-    let summary = page::summary(scan.costs.len(), scan.outliers, level);
+    let summary = page::summary(scan.scores.len(), scan.outliers, level);
     let page = page::Page { session: &session, model: &model, level, facts, history, scan: &scan, gallery, samples };
     Ok(Html { text: page.html()?.into_string(), summary })
 }

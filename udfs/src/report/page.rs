@@ -2,7 +2,6 @@
 
 use datafusion::common::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use wae_core::calibrate::HeldOut;
 
 use super::chart::{count, short};
 use super::curves::History;
@@ -104,7 +103,7 @@ impl Page<'_> {
     }
 
     fn verdict(&self) -> Markup {
-        let images = self.scan.costs.len();
+        let images = self.scan.scores.len();
         html! {
             @match self.scan.outliers.zip(self.level) {
                 Some((outliers, level)) => {
@@ -122,12 +121,16 @@ impl Page<'_> {
 
     fn outliers(&self) -> Markup {
         let held_out = self.model.held_out();
+        let reported = |score: &f32| self.model.reported(*score);
+        let scores: Option<Vec<f32>> = held_out.map(|held_out| held_out.values().iter().map(reported).collect());
+        let threshold = held_out.zip(self.level).and_then(|(held_out, level)| held_out.threshold(level.alpha()));
         let histogram = Histogram {
-            held_out: held_out.map(HeldOut::values),
-            rows: &self.scan.costs,
-            threshold: held_out.zip(self.level).and_then(|(held_out, level)| held_out.threshold(level.alpha())),
+            held_out: scores.as_deref(),
+            rows: &self.scan.scores,
+            threshold: threshold.as_ref().map(reported),
             level: self.level,
-            unit: self.model.cost_unit(),
+            name: self.model.score_name(),
+            unit: self.model.score_unit(),
         };
         html! {
             @if let Some((held_out, level)) = held_out.zip(self.level) { (self.guarantee(held_out.len(), level)) }
@@ -138,12 +141,12 @@ impl Page<'_> {
     /// The promise of alpha, and its limits.
     fn guarantee(&self, held_out: usize, level: Level) -> Markup {
         let alpha = level.alpha();
-        let images = self.scan.costs.len();
+        let images = self.scan.scores.len();
         html! {
             p {
-                "An outlier is an image with a p-value of at most α, ranked by its cost among the "
+                "An outlier is an image with a p-value of at most α, ranked by its " (self.model.score_name()) " among the "
                 (count(held_out)) " calibration rows, which are those held out of training or those given to "
-                "wae_calibrate since: p = (1 + number of their costs at least as high) / (1 + " (count(held_out)) ")."
+                "wae_calibrate since: p = (1 + number of them that score at least as high) / (1 + " (count(held_out)) ")."
                 @if let Some(reason) = level.reason() { " " (reason) }
             }
             p {
@@ -162,7 +165,7 @@ impl Page<'_> {
         let longer = shape.height().max(shape.width());
         html! {
             p {
-                "The images of the highest cost, the highest first, at most " (STRANGEST) ". "
+                "The images of the highest " (self.model.score_name()) ", the highest first, at most " (STRANGEST) ". "
                 "Of each: the image as the model sees it, its reconstruction, and where they differ"
                 @if let Some(label) = &self.session.options.label { "; below, its " code { (label) } }
                 "."
@@ -181,7 +184,7 @@ impl Page<'_> {
 
     fn latent(&self) -> Result<Markup> {
         let points = self.scan.points();
-        let images = self.scan.costs.len();
+        let images = self.scan.scores.len();
         Ok(html! {
             p {
                 "The codes of images on their first two principal components. Images close here may be apart in the "

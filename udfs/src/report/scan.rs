@@ -1,4 +1,4 @@
-//! One pass over the table: each image's cost, code and flag, of which a bounded number is kept as a whole.
+//! One pass over the table: each image's score, code and flag, of which a bounded number is kept as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,23 +9,24 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, Float32Type};
 use datafusion::common::{Result, exec_datafusion_err};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
+use wae_core::calibrate::Score;
 
 use super::latent::Point;
 use super::level::Level;
 use super::{Session, identifier, relation};
 
-/// Most images that are shown for their cost.
+/// Most images that are shown for their score.
 pub(super) const STRANGEST: usize = 24;
 /// Most images on the latent map.
 pub(super) const POINTS: usize = 2000;
 
-/// An image that is kept for its cost.
+/// An image that is kept for its score.
 #[derive(Debug, Clone)]
 pub(super) struct Strange {
-    pub(super) cost: f32,
+    pub(super) score: f32,
     pub(super) is_outlier: Option<bool>,
     pub(super) label: Option<String>,
-    /// A hash of its code: the order of equal costs.
+    /// A hash of its code: the order of equal scores.
     hash: u64,
     /// One row of the column.
     image: ArrayRef,
@@ -34,13 +35,13 @@ pub(super) struct Strange {
 /// The findings of the pass.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// The costs of all images.
-    pub(super) costs: Vec<f32>,
+    /// The scores of all images.
+    pub(super) scores: Vec<f32>,
     /// Images flagged; `None` for a model without calibration.
     pub(super) outliers: Option<usize>,
     /// Rows without an image.
     pub(super) missing: usize,
-    /// The images of the highest costs, the highest first.
+    /// The images of the highest scores, the highest first.
     pub(super) strangest: Vec<Strange>,
     /// The column that they come from.
     field: Option<FieldRef>,
@@ -52,12 +53,16 @@ pub(super) struct Scan {
 ///
 /// # Errors
 /// Those of the query: an unknown column, a column without images, a level that no row could reach.
-pub(super) async fn scan(session: &Session<'_>, level: Option<Level>) -> Result<Scan> {
+pub(super) async fn scan(session: &Session<'_>, score: Score, level: Option<Level>) -> Result<Scan> {
     let model = session.literal();
     let image = identifier(&session.options.image);
-    let mut columns = format!(
-        "{image} AS image, wae_reconstruction_cost({image}, {model}) AS cost, wae_encode({image}, {model}) AS code"
-    );
+    let function = match score {
+        Score::Cost => "wae_reconstruction_cost",
+        Score::LatentDistance => "wae_latent_distance",
+        Score::AnomalyScore => "wae_anomaly_score",
+    };
+    let mut columns =
+        format!("{image} AS image, {function}({image}, {model}) AS score, wae_encode({image}, {model}) AS code");
     if let Some(level) = level {
         columns += &format!(", wae_is_outlier({image}, {}, {model}) AS is_outlier", level.alpha());
     }
@@ -107,16 +112,16 @@ impl<'a> BatchColumns<'a> {
 impl Scan {
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let columns = BatchColumns::try_new(batch)?;
-        let costs = columns.get("cost")?.as_primitive::<Float32Type>();
+        let scores = columns.get("score")?.as_primitive::<Float32Type>();
         self.field.get_or_insert_with(|| Arc::clone(&batch.schema_ref().fields()[0]));
-        self.missing += costs.null_count();
+        self.missing += scores.null_count();
         let mut rows = Vec::new();
-        for row in (0..batch.num_rows()).filter(|row| costs.is_valid(*row)) {
-            let cost = costs.value(row);
+        for row in (0..batch.num_rows()).filter(|row| scores.is_valid(*row)) {
+            let score = scores.value(row);
             let code = columns.code(row)?;
             let hash = hash(&code);
-            rows.push((row, cost, hash));
-            self.costs.push(cost);
+            rows.push((row, score, hash));
+            self.scores.push(score);
             self.outliers = self.outliers.map(|n| n + usize::from(columns.is_outlier(row) == Some(true)));
             self.sample_point(hash, row, code, &columns);
         }
@@ -130,7 +135,7 @@ impl Scan {
         }
         let label = columns.label(row);
         // The number tells duplicates of an image apart.
-        let key = (hash, label.clone(), self.costs.len());
+        let key = (hash, label.clone(), self.scores.len());
         self.sample.insert(key, Point { code, is_outlier: columns.is_outlier(row), label });
         if self.sample.len() > POINTS {
             self.sample.pop_last();
@@ -138,17 +143,17 @@ impl Scan {
     }
 
     fn keep_strangest(&mut self, mut rows: Vec<(usize, f32, u64)>, columns: &BatchColumns<'_>) -> Result<()> {
-        let floor = self.strangest.get(STRANGEST - 1).map_or(f32::NEG_INFINITY, |s| s.cost);
-        rows.retain(|(_, cost, _)| *cost >= floor);
+        let floor = self.strangest.get(STRANGEST - 1).map_or(f32::NEG_INFINITY, |s| s.score);
+        rows.retain(|(_, score, _)| *score >= floor);
         rows.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.2.cmp(&b.2)));
-        for (row, cost, hash) in rows.into_iter().take(STRANGEST) {
+        for (row, score, hash) in rows.into_iter().take(STRANGEST) {
             // A copy: a slice would keep the whole batch in memory.
             let image = take(columns.get("image")?, &UInt32Array::from(vec![row as u32]), None)?;
             let is_outlier = columns.is_outlier(row);
-            self.strangest.push(Strange { cost, is_outlier, label: columns.label(row), hash, image });
+            self.strangest.push(Strange { score, is_outlier, label: columns.label(row), hash, image });
         }
         let order = |s: &Strange| (s.hash, s.label.clone());
-        self.strangest.sort_by(|a, b| b.cost.total_cmp(&a.cost).then_with(|| order(a).cmp(&order(b))));
+        self.strangest.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| order(a).cmp(&order(b))));
         self.strangest.truncate(STRANGEST);
         Ok(())
     }
@@ -179,14 +184,14 @@ mod tests {
 
     use super::*;
 
-    /// Rows numbered from `first`: the image is the number, the cost `cost(number)`, the code too.
-    fn batch(rows: &[i64], cost: impl Fn(i64) -> Option<f32>) -> RecordBatch {
+    /// Rows numbered from `first`: the image is the number, the score `score(number)`, the code too.
+    fn batch(rows: &[i64], score: impl Fn(i64) -> Option<f32>) -> RecordBatch {
         let codes = rows.iter().map(|row| Some(vec![Some(*row as f32)]));
         let columns: [(&str, ArrayRef); 5] = [
             ("image", Arc::new(Int64Array::from(rows.to_vec()))),
-            ("cost", Arc::new(rows.iter().map(|r| cost(*r)).collect::<Float32Array>())),
+            ("score", Arc::new(rows.iter().map(|r| score(*r)).collect::<Float32Array>())),
             ("code", Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(codes, 1))),
-            ("is_outlier", Arc::new(rows.iter().map(|r| cost(*r).map(|c| c > 90.0)).collect::<BooleanArray>())),
+            ("is_outlier", Arc::new(rows.iter().map(|r| score(*r).map(|s| s > 90.0)).collect::<BooleanArray>())),
             ("label", Arc::new(rows.iter().map(|r| Some(format!("row {r}"))).collect::<StringArray>())),
         ];
         let fields: Vec<Field> =
@@ -202,17 +207,17 @@ mod tests {
 
     #[test]
     fn order_and_batches_change_nothing() {
-        // 5,000 rows with costs 0..=99, so that there are ties; every hundredth has no image.
-        let cost = |row: i64| (row % 100 != 7).then_some((row % 100) as f32);
+        // 5,000 rows with scores 0..=99, so that there are ties; every hundredth has no image.
+        let score = |row: i64| (row % 100 != 7).then_some((row % 100) as f32);
         let rows: Vec<i64> = (0..5000).collect();
         let backwards: Vec<i64> = rows.iter().rev().copied().collect();
-        let one = scan_of(&[batch(&rows, cost)]);
-        let many = scan_of(&backwards.chunks(77).map(|rows| batch(rows, cost)).collect::<Vec<_>>());
-        assert_eq!((one.costs.len(), one.missing, one.outliers), (4950, 50, Some(450)));
-        assert_eq!((many.costs.len(), many.missing, many.outliers), (4950, 50, Some(450)));
+        let one = scan_of(&[batch(&rows, score)]);
+        let many = scan_of(&backwards.chunks(77).map(|rows| batch(rows, score)).collect::<Vec<_>>());
+        assert_eq!((one.scores.len(), one.missing, one.outliers), (4950, 50, Some(450)));
+        assert_eq!((many.scores.len(), many.missing, many.outliers), (4950, 50, Some(450)));
         let labels = |scan: &Scan| scan.strangest.iter().map(|s| s.label.clone().unwrap()).collect::<Vec<_>>();
         assert_eq!(labels(&one), labels(&many));
-        assert!(one.strangest.iter().all(|s| s.cost == 99.0) && one.strangest.len() == STRANGEST);
+        assert!(one.strangest.iter().all(|s| s.score == 99.0) && one.strangest.len() == STRANGEST);
         let codes = |scan: &Scan| scan.points().into_iter().map(|p| p.code[0]).collect::<Vec<_>>();
         assert!(codes(&one) == codes(&many) && one.points().len() == POINTS);
         // The images are those of the labels.
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn few_rows_are_all_kept() {
         let scan = scan_of(&[batch(&[3, 1, 2], |row| Some(row as f32))]);
-        assert_eq!(scan.strangest.iter().map(|s| s.cost).collect::<Vec<_>>(), [3.0, 2.0, 1.0]);
+        assert_eq!(scan.strangest.iter().map(|s| s.score).collect::<Vec<_>>(), [3.0, 2.0, 1.0]);
         assert_eq!(scan.points().len(), 3);
         assert!(scan_of(&[]).images().unwrap().is_none());
     }

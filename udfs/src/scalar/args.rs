@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use rayon::prelude::*;
+use wae_core::calibrate::Score;
 use wae_core::image::{AxisOrder, PixelSlice};
 use wae_core::{ImageColumn, ImageShape, Wae};
 
@@ -27,17 +28,19 @@ pub(crate) struct PlannedArgs<'a> {
     fields: &'a [FieldRef],
     literals: &'a [Option<&'a ScalarValue>],
     model: Option<&'a LoadedModel>,
+    score: Score,
 }
 
 impl<'a> PlannedArgs<'a> {
-    /// The arguments of a call whose number has been checked.
+    /// The arguments of a call whose number has been checked; `score` is that of a call that names none.
     pub(crate) fn new(
         documentation: &'static FunctionDocumentation,
         fields: &'a [FieldRef],
         literals: &'a [Option<&'a ScalarValue>],
         model: Option<&'a LoadedModel>,
+        score: Score,
     ) -> Self {
-        Self { documentation, fields, literals, model }
+        Self { documentation, fields, literals, model, score }
     }
 
     /// The function's name.
@@ -48,6 +51,11 @@ impl<'a> PlannedArgs<'a> {
     /// The model; `None` for a function over none, and while a prepared parameter has no value yet.
     pub(crate) fn model(&self) -> Option<&'a LoadedModel> {
         self.model
+    }
+
+    /// The score of a call that names none.
+    pub(crate) fn score(&self) -> Score {
+        self.score
     }
 
     /// Number of arguments that are given.

@@ -12,6 +12,7 @@ use crate::models::{self, LoadedModel};
 use crate::options::WaeOptions;
 use crate::scalar::args::PlannedArgs;
 use crate::scalar::function::KernelFunction;
+use crate::scalar::scores;
 
 impl KernelFunction {
     /// The position of the model among the arguments of a call.
@@ -62,7 +63,8 @@ impl KernelFunction {
                 models::load(function, literal_model(function, &value)?, options)?
             }
         };
-        let planned = PlannedArgs::new(self.kernel.documentation(), &args.arg_fields, literals, Some(&model));
+        let score = scores::default_score(Some(&model), options);
+        let planned = PlannedArgs::new(self.kernel.documentation(), &args.arg_fields, literals, Some(&model), score);
         // Planning checked the arguments against the model of then: with another type, or where they do not fit, it is
         // another.
         let is_planned =

@@ -34,9 +34,10 @@ use crate::models::argument::{default_model, literal_model};
 use crate::models::pin::Pin;
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
-use crate::scalar::kernel::ScalarKernel;
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 use crate::scalar::planned_image::PlannedImage;
+use crate::scalar::scores;
 
 /// A [`ScalarKernel`] as DataFusion calls it.
 #[derive(Clone)]
@@ -119,10 +120,12 @@ impl KernelFunction {
 
     /// Outputs of the network that a call needs; none if it takes no image.
     pub(crate) fn outputs(&self, args: &[Expr]) -> Outputs {
-        self.kernel.outputs(&|i| match self.split(args).0.get(i) {
+        let text = |i| match self.split(args).0.get(i) {
             Some(Expr::Literal(value, _)) => text(value),
             _ => None,
-        })
+        };
+        let model = self.pinned.as_ref().and_then(Pin::loaded);
+        self.kernel.outputs(&KnownCall { text: &text, score: scores::default_score(model, &self.options) })
     }
 
     /// The arguments that the user wrote, the image's field as planning saw it; and the paths of the images' files.
@@ -166,7 +169,8 @@ impl ScalarUDFImpl for KernelFunction {
         let arg_fields = unknown.as_deref().unwrap_or(arg_fields);
         let model = self.planned_model(&ReturnFieldArgs { arg_fields, scalar_arguments })?;
         let arg_fields = self.image.restore(arg_fields);
-        let planned = PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref());
+        let score = scores::default_score(model.as_deref(), &self.options);
+        let planned = PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score);
         let field = self.kernel.field(&planned)?;
         let waits_for_model = model.is_none() && self.is_over_model();
         if self.image.is_planned() && !waits_for_model {
@@ -219,7 +223,9 @@ impl ScalarUDFImpl for KernelFunction {
         let literals: Vec<_> = args.args.iter().map(literal).collect();
         let literals: Vec<_> = literals.iter().map(Option::as_deref).collect();
         let model = self.invoked_model(&args, &literals, &options)?;
-        let outputs = self.kernel.outputs(&|i| text(literals.get(i).copied().flatten()?));
+        let text = |i: usize| text(literals.get(i).copied().flatten()?);
+        let score = scores::default_score(model.as_deref(), &options);
+        let outputs = self.kernel.outputs(&KnownCall { text: &text, score });
         let batch = Batch::new(self.name(), &args, options, model.as_deref(), outputs).with_paths(paths);
         batch.finish(self.kernel.run(&batch)?)
     }

@@ -6,13 +6,19 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use datafusion::logical_expr::Volatility;
+use wae_core::calibrate::Score;
 
 use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::pass::Outputs;
 
-/// The text of an argument by its position, where it is a string that planning knows.
-pub(crate) type Texts<'a> = dyn Fn(usize) -> Option<String> + 'a;
+/// What is known of a call when its outputs are asked for.
+pub(crate) struct KnownCall<'a> {
+    /// The text of an argument by its position, where it is a string that planning knows.
+    pub(crate) text: &'a dyn Fn(usize) -> Option<String>,
+    /// The score of a call that names none.
+    pub(crate) score: Score,
+}
 
 /// A scalar function: its entry in the reference, its type rule and its computation.
 pub(crate) trait ScalarKernel: Debug + Send + Sync {
@@ -38,7 +44,7 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// Outputs of the network on the first argument's image that the result is made from; none for a function that
     /// takes no image. [`Self::run`] makes the result from [`Batch::pass`] and the other arguments alone: the first
     /// argument may be a pass that was computed for other calls too.
-    fn outputs(&self, _texts: &Texts<'_>) -> Outputs {
+    fn outputs(&self, _call: &KnownCall<'_>) -> Outputs {
         Outputs::NONE
     }
 

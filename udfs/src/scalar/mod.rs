@@ -16,6 +16,7 @@ pub(crate) mod scores;
 mod travelling;
 mod wae_anomaly_map;
 mod wae_anomaly_score;
+mod wae_cost_map;
 mod wae_decode;
 mod wae_detect;
 mod wae_encode;
@@ -44,6 +45,7 @@ pub(crate) fn all(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_is_outlier::wae_is_outlier_udf(options),
         wae_detect::wae_detect_udf(options),
         wae_anomaly_map::wae_anomaly_map_udf(options),
+        wae_cost_map::wae_cost_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         image_decode::image_decode_udf(options),
         image_encode::image_encode_udf(options),

@@ -8,8 +8,9 @@
 //! | latent code z = E(x) | `wae.latent`: FixedSizeList of Float32 | the encoder |
 //! | reconstruction G(z) | `wae.reconstruction`: FixedSizeList of UInt8 | encoder and decoder |
 //! | reconstruction cost c(x, G(z)) | `wae.cost`: Float32 | encoder and decoder |
-//! | structural cost, whatever c is | `wae.anomaly`: Float32 | encoder and decoder |
-//! | each pixel's term of the cost | `wae.map`: FixedSizeList of Float32 | encoder and decoder |
+//! | anomaly score as p-values rank it | `wae.anomaly`: Float32 | encoder and decoder |
+//! | the same at each place | `wae.field`: FixedSizeList of Float32 | encoder and decoder |
+//! | each pixel's term of the cost | `wae.cost_map`: FixedSizeList of Float32 | encoder and decoder |
 //!
 //! A further output is a variant of [`PassOutput`] with its field, its values in [`PassBuilder`], and a method of
 //! [`Pass`].
@@ -36,11 +37,12 @@ enum PassOutput {
     Reconstruction,
     Cost,
     Anomaly,
-    Map,
+    Field,
+    CostMap,
 }
 
 impl PassOutput {
-    const ALL: [Self; 5] = [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Map];
+    const ALL: [Self; 6] = [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Field, Self::CostMap];
 
     fn name(self) -> &'static str {
         match self {
@@ -48,7 +50,8 @@ impl PassOutput {
             Self::Reconstruction => "reconstruction",
             Self::Cost => "cost",
             Self::Anomaly => "anomaly",
-            Self::Map => "map",
+            Self::Field => "field",
+            Self::CostMap => "cost_map",
         }
     }
 
@@ -59,7 +62,7 @@ impl PassOutput {
             Self::Latent => code_field(&name, model),
             Self::Reconstruction => decoded_field(&name, model),
             Self::Cost | Self::Anomaly => Field::new(name, DataType::Float32, true),
-            Self::Map => map_field(&name, model),
+            Self::Field | Self::CostMap => map_field(&name, model),
         }
     }
 }
@@ -77,10 +80,12 @@ impl Outputs {
     pub(crate) const RECONSTRUCTION: Self = Self::of(PassOutput::Reconstruction);
     /// The reconstruction cost.
     pub(crate) const COST: Self = Self::of(PassOutput::Cost);
-    /// The structural cost, from which the anomaly score is made.
+    /// The anomaly score as p-values rank it.
     pub(crate) const ANOMALY: Self = Self::of(PassOutput::Anomaly);
+    /// The same at each place.
+    pub(crate) const FIELD: Self = Self::of(PassOutput::Field);
     /// Each pixel's term of the reconstruction cost.
-    pub(crate) const MAP: Self = Self::of(PassOutput::Map);
+    pub(crate) const COST_MAP: Self = Self::of(PassOutput::CostMap);
 
     const fn of(output: PassOutput) -> Self {
         Self(1 << output as u8)
@@ -157,14 +162,19 @@ impl<'a> Pass<'a> {
         Ok(self.column(PassOutput::Cost)?.as_primitive::<Float32Type>().clone())
     }
 
-    /// The structural costs, (N,).
+    /// The anomaly scores as p-values rank them, (N,).
     pub(crate) fn anomalies(&self) -> Result<Float32Array> {
         Ok(self.column(PassOutput::Anomaly)?.as_primitive::<Float32Type>().clone())
     }
 
+    /// The anomaly score at each place as p-values rank it, (N, H, W).
+    pub(crate) fn field(&self) -> Result<ArrayRef> {
+        self.column(PassOutput::Field)
+    }
+
     /// Each pixel's term of the reconstruction cost, (N, H, W).
-    pub(crate) fn map(&self) -> Result<ArrayRef> {
-        self.column(PassOutput::Map)
+    pub(crate) fn cost_map(&self) -> Result<ArrayRef> {
+        self.column(PassOutput::CostMap)
     }
 
     /// The struct as a column.
@@ -195,7 +205,8 @@ pub(crate) struct PassBuilder<'a> {
     reconstruction: Vec<u8>,
     cost: Vec<f32>,
     anomaly: Vec<f32>,
-    map: Vec<f32>,
+    field: Vec<f32>,
+    cost_map: Vec<f32>,
 }
 
 impl<'a> PassBuilder<'a> {
@@ -206,6 +217,7 @@ impl<'a> PassBuilder<'a> {
     pub(crate) fn try_new(function: &'a str, rows: usize, outputs: Outputs, model: &'a LoadedModel) -> Result<Self> {
         let config = model.wae().config();
         let image = config.image();
+        let places = image.height() * image.width();
         let width = |output: PassOutput, width: usize| if outputs.contains(output) { width } else { 0 };
         Ok(Self {
             function,
@@ -215,7 +227,8 @@ impl<'a> PassBuilder<'a> {
             reconstruction: buffer(function, rows, width(PassOutput::Reconstruction, image.len()))?,
             cost: buffer(function, rows, width(PassOutput::Cost, 1))?,
             anomaly: buffer(function, rows, width(PassOutput::Anomaly, 1))?,
-            map: buffer(function, rows, width(PassOutput::Map, image.height() * image.width()))?,
+            field: buffer(function, rows, width(PassOutput::Field, places))?,
+            cost_map: buffer(function, rows, width(PassOutput::CostMap, places))?,
         })
     }
 
@@ -223,7 +236,7 @@ impl<'a> PassBuilder<'a> {
     pub(crate) fn fill(&mut self, wae: &Wae, rows: &[usize], images: PixelSlice<'_>) -> wae_core::Result<()> {
         let codes = wae.encode(images)?; // (N, Z)
         scatter(&mut self.latent, rows, &codes);
-        let of_pairs = [&self.cost, &self.anomaly, &self.map];
+        let of_pairs = [&self.cost, &self.anomaly, &self.field, &self.cost_map];
         if self.reconstruction.is_empty() && of_pairs.into_iter().all(Vec::is_empty) {
             return Ok(());
         }
@@ -231,11 +244,21 @@ impl<'a> PassBuilder<'a> {
         if !self.cost.is_empty() {
             scatter(&mut self.cost, rows, &wae.costs(images, &reconstructions)?);
         }
-        if !self.anomaly.is_empty() {
+        // The score is the largest place of the field: where both are taken, the field is computed once.
+        if !self.field.is_empty() {
+            let field = wae.anomaly_fields(images, &reconstructions)?;
+            if !self.anomaly.is_empty() {
+                let places = field.chunks_exact(field.len() / rows.len());
+                let largest: Vec<f32> =
+                    places.map(|field| field.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+                scatter(&mut self.anomaly, rows, &largest);
+            }
+            scatter(&mut self.field, rows, &field);
+        } else if !self.anomaly.is_empty() {
             scatter(&mut self.anomaly, rows, &wae.anomalies(images, &reconstructions)?);
         }
-        if !self.map.is_empty() {
-            scatter(&mut self.map, rows, &wae.anomaly_maps(images, &reconstructions)?);
+        if !self.cost_map.is_empty() {
+            scatter(&mut self.cost_map, rows, &wae.cost_maps(images, &reconstructions)?);
         }
         if !self.reconstruction.is_empty() {
             scatter(&mut self.reconstruction, rows, &to_bytes(&reconstructions));
@@ -261,7 +284,8 @@ impl<'a> PassBuilder<'a> {
             }
             PassOutput::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
             PassOutput::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
-            PassOutput::Map => fixed_size_list(field, numbers(&mut self.map, None), nulls),
+            PassOutput::Field => fixed_size_list(field, numbers(&mut self.field, None), nulls),
+            PassOutput::CostMap => fixed_size_list(field, numbers(&mut self.cost_map, None), nulls),
         }
     }
 }

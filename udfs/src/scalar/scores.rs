@@ -1,21 +1,28 @@
-//! The scores of an image: the reconstruction cost, the distance of its code, the structural anomaly.
+//! The scores of an image: the reconstruction cost, the distance of its code, the strangest place of its anomaly map.
 
 use arrow::array::{Array, AsArray, Float32Array};
 use arrow::datatypes::Float32Type;
 use datafusion::common::{Result, exec_err, plan_err};
-use wae_core::calibrate::{HeldOut, Score};
+use wae_core::calibrate::{HeldOut, Scale, Score};
 
 use crate::models::LoadedModel;
-use crate::scalar::args::Batch;
+use crate::options::WaeOptions;
+use crate::scalar::args::{Batch, PlannedArgs};
+use crate::scalar::kernel::KnownCall;
 use crate::scalar::pass::{Outputs, Pass};
 
 /// The description of the argument that names a score.
-pub(crate) const SCORE_ARGUMENT: &str = "The score: 'cost', the reconstruction cost (the default), 'latent_distance' \
-     or 'anomaly_score'; a string literal.";
+pub(crate) const SCORE_ARGUMENT: &str = "The score: 'anomaly_score', 'cost', the reconstruction cost, or \
+     'latent_distance'; a string literal. If left out, the session's `wae.score`, or else the model's own: 'anomaly_score', \
+     or 'cost' of models of older versions.";
 
-/// The score of a name; the cost where there is none.
-pub(crate) fn parse(function: &str, name: Option<&str>) -> Result<Score> {
-    let Some(name) = name else { return Ok(Score::default()) };
+/// The score of calls that name none: the session's, or else the model's own.
+pub(crate) fn default_score(model: Option<&LoadedModel>, options: &WaeOptions) -> Score {
+    options.score().or(model.map(|model| model.wae().config().score())).unwrap_or_default()
+}
+
+/// The score of a name.
+fn parse(function: &str, name: &str) -> Result<Score> {
     match Score::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
         Some((_, score)) => Ok(*score),
         None => {
@@ -34,15 +41,29 @@ pub(crate) fn outputs(score: Score) -> Outputs {
     }
 }
 
-/// The output of a pass that the score of a name is made from; an unknown one is refused elsewhere, at planning.
-pub(crate) fn outputs_of_text(name: Option<&str>) -> Outputs {
-    outputs(parse("", name).unwrap_or_default())
+/// The output of a pass that a call's score is made from; an unknown name is refused elsewhere, at planning.
+pub(crate) fn outputs_of_call(call: &KnownCall<'_>, position: usize) -> Outputs {
+    let named = (call.text)(position).and_then(|name| parse("", &name).ok());
+    outputs(named.unwrap_or(call.score))
+}
+
+/// The score that an argument of a planned call names.
+pub(crate) fn of_args(args: &PlannedArgs<'_>, position: usize) -> Result<Score> {
+    args.text(position)?.map_or(Ok(args.score()), |name| parse(args.function(), name))
 }
 
 /// The score that an argument of a call names.
 pub(crate) fn of_batch(batch: &Batch<'_>, position: usize) -> Result<Score> {
     let name = batch.scalar(position, "score")?;
-    parse(batch.function(), name.as_ref().and_then(|name| name.try_as_str().flatten()))
+    match name.as_ref().and_then(|name| name.try_as_str().flatten()) {
+        Some(name) => parse(batch.function(), name),
+        None => Ok(default_score(Some(batch.model()?), batch.options())),
+    }
+}
+
+/// Anomaly scores as they are reported, between 0 and 1.
+pub(crate) fn scaled(anomalies: &Float32Array, scale: Scale) -> Float32Array {
+    anomalies.unary::<_, Float32Type>(|anomaly| scale.of(anomaly))
 }
 
 /// The rows' scores as they are ranked, which for the anomaly score is before it is scaled. Higher is stranger.

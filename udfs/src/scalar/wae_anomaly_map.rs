@@ -1,8 +1,16 @@
-//! `wae_anomaly_map(image [, model])`: where an image is unlike its reconstruction.
+//! `wae_anomaly_map(image [, model])`: how strange each place of an image is, between 0 and 1.
+//!
+//! `a(p) = ½ (1 + d/(1 + |d|)),  d = f(p) − f₀`
+//!
+//! Where: f(p) is the size of the residual at a place beside what is usual there
+//! ([`AnomalyStatistics`](wae_core::calibrate::AnomalyStatistics)), and f₀ the value of its maximum above which a held-out
+//! row's p-value is at most 0.01.
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::Field;
-use datafusion::common::Result;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array};
+use arrow::datatypes::{DataType, Field, Float32Type};
+use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::columns::map_field;
@@ -10,8 +18,9 @@ use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
+use crate::scalar::scores;
 
 const NAME: &str = "wae_anomaly_map";
 
@@ -28,26 +37,45 @@ impl ScalarKernel for WaeAnomalyMap {
         &DOCUMENTATION
     }
 
-    fn outputs(&self, _: &Texts<'_>) -> Outputs {
-        Outputs::MAP
+    fn outputs(&self, _: &KnownCall<'_>) -> Outputs {
+        Outputs::FIELD
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
+        if let Some(model) = args.model().filter(|model| !model.wae().has_anomaly_map()) {
+            return plan_err!(
+                "{NAME}: model '{}' has no anomaly map, expected one trained by this version; wae_cost_map gives each pixel's \
+                 term of its cost",
+                model.name()
+            );
+        }
         Ok(map_field(NAME, args.model()))
     }
 
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
-        batch.pass()?.map()
+        let model = batch.model()?;
+        let Some(scale) = model.wae().anomaly_scale() else {
+            return exec_err!("{NAME}: model '{}' has no anomaly map", model.name());
+        };
+        let field = batch.pass()?.field()?;
+        let field = field.as_fixed_size_list();
+        let values: Float32Array = scores::scaled(field.values().as_primitive::<Float32Type>(), scale);
+        let DataType::FixedSizeList(item, length) = field.data_type() else {
+            return exec_err!("{NAME}: a list of one length expected, got {}", field.data_type());
+        };
+        let nulls = field.nulls().cloned();
+        Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *length, Arc::new(values), nulls)?))
     }
 }
 
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_anomaly_map(image [, model])",
-    description: "What each pixel adds to the reconstruction cost, summed over channels: a Float32 tensor, height x width, whose values \
-         sum to `wae_reconstruction_cost`; for a model of cost 'l2', to its square.",
+    description: "How strange each place of an image is, beside what is usual there: a Float32 tensor, height x width, of the model's \
+         input size, with values from 0 to 1. Its largest value is `wae_anomaly_score`, and 0.5 the threshold of an outlier at \
+         alpha 0.01. A model of an older version has no such map: see `wae_cost_map`.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT wae_anomaly_map(image, 'fashion') AS map FROM 'images.parquet' ORDER BY wae_p_value(image, 'fashion') LIMIT 10;",
-    related: &["wae_reconstruction_cost"],
+    related: &["wae_anomaly_score", "wae_cost_map"],
 };

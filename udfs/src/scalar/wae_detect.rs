@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float32Array, Float64Array, StructArray};
-use arrow::datatypes::{DataType, Field, Fields, Float32Type};
+use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
-use wae_core::calibrate::{HeldOut, Score};
+use wae_core::calibrate::Score;
 
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 use crate::scalar::scores;
 use crate::scalar::wae_is_outlier::{DEFAULT_ALPHA, check_alpha};
@@ -32,7 +32,7 @@ impl ScalarKernel for WaeDetect {
         &DOCUMENTATION
     }
 
-    fn outputs(&self, _: &Texts<'_>) -> Outputs {
+    fn outputs(&self, _: &KnownCall<'_>) -> Outputs {
         Outputs::LATENT.union(Outputs::COST).union(Outputs::ANOMALY)
     }
 
@@ -52,13 +52,20 @@ impl ScalarKernel for WaeDetect {
         } else {
             Float32Array::new_null(rows)
         };
-        let anomalies = match scores::find_held_out(model, Score::AnomalyScore) {
-            Some(held_out) => anomaly_scores(&scores::ranked(&pass, model, Score::AnomalyScore)?, held_out),
+        let anomalies = scores::ranked(&pass, model, Score::AnomalyScore)?;
+        let scaled = match model.wae().anomaly_scale() {
+            Some(scale) => scores::scaled(&anomalies, scale),
             None => Float32Array::new_null(rows),
         };
-        let held_out = scores::find_held_out(model, Score::Cost);
+        let score = scores::default_score(Some(model), batch.options());
+        let held_out = scores::find_held_out(model, score);
+        let ranked = match score {
+            Score::Cost => &costs,
+            Score::LatentDistance => &distances,
+            Score::AnomalyScore => &anomalies,
+        };
         let p_values: Float64Array = match held_out {
-            Some(held_out) => costs.unary(|cost| held_out.p_value(cost)),
+            Some(held_out) => ranked.unary(|score| held_out.p_value(score)),
             None => Float64Array::new_null(rows),
         };
         let is_reachable = held_out.is_some_and(|held_out| check_alpha(DEFAULT_ALPHA, held_out.len(), model).is_ok());
@@ -66,15 +73,9 @@ impl ScalarKernel for WaeDetect {
             p_values.iter().map(|p| p.filter(|_| is_reachable).map(|p| p <= DEFAULT_ALPHA)).collect();
         let nulls = costs.nulls().cloned();
         let columns: Vec<ArrayRef> =
-            vec![Arc::new(costs), Arc::new(distances), Arc::new(anomalies), Arc::new(p_values), Arc::new(outliers)];
+            vec![Arc::new(costs), Arc::new(distances), Arc::new(scaled), Arc::new(p_values), Arc::new(outliers)];
         Ok(Arc::new(StructArray::try_new(fields(), columns, nulls)?))
     }
-}
-
-/// Structural costs as they are reported.
-fn anomaly_scores(anomalies: &Float32Array, held_out: &HeldOut) -> Float32Array {
-    let scale = held_out.scale();
-    anomalies.unary::<_, Float32Type>(|anomaly| scale.of(anomaly))
 }
 
 /// The fields of the struct.
@@ -94,9 +95,10 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_detect(image [, model])",
     description: "Every score of an image, from one pass through the network: a struct of `cost` (`wae_reconstruction_cost`), \
-         `latent_distance`, `anomaly_score`, `p_value` (of the cost) and `is_outlier` (that p-value is at most 0.01). A field \
-         that the model has no numbers for is NULL: `is_outlier` with fewer than 99 held-out rows, which no p-value of 0.01 can \
-         come from; `anomaly_score` and `p_value`, too, without held-out rows; `latent_distance` of a model of an older version.",
+         `latent_distance`, `anomaly_score`, `p_value` (of the session's `wae.score`, or else the model's own, as \
+         `wae_p_value`) and `is_outlier` (that p-value is at most 0.01). A field that the model has no numbers for is NULL: \
+         `is_outlier` with fewer than 99 held-out rows, which no p-value of 0.01 can come from; `p_value`, too, without \
+         held-out rows; of a model of an older version, then `anomaly_score`, and maybe `latent_distance`.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT path, d['cost'], d['p_value'] FROM (SELECT path, wae_detect(image, 'fashion') AS d FROM 'images.parquet') WHERE d['is_outlier'];",
     related: &["wae_is_outlier"],

@@ -10,7 +10,7 @@ use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 
 const NAME: &str = "wae_encode";
@@ -29,7 +29,7 @@ impl ScalarKernel for WaeEncode {
         &DOCUMENTATION
     }
 
-    fn outputs(&self, _: &Texts<'_>) -> Outputs {
+    fn outputs(&self, _: &KnownCall<'_>) -> Outputs {
         Outputs::LATENT
     }
 

@@ -13,7 +13,7 @@ use crate::models::LoadedModel;
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 use crate::scalar::scores::{self, SCORE_ARGUMENT};
 use crate::scalar::wae_p_value::p_values;
@@ -54,8 +54,8 @@ impl ScalarKernel for WaeIsOutlier {
         types
     }
 
-    fn outputs(&self, texts: &Texts<'_>) -> Outputs {
-        scores::outputs_of_text(texts(SCORE).as_deref())
+    fn outputs(&self, call: &KnownCall<'_>) -> Outputs {
+        scores::outputs_of_call(call, SCORE)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
@@ -92,8 +92,7 @@ impl ScalarKernel for WaeIsOutlier {
 
 /// Checks the score, and a literal alpha.
 fn check(args: &PlannedArgs<'_>, model: &LoadedModel) -> Result<()> {
-    let score = scores::parse(NAME, args.text(SCORE)?)?;
-    let rows = scores::held_out(NAME, model, score)?.len();
+    let rows = scores::held_out(NAME, model, scores::of_args(args, SCORE)?)?.len();
     let check_literal = |alpha: f64| check_alpha(alpha, rows, model).or_else(|message| plan_err!("{NAME}: {message}"));
     match (args.field(ALPHA).map(Field::data_type), args.literal(ALPHA)) {
         (None, _) => check_literal(DEFAULT_ALPHA),

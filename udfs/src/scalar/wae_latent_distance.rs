@@ -16,7 +16,7 @@ use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 use crate::scalar::scores;
 
@@ -35,7 +35,7 @@ impl ScalarKernel for WaeLatentDistance {
         &DOCUMENTATION
     }
 
-    fn outputs(&self, _: &Texts<'_>) -> Outputs {
+    fn outputs(&self, _: &KnownCall<'_>) -> Outputs {
         scores::outputs(Score::LatentDistance)
     }
 

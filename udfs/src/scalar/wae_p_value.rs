@@ -16,7 +16,7 @@ use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 use crate::scalar::scores::{self, SCORE_ARGUMENT};
 
@@ -38,14 +38,14 @@ impl ScalarKernel for WaePValue {
         &DOCUMENTATION
     }
 
-    fn outputs(&self, texts: &Texts<'_>) -> Outputs {
-        scores::outputs_of_text(texts(SCORE).as_deref())
+    fn outputs(&self, call: &KnownCall<'_>) -> Outputs {
+        scores::outputs_of_call(call, SCORE)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
         if let Some(model) = args.model() {
-            scores::held_out(NAME, model, scores::parse(NAME, args.text(SCORE)?)?)?;
+            scores::held_out(NAME, model, scores::of_args(args, SCORE)?)?;
         }
         Ok(Field::new(NAME, DataType::Float64, true))
     }

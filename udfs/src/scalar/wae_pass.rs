@@ -12,7 +12,7 @@ use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
-use crate::scalar::kernel::{ScalarKernel, Texts};
+use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 
 /// The position of the outputs among the arguments.
@@ -42,8 +42,8 @@ impl ScalarKernel for WaePass {
         &DOCUMENTATION
     }
 
-    fn outputs(&self, texts: &Texts<'_>) -> Outputs {
-        texts(OUTPUTS).and_then(|names| Outputs::parse(&names)).unwrap_or(Outputs::NONE)
+    fn outputs(&self, call: &KnownCall<'_>) -> Outputs {
+        (call.text)(OUTPUTS).and_then(|names| Outputs::parse(&names)).unwrap_or(Outputs::NONE)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {

@@ -1,0 +1,49 @@
+//! Tensors of the anomaly map, checked as weights are. A configuration with `score_scales` has them all.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::SafeTensors;
+
+use super::format::{broken, values};
+use crate::calibrate::AnomalyStatistics;
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// The usual size of each place's term, (H, W).
+const USUAL: &str = "score.usual";
+/// The median and the 95 % quantile of each scale, (S, 2).
+const LEVELS: &str = "score.levels";
+
+/// Names and shapes of the tensors of a configuration.
+pub(super) fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
+    if config.score_scales().is_empty() {
+        return BTreeMap::new();
+    }
+    let image = config.image();
+    let usual = vec![image.height(), image.width()];
+    BTreeMap::from([(USUAL.to_owned(), usual), (LEVELS.to_owned(), vec![config.score_scales().len(), 2])])
+}
+
+/// Reads the tensors, whose names and shapes have been checked.
+pub(super) fn read(file: &SafeTensors<'_>, config: &Config) -> Result<Option<AnomalyStatistics>> {
+    if config.score_scales().is_empty() {
+        return Ok(None);
+    }
+    let tensor = |name| values(name, &file.tensor(name).map_err(broken)?);
+    let image = config.image();
+    let places = (image.height(), image.width());
+    let statistics = AnomalyStatistics::try_new(places, config.score_scales(), tensor(USUAL)?, &tensor(LEVELS)?, None);
+    statistics.map(Some).map_err(|e| Error::Model(format!("the anomaly map's statistics: {e}")))
+}
+
+/// A tensor of the file: its name, shape and values.
+type Named<'a> = (&'static str, Vec<usize>, &'a [f32]);
+
+/// The tensors of statistics.
+pub(super) fn tensors<'a>(config: &Config, statistics: &'a AnomalyStatistics) -> Vec<Named<'a>> {
+    let image = config.image();
+    vec![
+        (USUAL, vec![image.height(), image.width()], statistics.usual()),
+        (LEVELS, vec![config.score_scales().len(), 2], statistics.levels()),
+    ]
+}

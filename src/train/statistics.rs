@@ -1,0 +1,52 @@
+//! Statistics of the training rows as they are, by the trained model: where their codes lie, and what is usual at each
+//! place of the anomaly map. They take two passes over the rows.
+
+use super::Trainer;
+use super::evaluation::{EVALUATED, STATISTICS_ROWS};
+use crate::calibrate::{AnomalyStatistics, LatentStatistics, LevelSums, UsualSums};
+use crate::error::Result;
+use crate::image::{PixelSlice, Pixels};
+use crate::model::Wae;
+
+impl Trainer {
+    /// The statistics of the codes, of the first 10,000 rows, and of the anomaly map, of all.
+    pub(super) fn statistics(&self, wae: &Wae) -> Result<(LatentStatistics, AnomalyStatistics)> {
+        let image = self.config.image();
+        let mut codes = Vec::new();
+        let mut usual = UsualSums::new((image.height(), image.width()));
+        self.reconstructions(wae, |batch| {
+            let room = (STATISTICS_ROWS * self.config.latent_dim()).saturating_sub(codes.len());
+            codes.extend(batch.codes.iter().take(room));
+            usual.push(&wae.anomaly_terms(None, batch.images, batch.reconstructions)?);
+            Ok(())
+        })?;
+        let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
+        let mut levels = LevelSums::new(usual.usual_size(self.config.score_scales(), false)?);
+        self.reconstructions(wae, |batch| {
+            levels.push(&wae.anomaly_terms(None, batch.images, batch.reconstructions)?);
+            Ok(())
+        })?;
+        Ok((latent, levels.statistics(None)))
+    }
+
+    /// Passes all training rows through the model, a batch at a time.
+    fn reconstructions(&self, wae: &Wae, mut each: impl FnMut(Reconstructed<'_>) -> Result<()>) -> Result<()> {
+        let rows: Vec<usize> = (0..self.dataset.training_rows()).collect();
+        for rows in rows.chunks(EVALUATED) {
+            self.check_cancelled()?;
+            let images: Pixels = self.dataset.training_pixels(rows)?;
+            let images = PixelSlice::from(&images);
+            let codes = wae.encode(images)?;
+            let reconstructions = wae.decode(&codes)?;
+            each(Reconstructed { images, codes: &codes, reconstructions: &reconstructions })?;
+        }
+        Ok(())
+    }
+}
+
+/// A batch of training rows, (N, H, W, C), their codes, (N, Z), and reconstructions, (N, H, W, C).
+struct Reconstructed<'a> {
+    images: PixelSlice<'a>,
+    codes: &'a [f32],
+    reconstructions: &'a [f32],
+}
