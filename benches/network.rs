@@ -24,7 +24,7 @@ use arrow::datatypes::{DataType, Field};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use wae_core::bench::Geometry;
-use wae_core::config::Network;
+use wae_core::config::{Convolutions, Network};
 use wae_core::image::{AxisOrder, Limits};
 use wae_core::{
     Config, DatasetBuilder, Device, ImageColumn, ImageShape, Precision, TrainOptions, Trainer, Wae, backend,
@@ -181,7 +181,8 @@ impl Cell {
     /// Multiplications and additions of the convolutions, all taps counted, in units of 10⁹: of a step, three times
     /// those of a forward pass less the first layer's data gradient, which nobody needs.
     fn gflop(&self, what: &str, config: &Config) -> f64 {
-        let Network { encoder_channels, decoder_channels, kernel, .. } = config.network();
+        let Network::Convolutions(network) = config.network() else { return 0.0 };
+        let Convolutions { encoder_channels, decoder_channels, kernel } = network;
         let product = |g: Geometry| 2.0 * g.products() as f64;
         let layer = |grid, channels, stride| product(Geometry::same(grid, channels, *kernel, stride));
         let (mut grid, mut channels) = ((self.shape.height(), self.shape.width()), self.shape.channels());

@@ -2,7 +2,7 @@
 
 mod layout;
 
-use crate::config::{Config, EncoderKind};
+use crate::config::{Config, Convolutions, EncoderKind, Network};
 use crate::device::Precision;
 use crate::kernels::Geometry;
 
@@ -42,9 +42,9 @@ enum Flattened {
     Neither,
     /// None: the layer joins vectors.
     Vectors,
-    /// The inputs: the encoder's head reads the last feature map.
+    /// The inputs: the first linear layer of the encoder reads a map.
     Inputs { pixels: usize, channels: usize },
-    /// The outputs: the decoder's stem writes the first feature map.
+    /// The outputs: a linear layer of the decoder writes a map.
     Outputs { pixels: usize, channels: usize },
 }
 
@@ -100,8 +100,14 @@ impl Architecture {
 }
 
 fn encoder(config: &Config) -> Vec<LayerSpec> {
+    match config.network() {
+        Network::Convolutions(network) => convolutional_encoder(config, network),
+        Network::Dense(widths) => dense_encoder(config, widths),
+    }
+}
+
+fn convolutional_encoder(config: &Config, network: &Convolutions) -> Vec<LayerSpec> {
     let image = config.image();
-    let network = config.network();
     let mut grid = (image.height(), image.width());
     let mut channels = image.channels();
     let mut layers = Vec::with_capacity(network.encoder_channels.len() + 1);
@@ -117,14 +123,31 @@ fn encoder(config: &Config) -> Vec<LayerSpec> {
         });
     }
     let pixels = grid.0 * grid.1;
-    layers.push(LayerSpec {
-        name: "encoder.head".to_owned(),
-        geometry: Geometry::linear(pixels * channels, head_width(config)),
-        direction: Direction::Down,
-        tail: Tail::Bias(Activation::Identity),
-        flattened: Flattened::Inputs { pixels, channels },
-    });
+    let flattened = Flattened::Inputs { pixels, channels };
+    layers.push(linear("encoder.head", (pixels * channels, head_width(config)), HEAD, flattened));
     layers
+}
+
+/// Linear layers over all values of a row, each with a norm, then the head.
+fn dense_encoder(config: &Config, widths: &[usize]) -> Vec<LayerSpec> {
+    let image = config.image();
+    let mut flattened = Flattened::Inputs { pixels: image.height() * image.width(), channels: image.channels() };
+    let mut inputs = image.len();
+    let mut layers = Vec::with_capacity(widths.len() + 1);
+    for (i, &width) in widths.iter().enumerate() {
+        layers.push(linear(&format!("encoder.{i}"), (inputs, width), Tail::Norm, flattened));
+        (inputs, flattened) = (width, Flattened::Vectors);
+    }
+    layers.push(linear("encoder.head", (inputs, head_width(config)), HEAD, flattened));
+    layers
+}
+
+/// The tail of the encoder's head.
+const HEAD: Tail = Tail::Bias(Activation::Identity);
+
+fn linear(name: &str, (inputs, outputs): (usize, usize), tail: Tail, flattened: Flattened) -> LayerSpec {
+    let geometry = Geometry::linear(inputs, outputs);
+    LayerSpec { name: name.to_owned(), geometry, direction: Direction::Down, tail, flattened }
 }
 
 /// Values of the encoder's output: of a Gaussian encoder, the means and then the log-variances.
@@ -138,42 +161,43 @@ pub(crate) fn head_width(config: &Config) -> usize {
 /// Linear layers with ReLU, then one logit.
 fn adversary(config: &Config) -> Vec<LayerSpec> {
     let Some(widths) = config.objective().adversary_widths() else { return Vec::new() };
-    let linear = |name: String, inputs, outputs, activation| LayerSpec {
-        name,
-        geometry: Geometry::linear(inputs, outputs),
-        direction: Direction::Down,
-        tail: Tail::Bias(activation),
-        flattened: Flattened::Vectors,
+    let layer = |name: &str, inputs, outputs, activation| {
+        linear(name, (inputs, outputs), Tail::Bias(activation), Flattened::Vectors)
     };
     let mut inputs = config.latent_dim();
     let mut layers = Vec::with_capacity(widths.len() + 1);
     for (i, &width) in widths.iter().enumerate() {
-        layers.push(linear(format!("adversary.{i}"), inputs, width, Activation::Relu));
+        layers.push(layer(&format!("adversary.{i}"), inputs, width, Activation::Relu));
         inputs = width;
     }
-    layers.push(linear("adversary.out".to_owned(), inputs, 1, Activation::Identity));
+    layers.push(layer("adversary.out", inputs, 1, Activation::Identity));
     layers
 }
 
 fn decoder(config: &Config) -> Vec<LayerSpec> {
+    // Pixels lie in [0, 1]; features are numbers of any range.
+    let out = Tail::Bias(if config.input().is_some() { Activation::Identity } else { Activation::Sigmoid });
+    match config.network() {
+        Network::Convolutions(network) => convolutional_decoder(config, network, out),
+        Network::Dense(widths) => dense_decoder(config, widths, out),
+    }
+}
+
+fn convolutional_decoder(config: &Config, network: &Convolutions, out: Tail) -> Vec<LayerSpec> {
     let image = config.image();
-    let widths = &config.network().decoder_channels;
+    let widths = &network.decoder_channels;
     let mut grids = vec![(image.height(), image.width())];
     for i in 1..widths.len() {
         grids.push((grids[i - 1].0.div_ceil(2), grids[i - 1].1.div_ceil(2)));
     }
     grids.reverse();
     let pixels = grids[0].0 * grids[0].1;
-    let mut layers = vec![LayerSpec {
-        name: "decoder.stem".to_owned(),
-        geometry: Geometry::linear(config.latent_dim(), pixels * widths[0]),
-        direction: Direction::Down,
-        tail: Tail::Bias(Activation::Relu),
-        flattened: Flattened::Outputs { pixels, channels: widths[0] },
-    }];
+    let sides = (config.latent_dim(), pixels * widths[0]);
+    let flattened = Flattened::Outputs { pixels, channels: widths[0] };
+    let mut layers = vec![linear("decoder.stem", sides, Tail::Bias(Activation::Relu), flattened)];
     let up = |name: String, grid, channels, stride, tail| LayerSpec {
         name,
-        geometry: Geometry::same(grid, channels, config.network().kernel, stride),
+        geometry: Geometry::same(grid, channels, network.kernel, stride),
         direction: Direction::Up,
         tail,
         flattened: Flattened::Neither,
@@ -182,7 +206,21 @@ fn decoder(config: &Config) -> Vec<LayerSpec> {
         layers.push(up(format!("decoder.{i}"), grids[i + 1], (pair[1], pair[0]), 2, Tail::Norm));
     }
     let channels = (image.channels(), widths[widths.len() - 1]);
-    layers.push(up("decoder.out".to_owned(), grids[grids.len() - 1], channels, 1, Tail::Bias(Activation::Sigmoid)));
+    layers.push(up("decoder.out".to_owned(), grids[grids.len() - 1], channels, 1, out));
+    layers
+}
+
+/// The dense encoder's widths in reverse, then a linear layer to all values of a row.
+fn dense_decoder(config: &Config, widths: &[usize], out: Tail) -> Vec<LayerSpec> {
+    let image = config.image();
+    let mut inputs = config.latent_dim();
+    let mut layers = Vec::with_capacity(widths.len() + 1);
+    for (i, &width) in widths.iter().rev().enumerate() {
+        layers.push(linear(&format!("decoder.{i}"), (inputs, width), Tail::Norm, Flattened::Vectors));
+        inputs = width;
+    }
+    let flattened = Flattened::Outputs { pixels: image.height() * image.width(), channels: image.channels() };
+    layers.push(linear("decoder.out", (inputs, image.len()), out, flattened));
     layers
 }
 
@@ -195,7 +233,7 @@ impl LayerSpec {
     /// The precision of the layer in a model of the precision `wanted`. In bf16, linear layers, the first layer and the
     /// last one stay wide: latent codes, pixels and the logits of pixels need 32 bits.
     pub(crate) fn precision(&self, wanted: Precision, image_channels: usize) -> Precision {
-        let narrow = self.tail == Tail::Norm && self.geometry.large_channels != image_channels;
+        let narrow = self.tail == Tail::Norm && !self.is_linear() && self.geometry.large_channels != image_channels;
         if wanted == Precision::Bf16 && !narrow { Precision::Tf32 } else { wanted }
     }
 
@@ -304,8 +342,10 @@ mod tests {
 
     #[test]
     fn layouts_round_trip_and_flatten_channels_last() {
-        let architecture = Architecture::new(&config("3,5", ImageShape::new(7, 6, 2)));
-        for layer in architecture.layers() {
+        let shape = ImageShape::new(7, 6, 2);
+        let architecture = Architecture::new(&config("3,5", shape));
+        let dense = Architecture::new(&config("dense:3,5", shape));
+        for layer in architecture.layers().chain(dense.layers()) {
             for (role, _, shape) in layer.tensors() {
                 let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
                 assert_eq!(
@@ -320,6 +360,43 @@ mod tests {
         let head = &architecture.encoder[2];
         let values: Vec<f32> = (0..20 * 64).map(|i| i as f32).collect();
         assert_eq!(head.read_layout(Role::Weight, &values[..20 * head.outputs()])[5 * head.outputs()], 1.0);
+    }
+
+    /// 6·4 values of 2 channels, 24 places: 48·3 weights and two norms of 3 and 5, and so on to the 48 outputs.
+    #[test]
+    fn dense_layers_have_pytorchs_names_and_shapes() {
+        let config = config("dense:3,5", ImageShape::new(6, 4, 2));
+        let architecture = Architecture::new(&config);
+        let tensors: Vec<_> = architecture.layers().flat_map(LayerSpec::tensors).map(|(_, n, s)| (n, s)).collect();
+        let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names[..6],
+            [
+                "encoder.0.weight",
+                "encoder.0.norm.weight",
+                "encoder.0.norm.bias",
+                "encoder.0.norm.running_mean",
+                "encoder.0.norm.running_var",
+                "encoder.1.weight"
+            ]
+        );
+        for (name, shape) in [
+            ("encoder.0.weight", vec![3, 48]),
+            ("encoder.head.weight", vec![8, 5]),
+            ("decoder.0.weight", vec![5, 8]),
+            ("decoder.1.norm.weight", vec![3]),
+            ("decoder.out.weight", vec![48, 3]),
+            ("decoder.out.bias", vec![48]),
+        ] {
+            assert!(tensors.contains(&(name.to_owned(), shape.clone())), "{name} {shape:?}");
+        }
+        let weights = 48 * 3 + 2 * 3 + 3 * 5 + 2 * 5 + 8 * (5 + 1);
+        let mirrored = 8 * 5 + 2 * 5 + 5 * 3 + 2 * 3 + 48 * (3 + 1);
+        assert_eq!(parameters(&config), weights + mirrored);
+        // A file has the values of a row as (C, H, W): the second is place (0, 1) of channel 0, here value 2.
+        let first = &architecture.encoder[0];
+        let values: Vec<f32> = (0..3 * 48).map(|i| i as f32).collect();
+        assert_eq!(first.read_layout(Role::Weight, &values)[2 * 3], 1.0);
     }
 
     #[test]

@@ -4,16 +4,21 @@
 //! [`Config::try_new`]: a value of the type is valid. The options of a training are [`TrainOptions`].
 
 mod architecture;
+mod input;
+mod network;
 mod objective;
 mod options;
 mod score;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::input::{FEATURE_CHANNELS, Input};
+pub use self::network::{Convolutions, Network};
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
+pub(crate) use self::options::AUTO_COMPONENTS;
 pub use self::options::{
-    CheckpointInterval, DEFAULT_SEED, Initialisation, LambdaSchedule, NetworkChoice, OPTION_NAMES, OPTIONS,
-    ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
+    CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule, NetworkChoice, OPTION_NAMES,
+    OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
 pub use self::score::{Score, ScoreScale};
 use crate::error::{Error, Result};
@@ -37,71 +42,6 @@ pub(crate) mod bounds {
     /// σ_z, and the factors of a kernel's bandwidth.
     pub const SCALE: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
     pub const LAMBDA: f64 = 1e12;
-}
-
-/// The convolutional encoder and decoder (paper, appendix C; `golden/reference.py`).
-///
-/// The encoder halves the image once a layer: SAME convolution of stride 2, batch norm, ReLU; then one linear layer,
-/// the head. The decoder starts with a linear layer, the stem, doubles once a layer, and ends with a stride-1
-/// convolution and a sigmoid.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Network {
-    /// Output channels of each encoder layer.
-    pub encoder_channels: Vec<usize>,
-    /// Channels of the decoder's stem, then of each layer that doubles the size.
-    pub decoder_channels: Vec<usize>,
-    /// Side of the square convolution kernel, in pixels.
-    pub kernel: usize,
-}
-
-impl Network {
-    /// A network whose decoder mirrors its encoder.
-    pub fn mirrored(encoder_channels: Vec<usize>, kernel: usize) -> Self {
-        let decoder_channels = encoder_channels.iter().rev().copied().collect();
-        Self { encoder_channels, decoder_channels, kernel }
-    }
-
-    /// The smallest network that learns a 28×28 image well.
-    pub fn small() -> Self {
-        Self::mirrored(vec![32, 64, 128], 4)
-    }
-
-    /// The paper's MNIST network (authors' `configs.py`, `config_mnist`).
-    pub fn mnist() -> Self {
-        Self { encoder_channels: vec![128, 256, 512, 1024], decoder_channels: vec![1024, 512, 256], kernel: 4 }
-    }
-
-    /// The paper's CelebA network (authors' `configs.py`, `config_celebA`).
-    pub fn celeba() -> Self {
-        Self { encoder_channels: vec![128, 256, 512, 1024], decoder_channels: vec![1024, 512, 256, 128], kernel: 5 }
-    }
-
-    /// A network fitted to an image: it halves while the larger side exceeds 8 pixels and the smaller stays at 4 or
-    /// more, with widths 32, 64, 128, 256, 256, ...
-    pub fn auto(image: ImageShape, kernel: usize) -> Self {
-        let mut long = image.height().max(image.width());
-        let mut short = image.height().min(image.width());
-        let mut widths = Vec::new();
-        while widths.is_empty() || (long > 8 && short.div_ceil(2) >= 4 && widths.len() < bounds::LAYERS) {
-            widths.push(32 << widths.len().min(3));
-            long = long.div_ceil(2);
-            short = short.div_ceil(2);
-        }
-        Self::mirrored(widths, kernel)
-    }
-
-    fn validate(&self) -> Result<()> {
-        for (name, widths) in
-            [("encoder_channels", &self.encoder_channels), ("decoder_channels", &self.decoder_channels)]
-        {
-            within(&format!("the number of {name}"), widths.len(), bounds::LAYERS)?;
-            for &width in widths {
-                within(&format!("a width in {name}"), width, bounds::WIDTH)?;
-            }
-        }
-        within("kernel", self.kernel, bounds::KERNEL)
-    }
 }
 
 /// The configuration of a model, valid by construction.
@@ -136,6 +76,9 @@ pub struct Parts {
     /// The scales of the anomaly map; none in a file of format `wae/1`, which has no such map.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub score_scales: Vec<ScoreScale>,
+    /// The kind of input other than images: values that are whitened before the network sees them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
 }
 
 impl Config {
@@ -147,7 +90,10 @@ impl Config {
         let image = parts.image;
         within("height", image.height(), bounds::SIDE)?;
         within("width", image.width(), bounds::SIDE)?;
-        within("channels", image.channels(), bounds::CHANNELS)?;
+        match &parts.input {
+            Some(input) => input.validate(&parts)?,
+            None => within("channels", image.channels(), bounds::CHANNELS)?,
+        }
         within("latent_dim", parts.latent_dim, bounds::LATENT)?;
         parts.network.validate()?;
         parts.objective.validate(parts.encoder, parts.prior.kind)?;
@@ -192,6 +138,19 @@ impl Config {
     /// The shape of an image as the network sees it, (H, W, C).
     pub fn image(&self) -> ImageShape {
         self.0.image
+    }
+
+    /// The kind of input other than images.
+    pub fn input(&self) -> Option<Input> {
+        self.0.input
+    }
+
+    /// The shape of a row before it is whitened, (H, W, C); of images, the shape that the network sees.
+    pub fn source(&self) -> ImageShape {
+        match self.0.input {
+            Some(Input::Features { channels, .. }) => self.0.image.with_channels(channels),
+            None => self.0.image,
+        }
     }
 
     /// d_z, the number of values in a latent code.
@@ -278,7 +237,7 @@ mod tests {
         Parts {
             image: ImageShape::new(28, 28, 1),
             latent_dim: 8,
-            network: Network::small(),
+            network: Convolutions::small().into(),
             encoder: EncoderKind::Deterministic,
             prior: Prior::default(),
             cost: Cost::Squared,
@@ -286,7 +245,34 @@ mod tests {
             preprocess: None,
             score: Score::Cost,
             score_scales: Vec::new(),
+            input: None,
         }
+    }
+
+    fn convolutions(parts: &mut Parts) -> &mut Convolutions {
+        match &mut parts.network {
+            Network::Convolutions(convolutions) => convolutions,
+            Network::Dense(widths) => panic!("dense: {widths:?}"),
+        }
+    }
+
+    /// Features of so many channels, whitened to so many components.
+    fn features(parts: &mut Parts, channels: usize, components: usize) {
+        parts.image = parts.image.with_channels(components);
+        parts.input = Some(Input::Features { channels, layout: None });
+    }
+
+    #[test]
+    fn json_of_features_is_that_of_the_format() {
+        let mut parts = parts();
+        features(&mut parts, 12, 3);
+        parts.network = Network::Dense(vec![256, 128]);
+        let config = Config::try_new(parts).unwrap();
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json["input"], serde_json::json!({"kind": "features", "channels": 12}));
+        assert_eq!(json["network"], serde_json::json!({"dense": [256, 128]}));
+        assert_eq!(config.source(), ImageShape::new(28, 28, 12));
+        assert_eq!(serde_json::from_value::<Config>(json).unwrap(), config);
     }
 
     #[test]
@@ -304,12 +290,12 @@ mod tests {
 
     #[rstest]
     #[case::latent(|p: &mut Parts| p.latent_dim = 0, "latent_dim must be between 1 and 4096, got 0")]
-    #[case::kernel(|p: &mut Parts| p.network.kernel = 9, "kernel must be between 1 and 7, got 9")]
-    #[case::width(|p: &mut Parts| p.network.encoder_channels[1] = 1 << 40, "a width in encoder_channels must be between 1 and 8192")]
-    #[case::layers(|p: &mut Parts| p.network.decoder_channels.clear(), "the number of decoder_channels must be between 1 and 12, got 0")]
-    #[case::activation(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.network = Network { encoder_channels: vec![8192, 1], decoder_channels: vec![1], kernel: 1 } }, "values an image, expected at most 134217728")]
-    #[case::parameters(|p: &mut Parts| p.network.encoder_channels = vec![8192; 12], "parameters, expected at most")]
-    #[case::packed(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.latent_dim = 1; p.network = Network { encoder_channels: vec![8], decoder_channels: vec![1; 10], kernel: 1 } }, "take 2147484416 values in memory")]
+    #[case::kernel(|p: &mut Parts| convolutions(p).kernel = 9, "kernel must be between 1 and 7, got 9")]
+    #[case::width(|p: &mut Parts| convolutions(p).encoder_channels[1] = 1 << 40, "a width in encoder_channels must be between 1 and 8192")]
+    #[case::layers(|p: &mut Parts| convolutions(p).decoder_channels.clear(), "the number of decoder_channels must be between 1 and 12, got 0")]
+    #[case::activation(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.network = Convolutions { encoder_channels: vec![8192, 1], decoder_channels: vec![1], kernel: 1 }.into() }, "values an image, expected at most 134217728")]
+    #[case::parameters(|p: &mut Parts| convolutions(p).encoder_channels = vec![8192; 12], "parameters, expected at most")]
+    #[case::packed(|p: &mut Parts| { p.image = ImageShape::new(4096, 4096, 1); p.latent_dim = 1; p.network = Convolutions { encoder_channels: vec![8], decoder_channels: vec![1; 10], kernel: 1 }.into() }, "take 2147484416 values in memory")]
     #[case::scale(|p: &mut Parts| p.prior.scale = f64::NAN, "prior_scale must be a number from 1e-6 to 1e6, got NaN")]
     #[case::lambda(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![1.0], lambda: -1.0 }, "lambda must be a number from 0 to 1e12, got -1")]
     #[case::vae(|p: &mut Parts| p.objective = Objective::Vae { lambda: 1.0 }, "objective 'vae' takes encoder 'gaussian', got 'deterministic'")]
@@ -319,6 +305,14 @@ mod tests {
     #[case::score(|p: &mut Parts| p.score = Score::AnomalyScore, "score 'anomaly_score' takes score_scales, got none")]
     #[case::many_score_scales(|p: &mut Parts| p.score_scales = (1..10).map(ScoreScale::Part).collect(), "score_scales has 9 scales, expected at most 8")]
     #[case::score_scale_twice(|p: &mut Parts| p.score_scales = vec![ScoreScale::Whole; 2], "score_scales has the scale whole twice")]
+    #[case::dense(|p: &mut Parts| p.network = Network::Dense(vec![256, 0]), "a width in dense must be between 1 and 8192, got 0")]
+    #[case::no_dense(|p: &mut Parts| p.network = Network::Dense(vec![]), "the number of dense layers must be between 1 and 12, got 0")]
+    #[case::wide_image(|p: &mut Parts| p.image = ImageShape::new(28, 28, 17), "channels must be between 1 and 16, got 17")]
+    #[case::features(|p: &mut Parts| features(p, 4097, 1), "the channels of features must be between 1 and 4096, got 4097")]
+    #[case::components(|p: &mut Parts| features(p, 12, 13), "the components of features must be between 1 and 12, got 13")]
+    #[case::feature_values(|p: &mut Parts| { features(p, 4096, 1); p.image = ImageShape::new(256, 256, 1) }, "a row of features has 268435456 values, expected at most 134217728")]
+    #[case::feature_cost(|p: &mut Parts| { features(p, 12, 3); p.cost = Cost::L1 }, "input 'features' takes cost 'squared', got cost 'l1'")]
+    #[case::feature_size(|p: &mut Parts| { features(p, 12, 3); p.preprocess = Preprocess::try_new(None, Some((28, 28))).ok() }, "input 'features' takes no size and no crop")]
     #[case::scales(|p: &mut Parts| p.objective = Objective::Mmd { kernel: KernelKind::Imq, scales: vec![0.0], lambda: 1.0 }, "each of scales must be a number from 1e-6 to 1e6, got 0")]
     fn out_of_bounds_is_refused(#[case] spoil: fn(&mut Parts), #[case] message: &str) {
         let mut parts = parts();
@@ -343,15 +337,5 @@ mod tests {
             let expected = format!("a scale of score_scales must be a number from 1 to 1024 or 'whole', got {bad}");
             assert!(error.contains(&expected), "{error}");
         }
-    }
-
-    #[rstest]
-    #[case((28, 28, 1), &[32, 64])]
-    #[case((64, 64, 3), &[32, 64, 128])]
-    #[case((256, 256, 3), &[32, 64, 128, 256, 256])]
-    #[case((4, 100, 1), &[32])]
-    #[case((1, 1, 1), &[32])]
-    fn auto_network(#[case] (h, w, c): (usize, usize, usize), #[case] widths: &[usize]) {
-        assert_eq!(Network::auto(ImageShape::new(h, w, c), 4).encoder_channels, widths);
     }
 }

@@ -22,6 +22,7 @@
 //! | [`train`] | the loop, an epoch at a time |
 //! | [`objective`] | costs, divergences, priors |
 //! | [`model`] | the network, in training and applied |
+//! | [`whitening`] | features, whitened by the training rows |
 //! | [`calibrate`] | conformal p-values |
 //! | [`checkpoint`] | the model file, `wae/1` |
 //!
@@ -75,6 +76,7 @@ pub mod objective;
 mod ops;
 mod shape;
 pub mod train;
+pub mod whitening;
 
 pub use crate::calibrate::Calibration;
 pub use crate::checkpoint::{Checkpoint, EpochReport, ModelFile, TrainingInfo};
@@ -86,6 +88,7 @@ pub use crate::image::{Image, ImageColumn, ImageShape};
 pub use crate::kernels::{Backend, backend};
 pub use crate::model::Wae;
 pub use crate::train::{Epochs, Trainer};
+pub use crate::whitening::Whitening;
 
 /// The kernels on the processor, for the benchmarks of this repository alone: it may change at any time.
 #[doc(hidden)]

@@ -36,6 +36,11 @@ impl ImageShape {
         self.channels
     }
 
+    /// The same height and width, with another number of channels.
+    pub(crate) const fn with_channels(self, channels: usize) -> Self {
+        Self { channels, ..self }
+    }
+
     /// Values an image, H·W·C; `usize::MAX` where the product does not fit, which no buffer ever has.
     pub const fn len(self) -> usize {
         self.height.saturating_mul(self.width).saturating_mul(self.channels)

@@ -12,15 +12,15 @@ impl Config {
     /// # Errors
     /// [`Error::ModelArchitecture`] with the first part that differs.
     pub fn check_same_architecture(&self, model: &Config) -> Result<()> {
-        let widths = |widths: &[usize]| widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let parts = |config: &Config| {
-            let network = config.network();
+            let [encoder, decoder, kernel] = config.network().parts();
             [
-                ("images of", config.image().to_string()),
+                ("images of", config.source().to_string()),
+                ("components", config.image().channels().to_string()),
                 ("latent_dim", config.latent_dim().to_string()),
-                ("encoder widths", widths(&network.encoder_channels)),
-                ("decoder widths", widths(&network.decoder_channels)),
-                ("convolution kernel", network.kernel.to_string()),
+                encoder,
+                decoder,
+                kernel,
                 ("encoder", format!("{:?}", config.encoder()).to_lowercase()),
             ]
         };

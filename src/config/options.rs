@@ -37,7 +37,8 @@ mod tests;
 
 use std::sync::LazyLock;
 
-pub use self::choices::{Initialisation, NetworkChoice, ObjectiveChoice};
+pub use self::choices::{Initialisation, InputChoice, NetworkChoice, ObjectiveChoice};
+pub(crate) use self::fit::AUTO_COMPONENTS;
 pub use self::interval::CheckpointInterval;
 pub use self::preset::Preset;
 pub use self::row::TrainOption;
@@ -105,7 +106,8 @@ pub struct TrainOptions {
     pub network: NetworkChoice,
     /// Side of the convolution kernel; 4, or 5 for celeba, when `None`.
     pub kernel_size: Option<usize>,
-    /// d_z; 8 up to 32×32 grey and 64 beyond when `None`.
+    /// d_z; 8 up to 32×32 grey and 64 beyond when `None`; of features, 64 for maps, and for vectors a quarter of the
+    /// components, up to 64.
     pub latent_dim: Option<usize>,
     /// The objective.
     pub objective: ObjectiveChoice,
@@ -146,6 +148,11 @@ pub struct TrainOptions {
     pub layout: Option<AxisOrder>,
     /// The scales of the anomaly map, the side divided by these and the whole; an eighth and the whole when `None`.
     pub score_scales: Option<Vec<ScoreScale>>,
+    /// The kind of values that the model is trained on.
+    pub input: InputChoice,
+    /// Principal directions that features are whitened to; when `None`, 100, or fewer where the channels are fewer or
+    /// vary less.
+    pub components: Option<usize>,
     /// Share of the rows kept for calibration, in [0, 1) (0.1).
     pub holdout: f64,
     /// The seed of initial weights, shuffles, prior samples and the held-out split (0).
@@ -194,6 +201,8 @@ impl Default for TrainOptions {
             preprocess: None,
             layout: None,
             score_scales: None,
+            input: InputChoice::default(),
+            components: None,
             holdout: 0.1,
             seed: DEFAULT_SEED,
             checkpoint_every: CheckpointInterval::Never,

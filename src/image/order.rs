@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// The order of the axes of a list or tensor whose type does not name them.
@@ -14,7 +16,8 @@ use crate::error::{Error, Result};
 /// assert_eq!("CHW".parse::<AxisOrder>()?, AxisOrder::Chw);
 /// # Ok::<(), wae_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum AxisOrder {
     /// Height, width, channels, as NumPy and Pillow have it.
     Hwc,

@@ -14,6 +14,7 @@ use crate::architecture::{Architecture, Direction, LayerSpec, Role};
 use crate::checkpoint::{TensorData, Tensors};
 use crate::config::{Config, Initialisation};
 use crate::error::{Error, Result};
+use crate::image::ImageShape;
 use crate::kernels::AdamStep;
 use crate::objective::adversary as losses;
 use crate::ops::{Target, Tensor};
@@ -26,6 +27,8 @@ const INITIAL_DEVIATION: f64 = 0.009_999_9;
 pub(crate) struct TrainingNetwork {
     encoder: Vec<TrainingLayer>,
     decoder: Vec<TrainingLayer>,
+    /// The shape of an image.
+    image: ImageShape,
     /// The discriminator, where the objective has one.
     adversary: Option<Adversary>,
     steps: u64,
@@ -88,6 +91,7 @@ impl TrainingNetwork {
         Ok(Self {
             encoder,
             decoder,
+            image: config.image(),
             adversary: Adversary::build(config, target, architecture.adversary, &mut values)?,
             steps: 0,
             adversary_steps: 0,
@@ -107,7 +111,9 @@ impl TrainingNetwork {
 
     /// Images of codes in training mode: (N, Z) → (N, H, W, C).
     pub(crate) fn decode(&mut self, codes: &Tensor) -> Result<Tensor> {
-        layer::forward(&mut self.decoder, codes.clone())
+        let images = layer::forward(&mut self.decoder, codes.clone())?;
+        // Of dense layers, the last puts out (N, 1, 1, H·W·C).
+        Ok(images.reshape(((), self.image.height(), self.image.width(), self.image.channels()))?)
     }
 
     /// The encoder's loss against the discriminator, of codes (N, Z): a scalar, differentiable by the codes.

@@ -3,21 +3,28 @@
 /// The network to train.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NetworkChoice {
-    /// Fitted to the image size, [`Network::auto`](crate::config::Network::auto).
+    /// Fitted to the image size, [`Convolutions::auto`](crate::config::Convolutions::auto); to maps of features of 8 or
+    /// more places a side, [`Convolutions::auto_of_features`](crate::config::Convolutions::auto_of_features); to vectors
+    /// and smaller maps, dense layers.
     #[default]
     Auto,
-    /// [`Network::small`](crate::config::Network::small).
+    /// [`Convolutions::small`](crate::config::Convolutions::small).
     Small,
-    /// [`Network::mnist`](crate::config::Network::mnist).
+    /// [`Convolutions::mnist`](crate::config::Convolutions::mnist).
     Mnist,
-    /// [`Network::celeba`](crate::config::Network::celeba).
+    /// [`Convolutions::celeba`](crate::config::Convolutions::celeba).
     Celeba,
-    /// The encoder's widths; the decoder mirrors them.
+    /// The encoder's widths of convolutions; the decoder mirrors them.
     Widths(Vec<usize>),
+    /// The encoder's widths of dense layers; the decoder mirrors them.
+    Dense(Vec<usize>),
 }
 
+/// The beginning of the text of a network of dense layers, before its widths.
+pub(super) const DENSE: &str = "dense:";
+
 impl NetworkChoice {
-    /// Every network that has a name, under that name.
+    /// Every network that has a name alone, under that name.
     pub(super) const NAMED: [(&'static str, Self); 4] =
         [("auto", Self::Auto), ("small", Self::Small), ("mnist", Self::Mnist), ("celeba", Self::Celeba)];
 
@@ -25,6 +32,7 @@ impl NetworkChoice {
     pub(super) fn to_text(&self) -> String {
         match self {
             Self::Widths(widths) => widths_text(widths),
+            Self::Dense(widths) => format!("{DENSE}{}", widths_text(widths)),
             other => Self::NAMED.iter().find(|(_, choice)| choice == other).map_or("", |(name, _)| name).to_owned(),
         }
     }
@@ -76,6 +84,21 @@ impl ObjectiveChoice {
     pub(super) fn has_adversary(self) -> bool {
         matches!(self, Self::Gan | Self::Aae)
     }
+}
+
+/// The kind of values that a model is trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum InputChoice {
+    /// Pixels in [0, 1], or integers that stand for them.
+    #[default]
+    Image,
+    /// Numbers of any range, [`Input::Features`](crate::config::Input::Features).
+    Features,
+}
+
+impl InputChoice {
+    /// Every kind under its name, as `input =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 2] = [("image", Self::Image), ("features", Self::Features)];
 }
 
 /// The distribution that initial weights are drawn from.

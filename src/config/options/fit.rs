@@ -1,12 +1,21 @@
 //! The configuration that options give for images of one shape.
 
-use super::{NetworkChoice, ObjectiveChoice, TrainOptions};
-use crate::config::{Config, Cost, EncoderKind, Network, Objective, Parts, Score, ScoreScale};
+use super::{InputChoice, NetworkChoice, ObjectiveChoice, TrainOptions};
+use crate::config::input::check_cost;
+use crate::config::{
+    Config, Convolutions, Cost, EncoderKind, Input, Network, Objective, Parts, Score, ScoreScale,
+};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
 /// The largest batch of `sinkhorn`, which keeps tables of all pairs: three of 128 MB.
 const SINKHORN_BATCH: usize = 4096;
+/// The most components of features where the options leave them open.
+pub(crate) const AUTO_COMPONENTS: usize = 100;
+/// Places of the smaller side of a map from which on convolutions are taken.
+const CONVOLVED: usize = 8;
+/// Widths of the dense layers for vectors and smaller maps.
+const AUTO_DENSE: [usize; 2] = [256, 128];
 
 impl TrainOptions {
     /// The configuration of the model that these options train on images of one shape.
@@ -17,25 +26,44 @@ impl TrainOptions {
         self.config_of_preprocessed(self.preprocess.as_ref().map_or(source, |p| p.output(source)))
     }
 
-    /// The configuration for images that have been resized and cropped.
-    pub(crate) fn config_of_preprocessed(&self, image: ImageShape) -> Result<Config> {
-        let kernel = |default: usize| self.kernel_size.unwrap_or(default);
-        let with_kernel = |network: Network| Network { kernel: kernel(network.kernel), ..network };
-        let network = match &self.network {
-            NetworkChoice::Auto => Network::auto(image, kernel(4)),
-            NetworkChoice::Small => with_kernel(Network::small()),
-            NetworkChoice::Mnist => with_kernel(Network::mnist()),
-            NetworkChoice::Celeba => with_kernel(Network::celeba()),
-            NetworkChoice::Widths(widths) => Network::mirrored(widths.clone(), kernel(4)),
+    /// The configuration for images that have been resized and cropped. Features count as whitened to as many
+    /// components as the options allow: fewer may be left once the training rows are known.
+    pub(crate) fn config_of_preprocessed(&self, source: ImageShape) -> Result<Config> {
+        let channels = match self.input {
+            InputChoice::Image => source.channels(),
+            InputChoice::Features => self.components.unwrap_or(AUTO_COMPONENTS).min(source.channels()),
         };
-        let latent_dim = self.latent_dim.unwrap_or(if image.len() <= 32 * 32 { 8 } else { 64 });
+        self.config_of(source.with_channels(channels), source)
+    }
+
+    /// The configuration for training that begins from a model, on images of one shape: features are whitened as that
+    /// model's are.
+    ///
+    /// # Errors
+    /// Those of [`Self::config`].
+    pub fn config_from(&self, source: ImageShape, model: &Config) -> Result<Config> {
+        match self.input {
+            InputChoice::Image => self.config(source),
+            InputChoice::Features => {
+                let components = self.components.unwrap_or(model.image().channels());
+                self.config_of(source.with_channels(components), source)
+            }
+        }
+    }
+
+    /// The configuration for images as the network sees them, and as they come; features are whitened between.
+    pub(crate) fn config_of(&self, image: ImageShape, source: ImageShape) -> Result<Config> {
         self.check_together()?;
         let objective = self.objective_without_lambda();
-        let lambda = self.lambda.unwrap_or_else(|| objective.auto_lambda(self.cost, image, self.prior));
+        let lambda = self.lambda.unwrap_or_else(|| self.auto_lambda(&objective, image));
+        let input = match self.input {
+            InputChoice::Image => None,
+            InputChoice::Features => Some(Input::Features { channels: source.channels(), layout: self.layout }),
+        };
         Config::try_new(Parts {
             image,
-            latent_dim,
-            network,
+            latent_dim: self.latent_dim.unwrap_or_else(|| self.auto_latent_dim(image)),
+            network: self.network_of(image),
             encoder: self.encoder(),
             prior: self.prior,
             cost: self.cost,
@@ -43,7 +71,44 @@ impl TrainOptions {
             preprocess: self.preprocess.clone(),
             score: Score::AnomalyScore,
             score_scales: self.score_scales.clone().unwrap_or_else(|| ScoreScale::OF_IMAGES.to_vec()),
+            input,
         })
+    }
+
+    fn network_of(&self, image: ImageShape) -> Network {
+        let kernel = |default: usize| self.kernel_size.unwrap_or(default);
+        let with_kernel = |network: Convolutions| Convolutions { kernel: kernel(network.kernel), ..network };
+        let features = self.input == InputChoice::Features;
+        let network = match &self.network {
+            NetworkChoice::Dense(widths) => return Network::Dense(widths.clone()),
+            NetworkChoice::Auto if features && image.height().min(image.width()) < CONVOLVED => {
+                return Network::Dense(AUTO_DENSE.to_vec());
+            }
+            NetworkChoice::Auto if features => Convolutions::auto_of_features(image, kernel(4)),
+            NetworkChoice::Auto => Convolutions::auto(image, kernel(4)),
+            NetworkChoice::Small => with_kernel(Convolutions::small()),
+            NetworkChoice::Mnist => with_kernel(Convolutions::mnist()),
+            NetworkChoice::Celeba => with_kernel(Convolutions::celeba()),
+            NetworkChoice::Widths(widths) => Convolutions::mirrored(widths.clone(), kernel(4)),
+        };
+        Network::Convolutions(network)
+    }
+
+    fn auto_latent_dim(&self, image: ImageShape) -> usize {
+        match self.input {
+            InputChoice::Image if image.len() <= 32 * 32 => 8,
+            InputChoice::Features if image.height() * image.width() == 1 => image.channels().div_ceil(4).min(64),
+            InputChoice::Image | InputChoice::Features => 64,
+        }
+    }
+
+    /// λ of whitened values is a tenth: most of their directions are noise, which no code can keep.
+    fn auto_lambda(&self, objective: &Objective, image: ImageShape) -> f64 {
+        let lambda = objective.auto_lambda(self.cost, image, self.prior);
+        match self.input {
+            InputChoice::Image => lambda,
+            InputChoice::Features => lambda / 10.0,
+        }
     }
 
     /// Refuses options that do not go together.
@@ -57,7 +122,29 @@ impl TrainOptions {
             let message = format!("objective 'sinkhorn' takes a batch_size of at most {SINKHORN_BATCH}, got {got}");
             return Err(Error::Config(message));
         }
+        self.check_input()?;
         self.objective_without_lambda().validate(self.encoder(), self.prior.kind)
+    }
+
+    /// Refuses options that are of no use to the kind of input.
+    fn check_input(&self) -> Result<()> {
+        let refuse = |option: &str, problem: &str| Err(Error::train_option(option, problem));
+        match self.input {
+            InputChoice::Image if self.components.is_some() => {
+                refuse("components", "goes with input => 'features' only")
+            }
+            InputChoice::Image => Ok(()),
+            InputChoice::Features if self.preset.is_some() => {
+                refuse("preset", "does not go with input => 'features': it is an experiment on images")
+            }
+            InputChoice::Features if self.crop().is_some() => {
+                refuse("crop", "does not go with input => 'features': it is for images")
+            }
+            InputChoice::Features if self.size().is_some() => {
+                refuse("size", "does not go with input => 'features': it is for images")
+            }
+            InputChoice::Features => check_cost(self.cost),
+        }
     }
 
     /// The kind of code, where the options leave it open.

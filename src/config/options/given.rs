@@ -5,6 +5,7 @@ use std::ops::{Bound, RangeBounds};
 
 use serde_json::{Number, Value};
 
+use super::choices::DENSE;
 use super::{CheckpointInterval, NetworkChoice};
 use crate::config::{ScoreScale, bounds};
 use crate::device::Device;
@@ -139,10 +140,14 @@ impl<'a> Given<'a> {
     }
 
     pub(super) fn network(&self) -> Result<NetworkChoice> {
-        const EXPECTED: &str = "'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128'";
+        const EXPECTED: &str = "'auto', 'small', 'mnist', 'celeba', widths such as '32,64,128', or dense layers such as \
+            'dense:256,128'";
         let Some(text) = self.value.as_str() else { return self.refuse(EXPECTED) };
         let named = NetworkChoice::NAMED.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-        let choice = named.map(|(_, choice)| choice).or_else(|| widths(text).map(NetworkChoice::Widths));
+        let choice = named.map(|(_, choice)| choice).or_else(|| match text.split_at_checked(DENSE.len()) {
+            Some((kind, list)) if kind.eq_ignore_ascii_case(DENSE) => widths(list).map(NetworkChoice::Dense),
+            _ => widths(text).map(NetworkChoice::Widths),
+        });
         choice.map_or_else(|| self.refuse(EXPECTED), Ok)
     }
 

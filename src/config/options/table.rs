@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::choices::widths_text;
 use super::given::{Given, number, or_auto, sides_text};
 use super::row::TrainOption;
-use super::{Initialisation, LambdaSchedule, ObjectiveChoice, Preset, Schedule};
-use crate::config::{Cost, EncoderKind, KernelKind, PriorKind, ScoreScale, bounds, name_of};
+use super::{Initialisation, InputChoice, LambdaSchedule, ObjectiveChoice, Preset, Schedule};
+use crate::config::{Cost, EncoderKind, FEATURE_CHANNELS, KernelKind, PriorKind, ScoreScale, bounds, name_of};
 use crate::device::Precision;
 use crate::image::Preprocess;
 
@@ -46,11 +46,17 @@ pub static OPTIONS: &[TrainOption] = &[
         name: "network",
         documentation: "`'auto'` (halves while the larger side exceeds 8 pixels and the smaller stays at 4 or more; \
             widths 32, 64, 128, 256, 256, ...), `'small'` (32, 64, 128), `'mnist'` and `'celeba'` (the paper's), or \
-            the encoder's widths, such as `'32,64,128'`, which the decoder mirrors",
+            the encoder's widths, such as `'32,64,128'`, which the decoder mirrors, or those of dense layers, such as \
+            `'dense:256,128'`. Of features, `'auto'` is `'dense:256,128'` for vectors and maps of less than 8 places a \
+            side; larger maps halve while the smaller side stays at 4 or more, with widths 64, 128, 256, 256, ...",
         set: |o, g| g.network().map(|v| o.network = v),
         json: |o| o.network.to_text().into(),
         // The used value need not be compared: the configuration has the layers that it stands for.
-        config: &[("/network/encoder_channels", "network"), ("/network/decoder_channels", "network (decoder)")],
+        config: &[
+            ("/network/encoder_channels", "network"),
+            ("/network/decoder_channels", "network (decoder)"),
+            ("/network/dense", "network (dense)"),
+        ],
         ..TrainOption::CHANGEABLE
     },
     TrainOption {
@@ -70,7 +76,8 @@ pub static OPTIONS: &[TrainOption] = &[
     },
     TrainOption {
         name: "latent_dim",
-        documentation: "values in a code, 1 to 4096; `'auto'` is 8 up to H·W·C = 1024, and 64 beyond",
+        documentation: "values in a code, 1 to 4096; `'auto'` is 8 up to H·W·C = 1024, and 64 beyond; of features, 64 for maps \
+            and a quarter of `components` for vectors, at most 64",
         set: |o, g| g.auto(|g| g.count(1, bounds::LATENT)).map(|v| o.latent_dim = v),
         json: |o| or_auto(o.latent_dim),
         config: &[("/latent_dim", "latent_dim")],
@@ -100,6 +107,26 @@ pub static OPTIONS: &[TrainOption] = &[
             channels) or `'CHW'`; left out, it is height, width, channels, unless a shape such as 3×224×224 denies it",
         set: |o, g| g.axis_order().map(|v| o.layout = Some(v)),
         json: |o| o.layout.map(|v| v.to_string()).into(),
+        of_images: true,
+        ..TrainOption::FIXED
+    },
+    TrainOption {
+        name: "input",
+        documentation: "`'image'`, or `'features'`: floats of any range, as vectors or tensors of H×W×C, such as embeddings \
+            or the columns of a table. They are whitened by the training rows; see *Features*",
+        set: |o, g| g.choice(&InputChoice::ALL).map(|v| o.input = v),
+        json: |o| name_of(&InputChoice::ALL, o.input).into(),
+        config: &[("/input", "input")],
+        of_images: true,
+        ..TrainOption::NEW
+    },
+    TrainOption {
+        name: "components",
+        documentation: "of features, the number of principal directions that the network sees, 1 to 4096; `'auto'`, the \
+            default, is 100, or fewer where the channels are fewer or vary less",
+        set: |o, g| g.auto(|g| g.count(1, FEATURE_CHANNELS)).map(|v| o.components = v),
+        // Null for `'auto'`, as a checkpoint of before has it.
+        json: |o| o.components.into(),
         of_images: true,
         ..TrainOption::FIXED
     },
@@ -155,7 +182,8 @@ pub static OPTIONS: &[TrainOption] = &[
     },
     TrainOption {
         name: "noise",
-        documentation: "standard deviation of the noise on the encoder's input in training, 0 to 1",
+        documentation: "standard deviation of the noise on the encoder's input in training, 0 to 1 (of features, in units of a \
+            direction's deviation)",
         set: |o, g| g.number("a number from 0 to 1", 0.0..=1.0).map(|v| o.noise = v),
         json: |o| number(o.noise),
         ..TrainOption::FIXED

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::given::Given;
 use super::*;
+use crate::config::{Convolutions, Network};
 use crate::image::ImageShape;
 
 /// Puts a value into a field that its option refuses.
@@ -28,6 +29,8 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("crop", "140", r#""4x""#, None),
     ("layout", r#""CHW""#, r#""WHC""#, None),
     ("score_scales", r#""16,8,whole""#, r#""8,half""#, Some(|o| o.score_scales = Some(vec![]))),
+    ("input", r#""features""#, r#""vector""#, None),
+    ("components", "12", "4097", Some(|o| o.components = Some(0))),
     ("objective", r#""gan""#, r#""wgan""#, None),
     ("lambda", "3.5", "-1", Some(|o| o.lambda = Some(f64::INFINITY))),
     ("lambda_schedule", r#""adaptive""#, "1", None),
@@ -67,8 +70,11 @@ fn set(options: &mut TrainOptions, name: &str, text: &str) {
     (option.set)(options, &Given::new(name, &value(text))).unwrap();
 }
 
-/// The first objective that has a use for an option, as it is given beside it.
+/// The option that another goes with: the kind of input, or the first objective that has a use for it.
 fn objective_of(name: &str, value: &Value) -> Option<(&'static str, Value)> {
+    if name == "components" {
+        return Some(("input", json!("features")));
+    }
     let option = TrainOption::find(name).unwrap();
     let (objective, _) = ObjectiveChoice::ALL.iter().find(|(_, choice)| (option.goes_with)(*choice, value)).unwrap();
     (name != "objective").then(|| ("objective", json!(objective)))
@@ -179,7 +185,7 @@ fn the_json_of_a_field_reads_back() {
 #[case::infinite(|o: &mut TrainOptions| o.prior.scale = f64::INFINITY, "option 'prior_scale' must be a number from 1e-6 to 1e6, got inf")]
 #[case::epochs(|o: &mut TrainOptions| o.epochs = 0, "option 'epochs' must be an integer between 1 and 100000, got 0")]
 #[case::scales(|o: &mut TrainOptions| o.scales = vec![-1.0], "option 'scales' must be a list of numbers from 1e-6 to 1e6, such as '0.5, 1, 2', got [-1.0]")]
-#[case::widths(|o: &mut TrainOptions| o.network = NetworkChoice::Widths(vec![8, 0]), "option 'network' must be 'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128', got \"8,0\"")]
+#[case::widths(|o: &mut TrainOptions| o.network = NetworkChoice::Widths(vec![8, 0]), "option 'network' must be 'auto', 'small', 'mnist', 'celeba', widths such as '32,64,128', or dense layers such as 'dense:256,128', got \"8,0\"")]
 #[case::of_no_use(|o: &mut TrainOptions| { o.objective = ObjectiveChoice::Gan; o.scales = vec![1.0] }, "option 'scales' does not go with objective 'gan'")]
 #[case::kernel(|o: &mut TrainOptions| { o.objective = ObjectiveChoice::Vae; o.kernel = KernelKind::Rbf }, "option 'kernel' does not go with objective 'vae'")]
 #[case::together(|o: &mut TrainOptions| { o.objective = ObjectiveChoice::Aae; o.cost = Cost::L1 }, "objective 'aae' is 'gan' with cost 'squared', got cost 'l1'")]
@@ -232,7 +238,7 @@ fn used_options_are_those_that_the_configuration_does_not_hold() {
     let expected = json!({
         "epochs": 20, "batch_size": 100, "learning_rate": 0.001, "adversary_learning_rate": 0.0005, "schedule": "step",
         "lambda_schedule": "constant", "network": "auto", "log_variance_penalty": 0.1, "noise": 0.0, "pretrain": false,
-        "preset": null, "layout": null, "init": null, "checkpoint_every": 0, "holdout": 0.1, "seed": 0, "device": "auto",
+        "preset": null, "layout": null, "components": null, "init": null, "checkpoint_every": 0, "holdout": 0.1, "seed": 0, "device": "auto",
         "precision": "f32"
     });
     assert_eq!(used, expected);
@@ -243,7 +249,7 @@ fn used_options_are_those_that_the_configuration_does_not_hold() {
 #[case("epochs", json!(2.5), "option 'epochs' must be an integer between 1 and 100000, got 2.5")]
 #[case("schedule", json!("linear"), "option 'schedule' must be 'step' or 'manual' or 'smooth' or 'plateau' or 'constant', got \"linear\"")]
 #[case("holdout", json!(1.0), "option 'holdout' must be a number from 0 to less than 1, got 1.0")]
-#[case("network", json!("32,0"), "option 'network' must be 'auto', 'small', 'mnist', 'celeba' or widths such as '32,64,128', got \"32,0\"")]
+#[case("network", json!("32,0"), "option 'network' must be 'auto', 'small', 'mnist', 'celeba', widths such as '32,64,128', or dense layers such as 'dense:256,128', got \"32,0\"")]
 #[case("kernel", json!(8), "option 'kernel' must be an integer between 1 and 7, got 8")]
 #[case("kernel", json!("laplace"), "option 'kernel' must be 'imq' or 'rbf', got \"laplace\"")]
 #[case("size", json!("0x4"), "option 'size' must be a side such as 64, or height and width such as '48x64', got \"0x4\"")]
@@ -314,6 +320,43 @@ fn options_that_do_not_go_together(#[case] options: Value, #[case] message: &str
 fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
     let Value::Object(options) = options else { panic!("not an object") };
     assert_eq!(TrainOptions::try_from_options(options).unwrap_err().to_string(), message);
+}
+
+#[rstest]
+#[case::components(json!({"components": 10}), "option 'components' goes with input => 'features' only")]
+#[case::size(json!({"input": "features", "size": 32}), "option 'size' does not go with input => 'features': it is for images")]
+#[case::crop(json!({"crop": 32, "input": "features"}), "option 'crop' does not go with input => 'features': it is for images")]
+#[case::preset(json!({"input": "features", "preset": "paper-mnist"}), "option 'preset' does not go with input => 'features': it is an experiment on images")]
+#[case::cost(json!({"input": "features", "cost": "structural"}), "input 'features' takes cost 'squared', got cost 'structural'")]
+fn options_that_the_input_has_no_use_for(#[case] options: Value, #[case] message: &str) {
+    let Value::Object(options) = options else { panic!("not an object") };
+    assert_eq!(TrainOptions::try_from_options(options).unwrap_err().to_string(), message);
+}
+
+/// λ is 20·H·W·k/784 for mmd.
+#[rstest]
+#[case::vector((1, 1, 784), json!({}), 100, 25, Network::Dense(vec![256, 128]), 20.0 * 100.0 / 784.0)]
+#[case::few((1, 1, 5), json!({}), 5, 2, Network::Dense(vec![256, 128]), 20.0 * 5.0 / 784.0)]
+#[case::one((1, 1, 1), json!({}), 1, 1, Network::Dense(vec![256, 128]), 20.0 / 784.0)]
+#[case::many((1, 1, 4096), json!({"components": 400}), 400, 64, Network::Dense(vec![256, 128]), 20.0 * 400.0 / 784.0)]
+#[case::map((14, 14, 112), json!({}), 100, 64, Convolutions::mirrored(vec![64, 128], 4).into(), 20.0 * 25.0)]
+#[case::small_map((4, 4, 3), json!({}), 3, 64, Network::Dense(vec![256, 128]), 20.0 * 48.0 / 784.0)]
+#[case::dense((8, 8, 3), json!({"network": "dense:16"}), 3, 64, Network::Dense(vec![16]), 20.0 * 192.0 / 784.0)]
+#[case::vae((1, 1, 8), json!({"objective": "vae"}), 8, 2, Network::Dense(vec![256, 128]), 0.1)]
+fn defaults_follow_the_features(
+    #[case] (h, w, c): (usize, usize, usize),
+    #[case] beside: Value,
+    #[case] components: usize,
+    #[case] latent_dim: usize,
+    #[case] network: Network,
+    #[case] lambda: f64,
+) {
+    let Value::Object(mut options) = beside else { panic!("not an object") };
+    options.insert("input".to_owned(), json!("features"));
+    let config = TrainOptions::try_from_options(options).unwrap().config(ImageShape::new(h, w, c)).unwrap();
+    assert_eq!((config.source(), config.image()), (ImageShape::new(h, w, c), ImageShape::new(h, w, components)));
+    assert_eq!((config.latent_dim(), config.network()), (latent_dim, &network));
+    assert!((config.objective().lambda() - lambda).abs() < 1e-12, "{}", config.objective().lambda());
 }
 
 #[test]
