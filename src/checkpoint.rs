@@ -4,8 +4,8 @@
 //! # Metadata
 //! | key | holds |
 //! |---|---|
-//! | `format` | `wae/1`, or `wae/2` where the configuration has `score_scales` |
-//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing, score |
+//! | `format` | `wae/1`, or `wae/2` where the configuration has `score_scales` or `input` |
+//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing, input, score |
 //! | `history` | JSON: an [`EpochReport`] an epoch; may be missing |
 //! | `training` | JSON of a [`TrainingInfo`]: rows, seed, options; may be missing |
 //!
@@ -28,6 +28,7 @@
 //! | `adversary.*` | the discriminator of a model of objective `gan` |
 //! | `score.usual`, `score.levels` | of `wae/2`: what is usual at each place of the anomaly map, (H, W), and at each scale, (S, 2) |
 //! | `calibration.costs`, `calibration.latent_distances`, `calibration.anomaly_scores` | sorted scores of the held-out rows |
+//! | `input.mean`, `input.projection`, `input.deviation` | the whitening of features, (C), (C, k) and (k) |
 //! | `calibration.latent_mean`, `calibration.latent_precision` | where the training codes lie: their mean and precision |
 //!
 //! The held-out anomaly scores are those that p-values rank: of `wae/2` the largest place of the map before it is scaled,
@@ -47,6 +48,7 @@ mod files;
 mod format;
 mod held_out;
 mod history;
+mod input;
 mod resume;
 
 use std::collections::BTreeMap;
@@ -65,6 +67,7 @@ use crate::architecture::{Architecture, LayerSpec, parameters};
 use crate::calibrate::{AnomalyStatistics, Calibration, HeldOut, LatentStatistics, Scale, Score};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::whitening::Whitening;
 
 /// The formats that this crate reads: a file is written in the first that holds all of it.
 pub const FORMATS: [&str; 2] = ["wae/1", "wae/2"];
@@ -112,14 +115,15 @@ pub struct ModelFile {
     latent: Option<LatentStatistics>,
     anomaly: Option<AnomalyStatistics>,
     calibration: Option<Calibration>,
+    whitening: Option<Whitening>,
     training: Option<TrainingInfo>,
 }
 
 impl ModelFile {
-    /// A model with its weights alone.
-    pub(crate) fn new(config: Config, tensors: Tensors) -> Self {
+    /// A model with its weights, and the whitening of its input if that is features.
+    pub(crate) fn new(config: Config, tensors: Tensors, whitening: Option<Whitening>) -> Self {
         let history = Vec::new();
-        Self { config, tensors, history, latent: None, anomaly: None, calibration: None, training: None }
+        Self { config, tensors, history, latent: None, anomaly: None, calibration: None, whitening, training: None }
     }
 
     pub(crate) fn with_training(mut self, history: Vec<EpochReport>, training: TrainingInfo) -> Self {
@@ -145,7 +149,7 @@ impl ModelFile {
     /// Reads a model from untrusted bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] if they are no safetensors file of one of [`FORMATS`], or hold an unknown tensor;
+    /// [`Error::Model`] if they are no safetensors file of one of the [`FORMATS`], or hold an unknown tensor;
     /// [`Error::ModelTensor`] for a tensor that is missing or not finite; [`Error::ModelTensorShape`] for one of
     /// another shape than the configuration says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
@@ -157,15 +161,16 @@ impl ModelFile {
         }
         let weights: BTreeMap<String, Vec<usize>> =
             Architecture::new(&config).layers().flat_map(LayerSpec::tensors).map(|(_, n, s)| (n, s)).collect();
-        let all = weights.clone().into_iter().chain(anomaly::shapes(&config)).collect();
-        check_names_and_shapes(&file, &all, held_out::is_known)?;
+        let others = input::shapes(&config).into_iter().chain(anomaly::shapes(&config));
+        check_names_and_shapes(&file, &weights.clone().into_iter().chain(others).collect(), held_out::is_known)?;
         let tensors = read_weights(&file, weights)?;
+        let whitening = input::read_whitening(&file, &config)?;
         let history = json(&metadata, "history")?.unwrap_or_default();
         let latent = read_latent(&file, config.latent_dim())?;
         let anomaly = anomaly::read(&file, &config)?;
         let calibration = read_calibration(&file)?;
         let training = json(&metadata, "training")?;
-        Ok(Self { config, tensors, history, latent, anomaly, calibration, training })
+        Ok(Self { config, tensors, history, latent, anomaly, calibration, whitening, training })
     }
 
     /// Reads a model file.
@@ -213,7 +218,8 @@ impl ModelFile {
             [(LATENT[0], vec![mean.len()], mean), (LATENT[1], precision_shape(mean.len()), precision)]
         });
         let anomaly = self.anomaly.iter().flat_map(|statistics| anomaly::tensors(&self.config, statistics));
-        network.chain(scores).chain(latent).chain(anomaly)
+        let whitening = self.whitening.iter().flat_map(input::tensors);
+        network.chain(scores).chain(latent).chain(anomaly).chain(whitening)
     }
 
     /// The model's configuration.
@@ -250,6 +256,11 @@ impl ModelFile {
         }
     }
 
+    /// The whitening of the input, if that is features.
+    pub fn whitening(&self) -> Option<&Whitening> {
+        self.whitening.as_ref()
+    }
+
     /// The training that made the model, if this crate did it.
     pub fn training(&self) -> Option<&TrainingInfo> {
         self.training.as_ref()
@@ -268,7 +279,7 @@ impl ModelFile {
 /// The first format that holds a model of a configuration.
 fn format_of(config: &Config) -> &'static str {
     let [first, second] = FORMATS;
-    if config.score_scales().is_empty() { first } else { second }
+    if config.score_scales().is_empty() && config.input().is_none() { first } else { second }
 }
 
 /// The tensors of the network, whose names and shapes have been checked.

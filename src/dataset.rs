@@ -20,21 +20,45 @@ pub(crate) use self::fingerprint::Fingerprint;
 pub use self::resources::{Resources, SpillFile, Unlimited};
 use self::rows::{INDEX_BYTES, Row, Rows, RowsWriter};
 use self::split::{Split, share};
-use crate::config::TrainOptions;
+use crate::config::{InputChoice, TrainOptions};
 use crate::error::{Error, Result};
 use crate::image::{ImageColumn, ImageShape, Limits, Pixels, Preprocess};
+use crate::whitening::Whitening;
 
 /// The most rows that are decoded at a time: memory is asked for before each of these chunks.
 const CHUNK: usize = 256;
 /// The most bytes of a chunk as floats, unless one image has more.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// Collects the images of a source, in any order and from any number of columns.
-#[derive(Debug)]
-pub struct DatasetBuilder {
+/// Values of features from which statistics are taken at a time: 32 MB as they are computed with.
+const STATISTICS: usize = 1 << 22;
+
+/// The options that decide which rows a dataset has, and as what.
+#[derive(Debug, Clone, PartialEq)]
+struct Preparation {
     preprocess: Option<Preprocess>,
     holdout: f64,
     seed: u64,
+    input: InputChoice,
+    components: Option<usize>,
+}
+
+impl Preparation {
+    fn of(options: &TrainOptions) -> Self {
+        Self {
+            preprocess: options.preprocess.clone(),
+            holdout: options.holdout,
+            seed: options.seed,
+            input: options.input,
+            components: options.components,
+        }
+    }
+}
+
+/// Collects the images of a source, in any order and from any number of columns.
+#[derive(Debug)]
+pub struct DatasetBuilder {
+    preparation: Preparation,
     limits: Limits,
     skip_unreadable: bool,
     /// Whether the log has the first image that was skipped.
@@ -58,13 +82,11 @@ impl DatasetBuilder {
         resources: Box<dyn Resources>,
     ) -> Self {
         Self {
-            preprocess: options.preprocess.clone(),
-            holdout: options.holdout,
-            seed: options.seed,
+            preparation: Preparation::of(options),
             limits,
             skip_unreadable,
             warned: false,
-            rows: RowsWriter::new(resources),
+            rows: RowsWriter::new(resources, options.input),
             skipped: 0,
         }
     }
@@ -75,8 +97,14 @@ impl DatasetBuilder {
     ///
     /// # Errors
     /// [`Error::Row`] for an image that cannot be read, and for one of another size than those before it;
+    /// [`Error::Type`] if features are to be trained on, and the column was not read as such, or the other way round;
     /// [`Error::Resources`] if memory is refused and so is a file; [`Error::Io`] if the file cannot be written.
     pub fn push(&mut self, column: &ImageColumn) -> Result<()> {
+        let features = self.preparation.input == InputChoice::Features;
+        if features != column.holds_features() && (0..column.len()).any(|row| !column.is_null(row)) {
+            let (expected, got) = if features { ("features", "images") } else { ("images", "features") };
+            return Err(Error::Type(format!("the column was read as {got}, expected {expected} as the options say")));
+        }
         let mut start = 0;
         while start < column.len() {
             let end = (start + self.chunk()).min(column.len());
@@ -99,10 +127,10 @@ impl DatasetBuilder {
         self.rows.store_mut().reserve(reserved)?;
         let decode = Decode {
             column,
-            preprocess: self.preprocess.as_ref(),
+            preprocess: self.preparation.preprocess.as_ref(),
             limits: &self.limits,
             expected: self.shape(),
-            seed: self.seed,
+            seed: self.preparation.seed,
         };
         let images: Vec<(usize, Option<Result<Row>>)> =
             rows.into_par_iter().map(|row| (row, decode.row(row))).collect();
@@ -148,10 +176,11 @@ impl DatasetBuilder {
         self.rows.store_mut().spill()
     }
 
-    /// Puts the rows in order and holds out a share of them.
+    /// Puts the rows in order and holds out a share of them; features are whitened by the others.
     ///
     /// # Errors
-    /// [`Error::Data`] if fewer than two rows are left to train on; [`Error::Io`] if the file cannot be written.
+    /// [`Error::Data`] if fewer than two rows are left to train on, or if features do not vary, or in fewer directions
+    /// than the options ask for; [`Error::Io`] if the file cannot be written.
     pub fn finish(self) -> Result<Dataset> {
         let Some(shape) = self.rows.shape() else {
             return Err(Error::Data(format!("no image to train on: {} rows were NULL or unreadable", self.skipped)));
@@ -160,19 +189,30 @@ impl DatasetBuilder {
         if u32::try_from(rows).is_err() {
             return Err(Error::Data(format!("{rows} images came, expected at most {}", u32::MAX)));
         }
-        let held_out = share(rows, self.holdout);
+        let held_out = share(rows, self.preparation.holdout);
         if rows < held_out + 2 {
             return Err(Error::Data(format!(
                 "training needs at least 2 rows beside the held-out ones, got {rows} of which {held_out} are held out"
             )));
         }
         let (images, keys) = self.rows.finish(shape)?;
-        let split = Split::new(&keys, self.holdout);
-        split.log(self.holdout);
-        let made_with = (self.preprocess, self.holdout, self.seed);
+        let split = Split::new(&keys, self.preparation.holdout);
+        split.log(self.preparation.holdout);
         let fingerprint = Fingerprint::of(split.order.iter().map(|row| keys[*row as usize]), split.held_out);
         let Split { order, held_out, .. } = split;
-        Ok(Dataset { images, order, held_out, skipped: self.skipped, made_with, fingerprint })
+        let mut dataset = Dataset {
+            images,
+            order,
+            held_out,
+            skipped: self.skipped,
+            preparation: self.preparation,
+            fingerprint,
+            whitening: None,
+        };
+        if dataset.preparation.input == InputChoice::Features {
+            dataset.whitening = Some(dataset.fit_whitening()?);
+        }
+        Ok(dataset)
     }
 }
 
@@ -207,19 +247,49 @@ pub struct Dataset {
     order: Vec<u32>,
     held_out: usize,
     skipped: u64,
-    made_with: (Option<Preprocess>, f64, u64),
+    preparation: Preparation,
     fingerprint: Fingerprint,
+    /// Of features alone.
+    whitening: Option<Whitening>,
 }
 
 impl Dataset {
-    /// The shape of every image, after resizing and cropping.
+    /// The shape of every image as the network sees it: after resizing and cropping, or whitening.
     pub fn shape(&self) -> ImageShape {
+        self.whitening.as_ref().map_or(self.source(), |whitening| self.source().with_channels(whitening.components()))
+    }
+
+    /// The shape of every image, after resizing and cropping; of features, before they are whitened.
+    pub fn source(&self) -> ImageShape {
         self.images.shape()
+    }
+
+    /// The whitening of features by the training rows; none of images.
+    pub fn whitening(&self) -> Option<&Whitening> {
+        self.whitening.as_ref()
+    }
+
+    /// The same rows, whitened as a model's features are, if they have as many channels and the options do not ask for
+    /// another number of components.
+    pub(crate) fn whitened_by(mut self, whitening: &Whitening) -> Self {
+        let components = self.preparation.components.unwrap_or(whitening.components());
+        if self.source().channels() == whitening.channels() && components == whitening.components() {
+            self.whitening = self.whitening.map(|_| whitening.clone());
+        }
+        self
+    }
+
+    /// The whitening by the training rows, as many at a time as fit.
+    fn fit_whitening(&self) -> Result<Whitening> {
+        let rows = (STATISTICS / self.source().len()).max(1);
+        let training = &self.order[self.held_out..];
+        let blocks = || training.chunks(rows).map(|rows| self.read_source(rows));
+        Whitening::fit(self.source().channels(), self.preparation.components, blocks)
     }
 
     /// Whether the images were prepared and split as these options say.
     pub(crate) fn was_made_with(&self, options: &TrainOptions) -> bool {
-        self.made_with == (options.preprocess.clone(), options.holdout, options.seed)
+        self.preparation == Preparation::of(options)
     }
 
     /// The fingerprint of the images and their order.
@@ -242,7 +312,7 @@ impl Dataset {
         self.skipped
     }
 
-    /// Training rows by position, in [0, 1].
+    /// Training rows by position, in [0, 1]; features are whitened.
     ///
     /// # Shapes
     /// (N, H, W, C).
@@ -260,7 +330,7 @@ impl Dataset {
         self.pixels(&rows)
     }
 
-    /// A range of held-out rows, in [0, 1].
+    /// A range of held-out rows, in [0, 1]; features are whitened.
     ///
     /// # Shapes
     /// (N, H, W, C).
@@ -288,7 +358,15 @@ impl Dataset {
     }
 
     fn read(&self, rows: &[u32]) -> Result<Vec<f32>> {
-        let len = self.shape().len();
+        let values = self.read_source(rows)?;
+        Ok(match &self.whitening {
+            Some(whitening) => whitening.apply(&values),
+            None => values,
+        })
+    }
+
+    fn read_source(&self, rows: &[u32]) -> Result<Vec<f32>> {
+        let len = self.source().len();
         let mut values = vec![0.0; rows.len() * len];
         values
             .par_chunks_exact_mut(len)

@@ -49,7 +49,7 @@ pub enum Error {
         source: Box<Error>,
     },
 
-    /// A file that is not a readable model of format `wae/1`.
+    /// A file that is not a readable model.
     #[error("{0}")]
     Model(String),
 

@@ -76,10 +76,10 @@ impl Trainer {
     fn on_target(options: TrainOptions, dataset: Dataset, target: Target) -> Result<Self> {
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
-                "the images were collected under another seed, holdout, size or crop".to_owned(),
+                "the images were collected under another seed, holdout, size, crop, input or components".to_owned(),
             ));
         }
-        let config = options.config_of_preprocessed(dataset.shape())?;
+        let config = options.config_of(dataset.shape(), dataset.source())?;
         target.check_rows(options.batch_size.min(dataset.training_rows()), largest_activation(&config))?;
         let mut weights = generator(options.seed, Purpose::Weights, 0);
         let network = TrainingNetwork::initialise(&config, &target, options.initialisation, &mut weights)?;

@@ -20,11 +20,10 @@
 //!
 //! Nothing before f₀ sees a held-out row, and a(p) rises with f(p): p-values of f are exact.
 
-#[allow(dead_code)] // TODO merge
 mod covariance;
 mod training;
 
-pub(crate) use self::covariance::Covariance;
+pub(crate) use self::covariance::{Covariance, CovarianceSums};
 pub(crate) use self::training::{LevelSums, UsualSums};
 use crate::config::ScoreScale;
 use crate::error::{Error, Result};

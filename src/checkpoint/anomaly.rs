@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::SafeTensors;
 
 use super::format::{broken, values};
-use crate::calibrate::AnomalyStatistics;
+use crate::calibrate::{AnomalyStatistics, Covariance};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 const USUAL: &str = "score.usual";
 /// The median and the 95 % quantile of each scale, (S, 2).
 const LEVELS: &str = "score.levels";
+/// The covariance of training residuals, (C, C), of a model of features.
+const COVARIANCE: &str = "score.covariance";
 
 /// Names and shapes of the tensors of a configuration.
 pub(super) fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
@@ -20,8 +22,14 @@ pub(super) fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
         return BTreeMap::new();
     }
     let image = config.image();
-    let usual = vec![image.height(), image.width()];
-    BTreeMap::from([(USUAL.to_owned(), usual), (LEVELS.to_owned(), vec![config.score_scales().len(), 2])])
+    let mut shapes = BTreeMap::from([
+        (USUAL.to_owned(), vec![image.height(), image.width()]),
+        (LEVELS.to_owned(), vec![config.score_scales().len(), 2]),
+    ]);
+    if config.input().is_some() {
+        shapes.insert(COVARIANCE.to_owned(), vec![image.channels(); 2]);
+    }
+    shapes
 }
 
 /// Reads the tensors, whose names and shapes have been checked.
@@ -42,8 +50,8 @@ type Named<'a> = (&'static str, Vec<usize>, &'a [f32]);
 /// The tensors of statistics.
 pub(super) fn tensors<'a>(config: &Config, statistics: &'a AnomalyStatistics) -> Vec<Named<'a>> {
     let image = config.image();
-    vec![
-        (USUAL, vec![image.height(), image.width()], statistics.usual()),
-        (LEVELS, vec![config.score_scales().len(), 2], statistics.levels()),
-    ]
+    let covariance = statistics.covariance().map(|covariance| (COVARIANCE, vec![image.channels(); 2], covariance.values()));
+    let usual = (USUAL, vec![image.height(), image.width()], statistics.usual());
+    let levels = (LEVELS, vec![config.score_scales().len(), 2], statistics.levels());
+    [usual, levels].into_iter().chain(covariance).collect()
 }

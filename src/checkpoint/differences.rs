@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::CheckpointInfo;
-use crate::config::{Config, OPTIONS, Schedule, TrainOption, TrainOptions};
+use crate::config::{Config, InputChoice, OPTIONS, Schedule, TrainOption, TrainOptions};
 use crate::dataset::Fingerprint;
 use crate::error::{Error, Result};
 
@@ -43,7 +43,10 @@ impl CheckpointInfo {
     /// # Errors
     /// [`Error::Config`], naming each option that differs with both values.
     pub fn check_options(&self, options: &TrainOptions) -> Result<()> {
-        self.check(options, &options.config_of_preprocessed(self.config.image())?, None)
+        // Of another kind of input, the shapes are not comparable.
+        let same_input = (options.input == InputChoice::Features) == self.config.input().is_some();
+        let image = if same_input { self.config.image() } else { self.config.source() };
+        self.check(options, &options.config_of(image, self.config.source())?, None)
     }
 
     /// As [`Self::check_options`], with the configuration for the images at hand, and with their fingerprint if it is

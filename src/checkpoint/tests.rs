@@ -152,7 +152,7 @@ fn with_map(edit: impl FnOnce(&mut Tensors)) -> Result<ModelFile> {
     tensors.insert("score.levels".to_owned(), ones(vec![1, 2]));
     edit(&mut tensors);
     let parts = Parts { score_scales: vec![ScoreScale::Part(8)], ..file.config.into() };
-    ModelFile::from_bytes(&ModelFile::new(Config::try_new(parts)?, tensors).to_bytes()?)
+    ModelFile::from_bytes(&ModelFile::new(Config::try_new(parts)?, tensors, None).to_bytes()?)
 }
 
 #[test]

@@ -146,7 +146,8 @@ pub struct TrainOptions {
     pub preprocess: Option<Preprocess>,
     /// The order of the axes of images in lists and tensors that do not name it.
     pub layout: Option<AxisOrder>,
-    /// The scales of the anomaly map, the side divided by these and the whole; an eighth and the whole when `None`.
+    /// The scales of the anomaly map, the side divided by these and the whole; an eighth and
+    /// the whole when `None`, of features a sixteenth.
     pub score_scales: Option<Vec<ScoreScale>>,
     /// The kind of values that the model is trained on.
     pub input: InputChoice,

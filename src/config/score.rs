@@ -49,6 +49,8 @@ pub enum ScoreScale {
 impl ScoreScale {
     /// The scales of images: a strange part of an eighth of the side, or many places that are a bit strange.
     pub const OF_IMAGES: [Self; 2] = [Self::Part(8), Self::Whole];
+    /// The scale of features, whose places are patches already.
+    pub const OF_FEATURES: [Self; 1] = [Self::Part(16)];
     /// The most scales of a map.
     const MOST: usize = 8;
     /// The largest divisor of the side.

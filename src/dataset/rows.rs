@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::resources::Resources;
 use super::store::{Store, StoreWriter};
+use crate::config::InputChoice;
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageShape, Pixels};
 
@@ -92,6 +93,7 @@ struct RowRun {
 #[derive(Debug)]
 pub(super) struct RowsWriter {
     store: StoreWriter,
+    input: InputChoice,
     shape: Option<ImageShape>,
     runs: Vec<RowRun>,
     keys: Vec<u64>,
@@ -101,9 +103,9 @@ pub(super) struct RowsWriter {
 
 impl RowsWriter {
     /// No rows yet.
-    pub(super) fn new(resources: Box<dyn Resources>) -> Self {
+    pub(super) fn new(resources: Box<dyn Resources>, input: InputChoice) -> Self {
         let store = StoreWriter::new(resources);
-        Self { store, shape: None, runs: Vec::new(), keys: Vec::new(), rgb_keys: Vec::new() }
+        Self { store, input, shape: None, runs: Vec::new(), keys: Vec::new(), rgb_keys: Vec::new() }
     }
 
     /// The shape that every row is read as.
@@ -130,6 +132,12 @@ impl RowsWriter {
         let same_size = size(row.shape) == size(shape);
         match (shape.channels(), row.shape.channels()) {
             (a, b) if same_size && a == b => {}
+            _ if self.input == InputChoice::Features => {
+                return Err(Error::Data(format!(
+                    "features have shape {}, those before them {shape}: all must have one shape",
+                    row.shape
+                )));
+            }
             (3, 1) if same_size => {}
             (1, 3) if same_size => {
                 self.shape = Some(row.shape);

@@ -25,7 +25,7 @@ fn all(dataset: &Dataset) -> (Vec<f32>, Vec<f32>) {
 
 /// Keeps an image as a column's would be.
 fn keep(builder: &mut DatasetBuilder, image: &Image) -> Result<()> {
-    let row = Row::new(image, builder.shape(), builder.seed);
+    let row = Row::new(image, builder.shape(), builder.preparation.seed);
     builder.keep(&row, 7)
 }
 
@@ -81,7 +81,7 @@ fn mixed(row: usize) -> Image {
 fn order_and_split_depend_on_pixels_and_seed_only() {
     let build = |rows: Vec<u8>, seed: u64| {
         let mut builder = builder(0.25);
-        builder.seed = seed;
+        builder.preparation.seed = seed;
         for row in rows {
             keep(&mut builder, &grey([row, 1, 2, 3])).unwrap();
         }

@@ -54,7 +54,8 @@ impl ImageColumn {
     /// shape without `fallback`, or of several channels; and for a FixedSizeList of another size than `fallback` has
     /// values.
     pub fn try_new(field: &Field, array: &ArrayRef, fallback: Option<ImageShape>) -> Result<Self> {
-        Self::of_type(field, array, fallback, None)
+        let image_type = ImageType::try_new(&of_array(field, array))?;
+        Self::of_type(field, array, fallback, image_type)
     }
 
     /// As [`ImageColumn::try_new`], with the order of the axes stated by the caller. `shape` is that of a flat list
@@ -68,23 +69,53 @@ impl ImageColumn {
         shape: Option<ImageShape>,
         order: AxisOrder,
     ) -> Result<Self> {
-        Self::of_type(field, array, shape, Some(order))
+        let image_type = ImageType::try_new(&of_array(field, array))?.in_order(order)?;
+        Self::of_type(field, array, shape, image_type)
     }
 
-    fn of_type(field: &Field, array: &ArrayRef, shape: Option<ImageShape>, order: Option<AxisOrder>) -> Result<Self> {
-        // The array's own type, since a field may differ from it in the names and nullability of what is inside.
-        let field = field.clone().with_data_type(array.data_type().clone());
-        let mut image_type = ImageType::try_new(&field)?;
-        if let Some(order) = order {
-            image_type = image_type.in_order(order)?;
-        }
+    /// Reads a column as features, numbers of any range ([`ImageType::of_features`]); a vector of C numbers has the
+    /// shape (1, 1, C). `order` is that of the axes where the type names none.
+    ///
+    /// # Errors
+    /// [`Error::Type`] where [`ImageType::of_features`] and [`ImageType::check_order`] give it.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    /// use arrow::array::{ArrayRef, ListArray};
+    /// use arrow::datatypes::{Field, Float64Type};
+    /// use wae_core::image::{ImageColumn, ImageShape, Limits};
+    ///
+    /// let rows = vec![Some(vec![Some(-3.5), Some(1e6)])];
+    /// let array: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows));
+    /// let field = Field::new("embedding", array.data_type().clone(), true);
+    /// let column = ImageColumn::of_features(&field, &array, None)?;
+    /// assert_eq!(column.read(&[0], ImageShape::new(1, 1, 2), None, &Limits::default())?, [-3.5, 1e6]);
+    /// # Ok::<(), wae_core::Error>(())
+    /// ```
+    pub fn of_features(field: &Field, array: &ArrayRef, order: Option<AxisOrder>) -> Result<Self> {
+        let features = ImageType::of_features(&of_array(field, array))?.in_default_order(order);
+        Self::of_type(field, array, None, features)
+    }
+
+    fn of_type(
+        field: &Field,
+        array: &ArrayRef,
+        shape: Option<ImageShape>,
+        image_type: ImageType,
+    ) -> Result<Self> {
         image_type.check_order()?;
         let (keys, values) = match array.as_any_dictionary_opt() {
             Some(dictionary) => (Some(dictionary_keys(dictionary)), dictionary.values()),
             None => (None, array),
         };
-        let stored = Stored::try_new(&field, values, &image_type, shape)?;
+        let stored = Stored::try_new(&of_array(field, array), values, &image_type, shape)?;
         Ok(Self { rows: array.len(), keys, stored })
+    }
+
+    /// Whether the column was read as features.
+    pub(crate) fn holds_features(&self) -> bool {
+        self.stored.holds_features()
     }
 
     /// Rows, those without an image included.
@@ -207,6 +238,11 @@ impl ImageColumn {
         };
         index.filter(|index| !self.stored.is_null(*index))
     }
+}
+
+/// The field with the array's own type, since it may differ in the names and nullability of what is inside.
+fn of_array(field: &Field, array: &ArrayRef) -> Field {
+    field.clone().with_data_type(array.data_type().clone())
 }
 
 fn no_image() -> Error {

@@ -1,4 +1,4 @@
-//! Images from encoded bytes, Arrow tensors and nested lists.
+//! Images from encoded bytes, Arrow tensors and nested lists; and features, numbers of any range, from the latter.
 //!
 //! A column of images is an [`ImageColumn`]: its Arrow type is checked once, at planning, by [`ImageType`], and its
 //! rows come out as [`Image`]s, or all at once as one buffer, of f32 in [`ImageColumn::read`], of bytes where they are
@@ -26,6 +26,7 @@ mod channels;
 mod column;
 mod decode;
 mod encode;
+mod meaning;
 mod metadata;
 mod order;
 mod pixels;

@@ -12,6 +12,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 
 use super::Pixels;
+use super::meaning::Meaning;
 use super::values::PixelValues;
 use crate::error::{Error, Result};
 
@@ -103,23 +104,29 @@ fn sized<T: Copy + TryInto<usize>>(start: Option<&T>, size: Option<&T>) -> Range
 pub(super) struct NestedValues {
     levels: Vec<Lists>,
     values: PixelValues,
+    meaning: Meaning,
 }
 
 impl NestedValues {
     /// `None` for anything but lists of Booleans, integers or floats.
-    pub(super) fn try_new(array: &ArrayRef) -> Option<Self> {
+    pub(super) fn try_new(array: &ArrayRef, meaning: Meaning) -> Option<Self> {
         let mut levels = Vec::new();
         let mut array = array;
         while let Some(lists) = Lists::try_new(array) {
             levels.push(lists);
             array = levels.last()?.values();
         }
-        Some(Self { values: PixelValues::try_new(array)?, levels })
+        Some(Self { values: PixelValues::try_new(array)?, levels, meaning })
     }
 
     /// Whether the outermost list `index` is NULL.
     pub(super) fn is_null(&self, index: usize) -> bool {
         self.levels.first().is_some_and(|lists| lists.is_null(index))
+    }
+
+    /// The meaning of the values.
+    pub(super) fn meaning(&self) -> Meaning {
+        self.meaning
     }
 
     /// Whether the values come out as bytes.
@@ -134,8 +141,9 @@ impl NestedValues {
     pub(super) fn read(&self, index: usize) -> Result<(Vec<usize>, Pixels)> {
         let mut lengths = vec![None; self.levels.len()];
         let mut spans = Vec::new();
-        collect(&self.levels, index..index + 1, &mut lengths, &mut spans)?;
-        Ok((lengths.into_iter().map(Option::unwrap_or_default).collect(), self.values.gather(&spans)?))
+        collect(&self.levels, index..index + 1, &mut lengths, &mut spans, self.meaning)?;
+        let values = self.values.gather(&spans, self.meaning)?;
+        Ok((lengths.into_iter().map(Option::unwrap_or_default).collect(), values))
     }
 }
 
@@ -145,6 +153,7 @@ fn collect(
     range: Range<usize>,
     lengths: &mut [Option<usize>],
     spans: &mut Vec<Range<usize>>,
+    meaning: Meaning,
 ) -> Result<()> {
     let (Some((level, levels)), Some((length, lengths))) = (levels.split_first(), lengths.split_first_mut()) else {
         // Neighbours are merged, so that an image whose lists lie side by side is copied in one piece.
@@ -156,19 +165,22 @@ fn collect(
     };
     for index in range {
         if level.is_null(index) {
-            return Err(Error::Data("an image contains a null list, expected pixel values everywhere".to_owned()));
+            let row = meaning.row();
+            let expected = if meaning == Meaning::Pixels { "pixel values" } else { "values" };
+            return Err(Error::Data(format!("{row} contains a null list, expected {expected} everywhere")));
         }
         let inner = level.range(index);
         match *length {
             Some(length) if length != inner.len() => {
                 return Err(Error::Data(format!(
-                    "an image has lists of {length} and of {} values on one level, expected equal lengths",
+                    "{} has lists of {length} and of {} values on one level, expected equal lengths",
+                    meaning.row(),
                     inner.len()
                 )));
             }
             _ => *length = Some(inner.len()),
         }
-        collect(levels, inner, lengths, spans)?;
+        collect(levels, inner, lengths, spans, meaning)?;
     }
     Ok(())
 }

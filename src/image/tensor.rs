@@ -2,7 +2,8 @@
 
 use arrow::datatypes::{DataType, Field, Fields};
 
-use super::axes::{Axes, Layout, side_names};
+use super::axes::{Axes, Layout, not_an_image, side_names};
+use super::meaning::Meaning;
 use super::metadata::{fixed_tensor, variable_axes};
 use super::{AxisOrder, ImageShape};
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub struct ImageType {
     axes: Axes,
     /// The sizes of the stored axes, as far as the type fixes them.
     sizes: Vec<Option<usize>>,
+    meaning: Meaning,
 }
 
 /// The form of a row's image.
@@ -60,16 +62,57 @@ impl ImageType {
     /// [`Error::Type`] if the type holds no images, naming those accepted and the one that came, or if the tensor's
     /// metadata is not readable or does not fit the list.
     pub fn try_new(field: &Field) -> Result<Self> {
-        let data_type = match field.data_type() {
-            DataType::Dictionary(_, values) => values,
-            other => other,
-        };
-        match data_type {
+        let image_type = match values_of(field.data_type()) {
             DataType::Null => Ok(Self::of_kind(Kind::Null)),
             DataType::Struct(fields) => Self::of_struct(field, fields),
             data_type if is_binary(data_type) => Ok(Self::of_kind(Kind::Encoded)),
             data_type => Self::of_lists(field, data_type),
-        }
+        }?;
+        // A vector, of which images are not made.
+        if image_type.axes.rank() == 1 { Err(not_an_image(1)) } else { Ok(image_type) }
+    }
+
+    /// Reads the type of a column of features: floats of any range.
+    ///
+    /// | Arrow type | features |
+    /// |---|---|
+    /// | a flat list; a tensor of one dimension | a vector, 1×1×C |
+    /// | lists of lists; a tensor of two dimensions | H×W×1 |
+    /// | lists of lists of lists; a tensor of three dimensions | H×W×C, or as dimension names or a permutation say |
+    /// | a struct of `data` and `shape`, as `arrow.variable_shape_tensor` has | a shape a row |
+    /// | Null | none in any row |
+    ///
+    /// # Errors
+    /// [`Error::Type`] for any other type, saying what is expected, and for metadata as in [`Self::try_new`].
+    pub fn of_features(field: &Field) -> Result<Self> {
+        let no_features = || Error::Type(no_features(field.data_type()));
+        let features = match values_of(field.data_type()) {
+            DataType::Null => Ok(Self::of_kind(Kind::Null)),
+            DataType::Struct(fields) => match (child_of(fields, "data"), child_of(fields, "shape")) {
+                (Some(data), Some(shape)) if levels(data.data_type()).1.is_floating() => {
+                    Self::of_variable(field, data.data_type(), shape.data_type())
+                }
+                _ => return Err(no_features()),
+            },
+            data_type => match levels(data_type) {
+                (levels, leaf) if leaf.is_floating() && (1..=3).contains(&levels.len()) => {
+                    Self::of_lists(field, data_type)
+                }
+                _ => return Err(no_features()),
+            },
+        }?;
+        let features = match features.kind {
+            Kind::Flat { values, .. } => {
+                Self { kind: Kind::Nested, axes: Axes::try_new(1, &[], None)?, sizes: vec![values], ..features }
+            }
+            _ => features,
+        };
+        Ok(Self { meaning: Meaning::Features, ..features })
+    }
+
+    /// The same type with the order of its axes where it names none.
+    pub fn in_default_order(self, order: Option<AxisOrder>) -> Self {
+        Self { axes: order.map_or(self.axes, |order| self.axes.in_default_order(order)), ..self }
     }
 
     /// The same type with the order of its axes stated by the caller, where it is a list or tensor that does not name
@@ -101,7 +144,7 @@ impl ImageType {
     /// # Errors
     /// [`Error::Type`] that says how to state the order.
     pub fn check_order(&self) -> Result<()> {
-        self.axes.check(self.sides()).map_err(Error::Type)
+        self.axes.check(self.sides(), self.meaning).map_err(Error::Type)
     }
 
     /// Checks, at planning, that images of this type can have shape `expected`, with nothing done to them.
@@ -175,6 +218,10 @@ impl ImageType {
         }
     }
 
+    pub(super) fn meaning(&self) -> Meaning {
+        self.meaning
+    }
+
     pub(super) fn kind(&self) -> &Kind {
         &self.kind
     }
@@ -195,7 +242,7 @@ impl ImageType {
 
     /// A type that fixes no sides.
     fn of_kind(kind: Kind) -> Self {
-        Self { kind, axes: Axes::assumed(), sizes: Vec::new() }
+        Self { kind, axes: Axes::assumed(), sizes: Vec::new(), meaning: Meaning::Pixels }
     }
 
     fn of_struct(field: &Field, fields: &Fields) -> Result<Self> {
@@ -227,8 +274,10 @@ impl ImageType {
         }
         match levels[..] {
             [values] => Self::of_flat_list(field, values),
-            [_, _] => Ok(Self { kind: Kind::Nested, axes: Axes::try_new(2, &[], None)?, sizes: levels }),
-            [_, _, _] => Ok(Self { kind: Kind::Nested, axes: Axes::assumed(), sizes: levels }),
+            [_, _] => {
+                Ok(Self { axes: Axes::try_new(2, &[], None)?, sizes: levels, ..Self::of_kind(Kind::Nested) })
+            }
+            [_, _, _] => Ok(Self { sizes: levels, ..Self::of_kind(Kind::Nested) }),
             _ => Err(unsupported(field.data_type())),
         }
     }
@@ -241,7 +290,15 @@ impl ImageType {
         if let Some(values) = values {
             check_length(values, shape).map_err(|message| Error::Type(format!("tensor metadata: {message}")))?;
         }
-        Ok(Self { kind: Kind::Fixed, axes, sizes: sizes.into_iter().map(Some).collect() })
+        Ok(Self { axes, sizes: sizes.into_iter().map(Some).collect(), ..Self::of_kind(Kind::Fixed) })
+    }
+}
+
+/// The type of a column's values, without a dictionary around them.
+fn values_of(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => values,
+        other => other,
     }
 }
 
@@ -285,6 +342,31 @@ pub(super) fn unsupported(data_type: &DataType) -> Error {
          arrow.variable_shape_tensor, or an image of Spark or Daft; got {data_type}{}",
         hint(data_type)
     ))
+}
+
+/// The message for a type that holds no features.
+fn no_features(data_type: &DataType) -> String {
+    let (levels, leaf) = levels(values_of(data_type));
+    let hint = match leaf {
+        leaf if leaf.is_integer() || leaf.is_decimal() || leaf == &DataType::Boolean => match levels.len() {
+            0 => "; columns of numbers become a vector by make_array(a::float, b::float, ...)".to_owned(),
+            lists => {
+                let to = "List(".repeat(lists) + "Float32" + &")".repeat(lists);
+                format!("; cast integers to floats, as in arrow_cast(x, '{to}') or x::float")
+            }
+        },
+        leaf if leaf.is_floating() && levels.is_empty() => {
+            "; columns of numbers become a vector by make_array(a, b, ...)".to_owned()
+        }
+        leaf if is_binary(leaf) => {
+            "; images are trained on without input => 'features', or become features by a network of your own".to_owned()
+        }
+        _ => String::new(),
+    };
+    format!(
+        "expected features: lists of Float16, Float32 or Float64 (a vector, H×W or H×W×C), arrow.fixed_shape_tensor or \
+         arrow.variable_shape_tensor of these; got {data_type}{hint}"
+    )
 }
 
 /// How images are made of text, or of a struct that only names their files.

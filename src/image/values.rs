@@ -11,6 +11,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 
 use super::Pixels;
+use super::meaning::Meaning;
 use crate::error::{Error, Result};
 
 /// A float this far outside [0, 1] is a rounding error.
@@ -61,21 +62,40 @@ impl PixelValues {
     /// The values of these spans, one after another.
     ///
     /// # Errors
-    /// [`Error::Data`] on a null, and on a value outside the range of its type.
-    pub(super) fn gather(&self, spans: &[Range<usize>]) -> Result<Pixels> {
+    /// [`Error::Data`] on a null, and on a value outside the range of its type; of features, on one that is not finite,
+    /// and on integers.
+    pub(super) fn gather(&self, spans: &[Range<usize>], meaning: Meaning) -> Result<Pixels> {
+        match meaning {
+            Meaning::Pixels => self.gather_pixels(spans),
+            Meaning::Features => self.gather_features(spans).map(Pixels::F32),
+        }
+    }
+
+    fn gather_features(&self, spans: &[Range<usize>]) -> Result<Vec<f32>> {
+        let meaning = Meaning::Features;
+        match self {
+            Self::F16(array) => gather(array, spans, meaning, |v| finite(v.to_f64(), v.to_f32())),
+            Self::F32(array) => gather(array, spans, meaning, |v| finite(f64::from(v), v)),
+            Self::F64(array) => gather(array, spans, meaning, |v| finite(v, v as f32)),
+            _ => Err(Error::Data("features are floats, got integers or Booleans".to_owned())),
+        }
+    }
+
+    fn gather_pixels(&self, spans: &[Range<usize>]) -> Result<Pixels> {
+        let meaning = Meaning::Pixels;
         match self {
             Self::Bool(array) => gather_bits(array, spans).map(Pixels::U8),
-            Self::I8(array) => gather(array, spans, byte).map(Pixels::U8),
-            Self::I16(array) => gather(array, spans, byte).map(Pixels::U8),
-            Self::I32(array) => gather(array, spans, byte).map(Pixels::U8),
-            Self::I64(array) => gather(array, spans, byte).map(Pixels::U8),
-            Self::U8(array) => gather(array, spans, Ok).map(Pixels::U8),
-            Self::U16(array) => gather(array, spans, |v| Ok(f32::from(v) / 65_535.0)).map(Pixels::F32),
-            Self::U32(array) => gather(array, spans, byte).map(Pixels::U8),
-            Self::U64(array) => gather(array, spans, byte).map(Pixels::U8),
-            Self::F16(array) => gather(array, spans, |v| unit(v.to_f64(), v.to_f32())).map(Pixels::F32),
-            Self::F32(array) => gather(array, spans, |v| unit(f64::from(v), v)).map(Pixels::F32),
-            Self::F64(array) => gather(array, spans, |v| unit(v, v as f32)).map(Pixels::F32),
+            Self::I8(array) => gather(array, spans, meaning, byte).map(Pixels::U8),
+            Self::I16(array) => gather(array, spans, meaning, byte).map(Pixels::U8),
+            Self::I32(array) => gather(array, spans, meaning, byte).map(Pixels::U8),
+            Self::I64(array) => gather(array, spans, meaning, byte).map(Pixels::U8),
+            Self::U8(array) => gather(array, spans, meaning, Ok).map(Pixels::U8),
+            Self::U16(array) => gather(array, spans, meaning, |v| Ok(f32::from(v) / 65_535.0)).map(Pixels::F32),
+            Self::U32(array) => gather(array, spans, meaning, byte).map(Pixels::U8),
+            Self::U64(array) => gather(array, spans, meaning, byte).map(Pixels::U8),
+            Self::F16(array) => gather(array, spans, meaning, |v| unit(v.to_f64(), v.to_f32())).map(Pixels::F32),
+            Self::F32(array) => gather(array, spans, meaning, |v| unit(f64::from(v), v)).map(Pixels::F32),
+            Self::F64(array) => gather(array, spans, meaning, |v| unit(v, v as f32)).map(Pixels::F32),
         }
     }
 }
@@ -95,20 +115,31 @@ fn unit(value: f64, pixel: f32) -> Result<f32> {
         Ok(if value < 0.0 { 0.0 } else { 1.0 })
     } else {
         Err(Error::Data(format!(
-            "a float image has the pixel value {value}, expected values in [0, 1] (UInt8 images have 0 to 255)"
+            "a float image has the pixel value {value}, expected values in [0, 1] (UInt8 images have 0 to 255): a model of \
+             numbers of any range is trained with input => 'features'"
         )))
     }
+}
+
+/// Passes `feature` on if it is finite, as its exact `value` is unless it does not fit.
+fn finite(value: f64, feature: f32) -> Result<f32> {
+    if feature.is_finite() {
+        return Ok(feature + 0.0); // as for pixels
+    }
+    let expected = if value.is_finite() { "numbers that fit into 32 bits" } else { "finite numbers" };
+    Err(Error::Data(format!("a row of features has the value {value}, expected {expected}")))
 }
 
 fn gather<T: ArrowPrimitiveType, V>(
     array: &PrimitiveArray<T>,
     spans: &[Range<usize>],
+    meaning: Meaning,
     convert: impl Fn(T::Native) -> Result<V>,
 ) -> Result<Vec<V>> {
     let mut out = Vec::with_capacity(spans.iter().map(Range::len).sum());
     for span in spans {
         let values = array.values().get(span.clone()).ok_or_else(beyond)?;
-        check_nulls(array.nulls(), span)?;
+        check_nulls(array.nulls(), span, meaning)?;
         for value in values {
             out.push(convert(*value)?);
         }
@@ -123,7 +154,7 @@ fn gather_bits(array: &BooleanArray, spans: &[Range<usize>]) -> Result<Vec<u8>> 
         if span.end > array.len() {
             return Err(beyond());
         }
-        check_nulls(array.nulls(), span)?;
+        check_nulls(array.nulls(), span, Meaning::Pixels)?;
         let bits = array.values().slice(span.start, span.len());
         out.extend(bits.iter().map(|bit| if bit { 255 } else { 0 }));
     }
@@ -134,9 +165,11 @@ fn beyond() -> Error {
     Error::Data("an image's list points beyond its values".to_owned())
 }
 
-fn check_nulls(nulls: Option<&NullBuffer>, span: &Range<usize>) -> Result<()> {
+fn check_nulls(nulls: Option<&NullBuffer>, span: &Range<usize>, meaning: Meaning) -> Result<()> {
     if nulls.is_some_and(|nulls| nulls.slice(span.start, span.len()).null_count() > 0) {
-        return Err(Error::Data("an image contains a null pixel, expected values everywhere".to_owned()));
+        let row = meaning.row();
+        let value = meaning.value();
+        return Err(Error::Data(format!("{row} contains a null {value}, expected values everywhere")));
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ use crate::image::PixelSlice;
 use crate::kernels::has_bf16;
 use crate::objective::cost::CostFunction;
 use crate::ops::Target;
+use crate::whitening::Whitening;
 
 /// A trained model, ready to encode, decode and score.
 ///
@@ -42,6 +43,7 @@ pub struct Wae {
     anomaly: Option<AnomalyStatistics>,
     scale: Option<Scale>,
     calibration: Option<Calibration>,
+    whitening: Option<Whitening>,
 }
 
 /// The weights in the form in which they are applied.
@@ -66,10 +68,14 @@ impl Wae {
     pub fn try_new(file: &ModelFile, device: Device, precision: Precision) -> Result<Self> {
         let target = Target::open(device, precision)?;
         let wae = Self::from_tensors_in(file.config().clone(), file.tensors(), &target, precision)?;
-        let latent = file.latent().cloned();
-        let anomaly = file.anomaly().cloned();
-        let calibration = file.calibration().cloned();
-        Ok(Self { latent, anomaly, scale: file.anomaly_scale(), calibration, ..wae })
+        Ok(Self {
+            latent: file.latent().cloned(),
+            anomaly: file.anomaly().cloned(),
+            scale: file.anomaly_scale(),
+            calibration: file.calibration().cloned(),
+            whitening: file.whitening().cloned(),
+            ..wae
+        })
     }
 
     /// A model in the precision of a training's target: f32 on the CPU.
@@ -104,6 +110,7 @@ impl Wae {
             anomaly: None,
             scale: None,
             calibration: None,
+            whitening: None,
         }
     }
 
@@ -117,6 +124,12 @@ impl Wae {
         self.latent.is_some()
     }
 
+    /// The whitening of features, which comes before [`Self::encode`] and is undone after [`Self::decode`]; none of a
+    /// model of images.
+    pub fn whitening(&self) -> Option<&Whitening> {
+        self.whitening.as_ref()
+    }
+
     /// The scores of the held-out rows, if the model has any.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
@@ -125,7 +138,7 @@ impl Wae {
     /// Latent codes of images, on the prior's support; the mean for a Gaussian encoder.
     ///
     /// Images are slices or vectors: of floats in [0, 1], or of bytes, 0..=255, each of which gives the bits of the
-    /// float v / 255. Bytes go to a GPU as bytes.
+    /// float v / 255. Bytes go to a GPU as bytes. Features are whitened before ([`Self::whitening`]).
     ///
     /// # Shapes
     /// (N, H, W, C) → (N, Z).
@@ -153,7 +166,7 @@ impl Wae {
     /// Images of latent codes.
     ///
     /// # Shapes
-    /// (N, Z) → (N, H, W, C), values in [0, 1].
+    /// (N, Z) → (N, H, W, C), values in [0, 1]; of features, whitened values of any range.
     ///
     /// # Errors
     /// [`Error::Data`] if the number of values is no multiple of Z.

@@ -22,9 +22,10 @@ const READ_AND_WRITTEN: usize = 2;
 /// ```
 ///
 /// values. Where: a is the number of values of the largest layer. An image is there three times: as it was read, as its
-/// reconstruction, and as the result. All values are counted as floats; images that are read as bytes take less.
+/// reconstruction, and as the result. Features are there twice more, as they were read and without their mean. All values are counted as floats; images that are read as bytes take less.
 pub fn scoring_memory(config: &Config, rows: usize) -> usize {
     let image = config.image().len().saturating_mul(3).saturating_add(config.latent_dim());
+    let image = image.saturating_add(source_values(config));
     let layers = images_a_pass(config).min(rows).saturating_mul(READ_AND_WRITTEN * widest(config));
     VALUE.saturating_mul(rows.saturating_mul(image).saturating_add(layers))
 }
@@ -35,7 +36,7 @@ pub(crate) fn step_memory(config: &Config, rows: usize) -> usize {
     let codes = architecture.adversary.iter().map(|layer| 2 * remembered(layer)).sum::<usize>();
     let layers = architecture.encoder.iter().chain(&architecture.decoder).map(remembered).sum::<usize>();
     // The batch, the same with noise, and the gradient of the reconstruction.
-    let image = 3 * config.image().len();
+    let image = 3 * config.image().len() + source_values(config);
     VALUE.saturating_mul(rows.saturating_mul(codes + layers + image + AT_WORK * widest(config)))
 }
 
@@ -49,6 +50,17 @@ pub(crate) fn encoder_step_memory(config: &Config, rows: usize) -> usize {
 /// Bytes for `rows` images.
 pub(crate) fn images_memory(config: &Config, rows: usize) -> usize {
     VALUE.saturating_mul(rows).saturating_mul(config.image().len())
+}
+
+/// Values of a row of features beside those that the network sees: as it was read, and without its mean.
+fn source_values(config: &Config) -> usize {
+    if config.input().is_some() { config.source().len().saturating_mul(2) } else { 0 }
+}
+
+/// Bytes for the statistics that features are whitened by: three matrices of the size of their covariance, in 64 bits.
+pub(crate) fn whitening_memory(config: &Config) -> usize {
+    let channels = if config.input().is_some() { config.source().channels() } else { 0 };
+    channels * channels * 3 * size_of::<f64>()
 }
 
 /// Bytes for `copies` of every weight.

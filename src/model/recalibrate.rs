@@ -20,7 +20,7 @@ pub fn calibration_memory(config: &Config, rows: usize) -> usize {
 /// given, whatever the model is asked in later.
 ///
 /// # Shapes
-/// `batches` give images, (N, H, W, C), preprocessed as the model does, floats in [0, 1] or bytes. No more than one is
+/// `batches` give images, (N, H, W, C), preprocessed as the model does, floats in [0, 1] or bytes; or whitened features. No more than one is
 /// kept.
 ///
 /// # Errors

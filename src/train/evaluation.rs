@@ -46,9 +46,9 @@ impl Trainer {
             options: self.options.used(),
         };
         let (latent, anomaly) = self.statistics(&wae)?;
-        let file = ModelFile::new(self.config.clone(), tensors).with_training(self.history.clone(), training);
-        let file = file.with_latent(latent).with_anomaly(anomaly.clone());
-        recalibrate_with(&wae.with_anomaly(anomaly), &file, self.held_out())
+        let file = ModelFile::new(self.config.clone(), tensors, self.dataset.whitening().cloned());
+        let file = file.with_training(self.history.clone(), training).with_latent(latent);
+        recalibrate_with(&wae.with_anomaly(anomaly.clone()), &file.with_anomaly(anomaly), self.held_out())
     }
 
     /// The model as it stands, in f32, on the device of the training.

@@ -6,7 +6,7 @@ use crate::config::{Objective, TrainOptions};
 use crate::device::Device;
 use crate::error::Result;
 use crate::image::ImageShape;
-use crate::model::memory::{encoder_step_memory, images_memory, scoring_memory, step_memory, weights_memory};
+use crate::model::memory::{encoder_step_memory, images_memory, scoring_memory, step_memory, weights_memory, whitening_memory};
 
 /// Copies of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
 const COPIES_IN_A_STEP: usize = 5;
@@ -41,7 +41,8 @@ impl TrainOptions {
     ///
     /// Where: P is the number of parameters, n the batch size, a the values of the largest layer, d_z the latent
     /// dimension, k ≤ 256 the images that pass together in scoring; m is 0 but for the Sinkhorn divergence, for which
-    /// it is the larger of n and the 250 held-out rows. A step of pre-training is counted as one on p images without
+    /// it is the larger of n and the 250 held-out rows. Features of C channels take at least 24·C², for their
+    /// covariance. A step of pre-training is counted as one on p images without
     /// the decoder, where it is larger: p is 1,000 of 28×28, and 256 of 64×64×3. Measured peaks lie between half of it
     /// and a tenth above (`tests/allocation.rs`).
     ///
@@ -81,13 +82,14 @@ impl TrainOptions {
             let noise = if self.noise > 0.0 { self.batch_size.saturating_mul(NOISE_BESIDE_A_GPU) } else { 0 };
             let batches = images_memory(&config, images.saturating_add(noise));
             let weights = weights_memory(&config, COPIES_BESIDE_A_GPU);
-            return Ok(weights.saturating_add(batches).saturating_add(codes));
+            return Ok(weights.saturating_add(batches).saturating_add(codes).max(whitening_memory(&config)));
         }
         let batch = step_memory(&config, self.batch_size).saturating_add(pairs);
         let pretraining = encoder_step_memory(&config, pretraining);
         let step = weights_memory(&config, COPIES_IN_A_STEP).saturating_add(batch.max(pretraining));
         let end = weights_memory(&config, COPIES_AT_THE_END).saturating_add(scoring_memory(&config, EVALUATED) + codes);
-        Ok(step.max(end))
+        // Before the first step, when the source has been read.
+        Ok(step.max(end).max(whitening_memory(&config)))
     }
 }
 

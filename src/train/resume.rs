@@ -44,12 +44,17 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Begins with the weights of a model, whose name is the option `init`; Adam begins anew, and so does a
+    /// Begins with the weights of a model, whose name is the option `init`, and with its whitening, which its weights are
+    /// made for; Adam begins anew, and so does a
     /// discriminator where the model has none of the same layers.
     ///
     /// # Errors
     /// [`Error::ModelArchitecture`] with the first difference, and those of [`Self::try_new`].
     pub fn from_model(options: TrainOptions, dataset: Dataset, model: &ModelFile) -> Result<Self> {
+        let dataset = match model.whitening() {
+            Some(whitening) => dataset.whitened_by(whitening),
+            None => dataset,
+        };
         let mut trainer = Self::unstarted(options, dataset)?;
         trainer.config.check_same_architecture(model.config())?;
         let mut tensors = trainer.network.tensors()?;

@@ -1,9 +1,9 @@
 //! Statistics of the training rows as they are, by the trained model: where their codes lie, and what is usual at each
-//! place of the anomaly map. They take two passes over the rows.
+//! place of the anomaly map. They take two passes over the rows, and a third of features, for the covariance of residuals.
 
 use super::Trainer;
 use super::evaluation::{EVALUATED, STATISTICS_ROWS};
-use crate::calibrate::{AnomalyStatistics, LatentStatistics, LevelSums, UsualSums};
+use crate::calibrate::{AnomalyStatistics, Covariance, CovarianceSums, LatentStatistics, LevelSums, UsualSums};
 use crate::error::Result;
 use crate::image::{PixelSlice, Pixels};
 use crate::model::Wae;
@@ -12,21 +12,35 @@ impl Trainer {
     /// The statistics of the codes, of the first 10,000 rows, and of the anomaly map, of all.
     pub(super) fn statistics(&self, wae: &Wae) -> Result<(LatentStatistics, AnomalyStatistics)> {
         let image = self.config.image();
+        let covariance = self.covariance(wae)?;
         let mut codes = Vec::new();
         let mut usual = UsualSums::new((image.height(), image.width()));
         self.reconstructions(wae, |batch| {
             let room = (STATISTICS_ROWS * self.config.latent_dim()).saturating_sub(codes.len());
             codes.extend(batch.codes.iter().take(room));
-            usual.push(&wae.anomaly_terms(None, batch.images, batch.reconstructions)?);
+            usual.push(&batch.terms(wae, covariance.as_ref())?);
             Ok(())
         })?;
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
-        let mut levels = LevelSums::new(usual.usual_size(self.config.score_scales(), false)?);
+        let mut levels = LevelSums::new(usual.usual_size(self.config.score_scales(), covariance.is_some())?);
         self.reconstructions(wae, |batch| {
-            levels.push(&wae.anomaly_terms(None, batch.images, batch.reconstructions)?);
+            levels.push(&batch.terms(wae, covariance.as_ref())?);
             Ok(())
         })?;
-        Ok((latent, levels.statistics(None)))
+        Ok((latent, levels.statistics(covariance)))
+    }
+
+    /// The covariance of the residuals of features; images need none.
+    fn covariance(&self, wae: &Wae) -> Result<Option<Covariance>> {
+        if self.config.input().is_none() {
+            return Ok(None);
+        }
+        let mut sums = CovarianceSums::new(self.config.image().channels());
+        self.reconstructions(wae, |batch| {
+            sums.push(&batch.images.to_f32(), batch.reconstructions);
+            Ok(())
+        })?;
+        sums.covariance().map(Some)
     }
 
     /// Passes all training rows through the model, a batch at a time.
@@ -49,4 +63,11 @@ struct Reconstructed<'a> {
     images: PixelSlice<'a>,
     codes: &'a [f32],
     reconstructions: &'a [f32],
+}
+
+impl Reconstructed<'_> {
+    /// The terms of the anomaly map, (N, H, W).
+    fn terms(&self, wae: &Wae, covariance: Option<&Covariance>) -> Result<Vec<f32>> {
+        wae.anomaly_terms(covariance, self.images, self.reconstructions)
+    }
 }

@@ -70,7 +70,7 @@ impl TrainOptions {
             objective: objective.with_lambda(lambda),
             preprocess: self.preprocess.clone(),
             score: Score::AnomalyScore,
-            score_scales: self.score_scales.clone().unwrap_or_else(|| ScoreScale::OF_IMAGES.to_vec()),
+            score_scales: self.score_scales(),
             input,
         })
     }
@@ -165,6 +165,15 @@ impl TrainOptions {
             ObjectiveChoice::Ae => Objective::Ae {},
             ObjectiveChoice::Sliced => Objective::Sliced { lambda },
             ObjectiveChoice::Sinkhorn => Objective::Sinkhorn { lambda },
+        }
+    }
+
+    /// The scales of the anomaly map.
+    fn score_scales(&self) -> Vec<ScoreScale> {
+        match (&self.score_scales, self.input) {
+            (Some(scales), _) => scales.clone(),
+            (None, InputChoice::Image) => ScoreScale::OF_IMAGES.to_vec(),
+            (None, InputChoice::Features) => ScoreScale::OF_FEATURES.to_vec(),
         }
     }
 

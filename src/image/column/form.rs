@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::image::axes::{Axes, Layout};
+use crate::image::meaning::Meaning;
 use crate::image::storage::Lists;
 use crate::image::tensor::{check_length, unknown_shape};
 use crate::image::{Image, ImageShape, ImageType, Pixels};
@@ -25,17 +26,19 @@ pub(super) fn flat_layout(image_type: &ImageType, shape: Option<ImageShape>) -> 
 
 impl Form {
     /// Shapes the values of row `index`, whose nested lists have these lengths.
-    pub(super) fn image(&self, index: usize, lengths: &[usize], pixels: Pixels) -> Result<Image> {
+    pub(super) fn image(&self, index: usize, lengths: &[usize], pixels: Pixels, meaning: Meaning) -> Result<Image> {
         let layout = match self {
             Self::Fixed(layout) => *layout,
             Self::Nested(_) if lengths.contains(&0) => {
-                return Err(Error::Data(format!("an image in lists of {lengths:?} has no pixels")));
+                let row = meaning.row();
+                let values = meaning.value();
+                return Err(Error::Data(format!("{row} in lists of {lengths:?} has no {values}s")));
             }
-            Self::Nested(axes) => row_layout(*axes, lengths)?,
+            Self::Nested(axes) => row_layout(*axes, lengths, meaning)?,
             Self::Variable { axes, sizes } => {
                 let sizes = sizes.sizes(index);
                 let bad = || Error::Data("the shape of a tensor has a null or negative size".to_owned());
-                row_layout(*axes, &sizes.ok_or_else(bad)?)?
+                row_layout(*axes, &sizes.ok_or_else(bad)?, meaning)?
             }
         };
         let shape = layout.shape();
@@ -49,10 +52,10 @@ impl Form {
 }
 
 /// The layout of one row's image, whose stored axes have these sizes.
-fn row_layout(axes: Axes, sizes: &[usize]) -> Result<Layout> {
+fn row_layout(axes: Axes, sizes: &[usize], meaning: Meaning) -> Result<Layout> {
     let axes = axes.of_rank(sizes.len())?;
     let layout = axes.layout(sizes)?;
     let shape = layout.shape();
-    axes.check([shape.height(), shape.width(), shape.channels()].map(Some)).map_err(Error::Data)?;
+    axes.check([shape.height(), shape.width(), shape.channels()].map(Some), meaning).map_err(Error::Data)?;
     Ok(layout)
 }

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Int64Type};
 
 use super::stored::child;
 use crate::error::{Error, Result};
+use crate::image::meaning::Meaning;
 use crate::image::storage::{Bytes, NestedValues};
 use crate::image::tensor::{check_length, unsupported};
 use crate::image::{Image, ImageShape, Pixels};
@@ -38,7 +39,7 @@ impl Pictures {
         let data = child(parent, "data")?;
         let (data, channels) = match Bytes::try_new(data) {
             Some(bytes) => (Data::Spark(bytes), "nChannels"),
-            None => (Data::Daft(NestedValues::try_new(data).ok_or_else(unreadable)?), "channel"),
+            None => (Data::Daft(NestedValues::try_new(data, Meaning::Pixels).ok_or_else(unreadable)?), "channel"),
         };
         let height = integers("height")?;
         let width = integers("width")?;

@@ -9,6 +9,7 @@ use super::form::{Form, flat_layout};
 use super::no_image;
 use super::picture::Pictures;
 use crate::error::{Error, Result};
+use crate::image::meaning::Meaning;
 use crate::image::storage::{Bytes, Lists, NestedValues, Texts};
 use crate::image::tensor::{Kind, unsupported};
 use crate::image::{Image, ImageShape, ImageType, Limits, decode};
@@ -53,13 +54,13 @@ impl Stored {
             (Kind::Nested, None) => (array, Form::Nested(image_type.axes())),
             _ => return Err(unreadable()),
         };
-        let lists = NestedValues::try_new(data).ok_or_else(unreadable)?;
+        let lists = NestedValues::try_new(data, image_type.meaning()).ok_or_else(unreadable)?;
         Ok(Self::Lists { parent: nulls, lists, form, watch: DarkWatch::new(field) })
     }
 
     fn variable(field: &Field, parent: &StructArray, image_type: &ImageType) -> Result<Self> {
         let unreadable = || unsupported(parent.data_type());
-        let lists = NestedValues::try_new(child(parent, "data")?).ok_or_else(unreadable)?;
+        let lists = NestedValues::try_new(child(parent, "data")?, image_type.meaning()).ok_or_else(unreadable)?;
         let sizes = child(parent, "shape")?;
         // An image without a shape is none, whatever values lie under its NULL.
         let nulls = NullBuffer::union(parent.nulls(), sizes.nulls());
@@ -76,6 +77,11 @@ impl Stored {
             Self::Lists { lists, .. } => lists.has_bytes(),
             Self::Pictures { pictures, .. } => pictures.has_bytes(),
         }
+    }
+
+    /// Whether the values are features.
+    pub(super) fn holds_features(&self) -> bool {
+        matches!(self, Self::Lists { lists, .. } if lists.meaning() == Meaning::Features)
     }
 
     /// Whether row `index` holds no image. A path without bytes is an image that cannot be read.
@@ -115,7 +121,7 @@ impl Stored {
                 if let Some(watch) = watch {
                     watch.note(&pixels);
                 }
-                form.image(index, &lengths, pixels)
+                form.image(index, &lengths, pixels, lists.meaning())
             }
             Self::Pictures { pictures, .. } => match self.path(index) {
                 Some(path) if pictures.is_null(index) => Err(no_bytes(path)),
