@@ -40,8 +40,14 @@ pub(super) fn read(file: &SafeTensors<'_>, config: &Config) -> Result<Option<Ano
     let tensor = |name| values(name, &file.tensor(name).map_err(broken)?);
     let image = config.image();
     let places = (image.height(), image.width());
-    let statistics = AnomalyStatistics::try_new(places, config.score_scales(), tensor(USUAL)?, &tensor(LEVELS)?, None);
-    statistics.map(Some).map_err(|e| Error::Model(format!("the anomaly map's statistics: {e}")))
+    let of_file = |e: Error| Error::Model(format!("the anomaly map's statistics: {e}"));
+    let covariance = match config.input() {
+        Some(_) => Some(Covariance::try_new(tensor(COVARIANCE)?, image.channels()).map_err(of_file)?),
+        None => None,
+    };
+    let scales = config.score_scales();
+    let statistics = AnomalyStatistics::try_new(places, scales, tensor(USUAL)?, &tensor(LEVELS)?, covariance);
+    statistics.map(Some).map_err(of_file)
 }
 
 /// A tensor of the file: its name, shape and values.
@@ -50,7 +56,8 @@ type Named<'a> = (&'static str, Vec<usize>, &'a [f32]);
 /// The tensors of statistics.
 pub(super) fn tensors<'a>(config: &Config, statistics: &'a AnomalyStatistics) -> Vec<Named<'a>> {
     let image = config.image();
-    let covariance = statistics.covariance().map(|covariance| (COVARIANCE, vec![image.channels(); 2], covariance.values()));
+    let covariance =
+        statistics.covariance().map(|covariance| (COVARIANCE, vec![image.channels(); 2], covariance.values()));
     let usual = (USUAL, vec![image.height(), image.width()], statistics.usual());
     let levels = (LEVELS, vec![config.score_scales().len(), 2], statistics.levels());
     [usual, levels].into_iter().chain(covariance).collect()

@@ -26,8 +26,7 @@ pub(super) fn read_whitening(file: &SafeTensors<'_>, config: &Config) -> Result<
     if config.input().is_none() {
         return Ok(None);
     }
-    let [mean, projection, deviation] =
-        WHITENING.map(|name| values(name, &file.tensor(name).map_err(format::broken)?));
+    let [mean, projection, deviation] = WHITENING.map(|name| values(name, &file.tensor(name).map_err(format::broken)?));
     Whitening::try_new(mean?, projection?, deviation?).map(Some)
 }
 

@@ -98,12 +98,7 @@ impl ImageColumn {
         Self::of_type(field, array, None, features)
     }
 
-    fn of_type(
-        field: &Field,
-        array: &ArrayRef,
-        shape: Option<ImageShape>,
-        image_type: ImageType,
-    ) -> Result<Self> {
+    fn of_type(field: &Field, array: &ArrayRef, shape: Option<ImageShape>, image_type: ImageType) -> Result<Self> {
         image_type.check_order()?;
         let (keys, values) = match array.as_any_dictionary_opt() {
             Some(dictionary) => (Some(dictionary_keys(dictionary)), dictionary.values()),

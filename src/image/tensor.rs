@@ -274,9 +274,7 @@ impl ImageType {
         }
         match levels[..] {
             [values] => Self::of_flat_list(field, values),
-            [_, _] => {
-                Ok(Self { axes: Axes::try_new(2, &[], None)?, sizes: levels, ..Self::of_kind(Kind::Nested) })
-            }
+            [_, _] => Ok(Self { axes: Axes::try_new(2, &[], None)?, sizes: levels, ..Self::of_kind(Kind::Nested) }),
             [_, _, _] => Ok(Self { sizes: levels, ..Self::of_kind(Kind::Nested) }),
             _ => Err(unsupported(field.data_type())),
         }
@@ -359,7 +357,8 @@ fn no_features(data_type: &DataType) -> String {
             "; columns of numbers become a vector by make_array(a, b, ...)".to_owned()
         }
         leaf if is_binary(leaf) => {
-            "; images are trained on without input => 'features', or become features by a network of your own".to_owned()
+            "; images are trained on without input => 'features', or become features by a network of your own"
+                .to_owned()
         }
         _ => String::new(),
     };

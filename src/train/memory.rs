@@ -6,7 +6,9 @@ use crate::config::{Objective, TrainOptions};
 use crate::device::Device;
 use crate::error::Result;
 use crate::image::ImageShape;
-use crate::model::memory::{encoder_step_memory, images_memory, scoring_memory, step_memory, weights_memory, whitening_memory};
+use crate::model::memory::{
+    encoder_step_memory, images_memory, scoring_memory, step_memory, weights_memory, whitening_memory,
+};
 
 /// Copies of a weight in a step: itself, its gradient, Adam's two moments, and packed for a kernel.
 const COPIES_IN_A_STEP: usize = 5;

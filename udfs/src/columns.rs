@@ -33,6 +33,14 @@ pub(crate) fn buffer<T: Clone + Default>(function: &str, rows: usize, width: usi
     Ok(values)
 }
 
+/// The features that a field holds.
+///
+/// # Errors
+/// A message that says what holds features.
+pub(crate) fn features_type(field: &Field) -> Result<ImageType, String> {
+    ImageType::of_features(field).map_err(|error| error.to_string())
+}
+
 /// Refuses a batch whose lists or binary values together are more than an array with offsets of 32 bits holds.
 pub(crate) fn check_offsets(function: &str, bytes: usize) -> Result<()> {
     if bytes > i32::MAX as usize {
@@ -63,11 +71,6 @@ pub(crate) fn code_field(name: &str, model: Option<&LoadedModel>) -> Field {
     Field::new(name, DataType::FixedSizeList(Arc::new(item), width as i32), true)
 }
 
-/// The field of a column of images as the model makes them.
-pub(crate) fn decoded_field(name: &str, model: Option<&LoadedModel>) -> Field {
-    model.map_or_else(|| unknown_image_field(name), |m| image_field(name, m.wae().config().image()))
-}
-
 /// The field of maps, (H, W); without a model, a list without a shape.
 pub(crate) fn map_field(name: &str, model: Option<&LoadedModel>) -> Field {
     match model.map(|model| model.wae().config().image()) {
@@ -91,6 +94,16 @@ pub(crate) fn fixed_size_list(field: &Field, values: ArrayRef, nulls: NullBuffer
 pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
     // The cast saturates, so that rounding errors beyond the range stay in it.
     values.iter().map(|v| (v * 255.0).round() as u8).collect()
+}
+
+/// Puts values of rows, equally many each, in their rows' places.
+pub(crate) fn scatter<T: Copy>(into: &mut [T], rows: &[usize], values: &[T]) {
+    let width = values.len() / rows.len();
+    for (row, values) in rows.iter().zip(values.chunks_exact(width)) {
+        if let Some(place) = into.get_mut(row * width..(row + 1) * width) {
+            place.copy_from_slice(values);
+        }
+    }
 }
 
 /// The one value of an argument that came as an array, as the C interface passes literals.

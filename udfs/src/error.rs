@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use arrow::array::ArrayRef;
 use datafusion::common::{DataFusionError, ScalarValue};
-use wae_core::{Error, ImageColumn, ImageShape};
+use wae_core::{Config, Error, ImageColumn, ImageShape};
 
 /// An error of planning: a wrong type, option or configuration.
 pub(crate) fn plan_error(function: &str, error: &Error) -> DataFusionError {
@@ -52,9 +52,17 @@ impl Display for Place {
     }
 }
 
-/// An image of another shape than the model's.
-pub(crate) fn shape_mismatch(got: ImageShape, model: &str, expected: ImageShape) -> String {
-    format!("image has shape {got}, model '{model}' takes {expected}")
+/// An image, or features, of another shape than the model's.
+pub(crate) fn shape_mismatch(got: ImageShape, model: &str, config: &Config) -> String {
+    let expected = config.source();
+    let is_vector = |shape: ImageShape| shape.height() * shape.width() == 1;
+    match config.input() {
+        None => format!("image has shape {got}, model '{model}' takes {expected}"),
+        Some(_) if is_vector(got) && is_vector(expected) => {
+            format!("the vector has {} values, model '{model}' takes {}", got.channels(), expected.channels())
+        }
+        Some(_) => format!("features have shape {got}, model '{model}' takes {expected}"),
+    }
 }
 
 /// Images of a batch that gave NULL because they could not be read, for one warning a batch.
@@ -154,8 +162,7 @@ mod tests {
     #[test]
     fn a_warning_counts_and_tells_the_first() {
         let mut unreadable = Unreadable::default();
-        unreadable
-            .push(Place::Row(2), shape_mismatch(ImageShape::new(64, 64, 3), "clothes", ImageShape::new(28, 28, 1)));
+        unreadable.push(Place::Row(2), "image has shape [64, 64, 3], model 'clothes' takes [28, 28, 1]");
         unreadable.push(Place::Row(5), "no PNG");
         let text = |model| Warning { unreadable: &unreadable, images: 7, model }.to_string();
         assert_eq!(

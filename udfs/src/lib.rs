@@ -88,6 +88,7 @@
 
 mod aggregate;
 mod columns;
+mod decoded;
 pub mod distributed;
 mod documentation;
 mod error;

@@ -2,9 +2,7 @@
 
 use super::{InputChoice, NetworkChoice, ObjectiveChoice, TrainOptions};
 use crate::config::input::check_cost;
-use crate::config::{
-    Config, Convolutions, Cost, EncoderKind, Input, Network, Objective, Parts, Score, ScoreScale,
-};
+use crate::config::{Config, Convolutions, Cost, EncoderKind, Input, Network, Objective, Parts, Score, ScoreScale};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 

@@ -287,7 +287,10 @@ fn what_lies_under_a_null_row_is_not_read() {
 }
 
 #[rstest]
-#[case::nan(f32::NAN, "a float image has the pixel value NaN, expected values in [0, 1] (UInt8 images have 0 to 255): a model of numbers of any range is trained with input => 'features'")]
+#[case::nan(
+    f32::NAN,
+    "a float image has the pixel value NaN, expected values in [0, 1] (UInt8 images have 0 to 255): a model of numbers of any range is trained with input => 'features'"
+)]
 #[case::infinite(f32::INFINITY, "a float image has the pixel value inf, expected values in [0, 1]")]
 #[case::negative(-0.5, "a float image has the pixel value -0.5, expected values in [0, 1]")]
 #[case::bytes_as_floats(255.0, "a float image has the pixel value 255, expected values in [0, 1]")]

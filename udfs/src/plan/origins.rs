@@ -104,7 +104,11 @@ impl Origins {
     /// # Errors
     /// A message if the images are laid out in more than one way, or if some of them may be.
     pub(super) fn agreed(&self, storage: &DataType) -> Result<Option<TensorType>, String> {
-        let read = |field: &Field| ImageType::try_new(field).map_err(|error| error.to_string());
+        // Which of both it is, the model decides.
+        let read = |field: &Field| {
+            let image = ImageType::try_new(field).or_else(|error| ImageType::of_features(field).map_err(|_| error));
+            image.map_err(|error| error.to_string())
+        };
         if self.levels.len() > 1 {
             let ranges: Vec<_> = self.levels.iter().map(|levels| levels.range()).collect();
             return Err(format!(

@@ -93,6 +93,7 @@ impl Model {
     /// The unit of a cost, in words.
     fn cost_unit(&self) -> &'static str {
         match self.config().cost() {
+            Cost::Squared if self.config().input().is_some() => "sum of squared differences of whitened features",
             Cost::Squared => "sum of squared differences, pixels in [0, 1]",
             Cost::L2 => "root of the sum of squared differences, pixels in [0, 1]",
             Cost::L1 => "sum of absolute differences, pixels in [0, 1]",

@@ -24,6 +24,8 @@ pub(super) const SAMPLES: usize = 32;
 pub(super) const SEED: u64 = 0;
 /// The longer side of an image on the page, in pixels; larger ones are made smaller.
 pub(super) const SIDE: usize = 192;
+/// The sentence in the place of pictures of features.
+pub(super) const NO_PICTURES: &str = "The model is of features, of which there are no pictures.";
 /// Characters of a label under an image.
 const LABEL: usize = 48;
 
@@ -48,6 +50,8 @@ pub(super) struct Gallery {
     /// The unit of that value, in words.
     unit: &'static str,
     legend: String,
+    /// The sentence in the place of pictures, where there are none.
+    without: &'static str,
 }
 
 /// Reconstructs the strangest images of a scan.
@@ -56,8 +60,13 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
         pictures: Vec::new(),
         most: 0.0,
         unit: model.map_unit(),
+        without: "The table holds no image.",
         legend: data_uri(&legend(64).map_err(engine_error)?)?,
     };
+    if model.config().input().is_some() {
+        gallery.without = NO_PICTURES;
+        return Ok(gallery);
+    }
     let Some((field, images)) = scan.images()? else { return Ok(gallery) };
     let batch = reconstruct(session, model, &field, images).await?;
     let originals = inputs(&batch, model)?;
@@ -117,6 +126,9 @@ fn maps(batch: &RecordBatch) -> Result<Vec<Vec<f32>>> {
 
 /// Draws from the prior, as `data:` URIs.
 pub(super) async fn samples(session: &Session<'_>, model: &Model) -> Result<Vec<String>> {
+    if model.config().input().is_some() {
+        return Ok(Vec::new());
+    }
     let model_name = session.literal();
     let sql = format!("SELECT image FROM wae_sample({SAMPLES}, model => {model_name}, seed => {SEED})");
     let batch = session.batch(&sql).await?;
@@ -176,7 +188,7 @@ impl Gallery {
     /// The images, or a sentence where there are none.
     pub(super) fn figures(&self) -> Markup {
         if self.pictures.is_empty() {
-            return html! { p { "The table holds no image." } };
+            return html! { p { (self.without) } };
         }
         html! {
             p.scale {

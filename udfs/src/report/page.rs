@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart::{count, short};
 use super::curves::History;
 use super::facts::Model;
-use super::gallery::{Gallery, SAMPLES, SEED, SIDE, sample_list};
+use super::gallery::{Gallery, NO_PICTURES, SAMPLES, SEED, SIDE, sample_list};
 use super::histogram::Histogram;
 use super::level::Level;
 use super::scan::{POINTS, STRANGEST, Scan};
@@ -177,8 +177,12 @@ impl Page<'_> {
 
     fn samples(&self) -> Markup {
         html! {
-            p { (SAMPLES) " codes drawn from the prior with seed " (SEED) ", decoded." }
-            (sample_list(&self.samples))
+            @if self.samples.is_empty() {
+                p { (NO_PICTURES) }
+            } @else {
+                p { (SAMPLES) " codes drawn from the prior with seed " (SEED) ", decoded." }
+                (sample_list(&self.samples))
+            }
         }
     }
 

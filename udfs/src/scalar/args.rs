@@ -18,7 +18,7 @@ use crate::error::{Place, Unreadable, exec_error, row_error};
 use crate::models::LoadedModel;
 use crate::models::argument::is_placeholder;
 use crate::options::WaeOptions;
-use crate::scalar::image_argument::{check_image, check_layout, read};
+use crate::scalar::image_argument::{check_image, check_image_or_features, check_layout, read, read_for};
 use crate::scalar::image_reader::ImageReader;
 use crate::scalar::pass::{Outputs, Pass, PassBuilder};
 
@@ -100,13 +100,20 @@ impl<'a> PlannedArgs<'a> {
     /// Checks that the first argument is an image that the model, if there is one, takes, as far as its type tells. An
     /// untyped NULL is an image, and a pass comes from one.
     pub(crate) fn check_image(&self) -> Result<()> {
-        self.image().map_or(Ok(()), |image| check_image(self.function(), image, self.model))
+        let Some(image) = self.image() else { return Ok(()) };
+        match self.model {
+            None if self.documentation.parameters().any(|parameter| parameter == "model") => {
+                check_image_or_features(self.function(), image)
+            }
+            model => check_image(self.function(), image, model),
+        }
     }
 
-    /// Checks that the first argument, whose type planning has looked for, says how its values make an image; `shape`
-    /// is that of a list of one channel whose type does not say it.
-    pub(crate) fn check_layout(&self, shape: Option<ImageShape>) -> Result<()> {
-        self.image().map_or(Ok(()), |image| check_layout(self.function(), image, shape))
+    /// Checks that the first argument, whose type planning has looked for, says how its values make an image; the
+    /// model's shape is that of a list of one channel whose type does not say it.
+    pub(crate) fn check_layout(&self) -> Result<()> {
+        let config = self.model.map(|model| model.wae().config());
+        self.image().map_or(Ok(()), |image| check_layout(self.function(), image, config))
     }
 
     /// The field of the first argument, unless it is an untyped NULL or a pass.
@@ -209,27 +216,23 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The first argument as images; `None` if it is an untyped NULL. `fallback` is the shape of those whose type has
-    /// none.
-    pub(crate) fn images(&self, fallback: Option<ImageShape>) -> Result<Option<ImageColumn>> {
+    /// The first argument as `read` reads it; `None` if it is an untyped NULL.
+    fn images(&self, read: impl Fn(&Field, &ArrayRef) -> wae_core::Result<ImageColumn>) -> Result<Option<ImageColumn>> {
         let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
         if array.data_type().is_null() {
             return Ok(None);
         }
-        ImageColumn::try_new(field, &array, fallback).map(Some).map_err(|e| exec_error(self.function, &e))
+        read(field, &array).map(Some).map_err(|e| exec_error(self.function, &e))
     }
 
-    /// As [`Self::images`], of a call that states the shape of lists without one, and maybe the order of their axes.
+    /// The first argument as images, of a call that states the shape of lists without one, and maybe the order of their
+    /// axes; `None` if it is an untyped NULL.
     pub(crate) fn images_in_order(
         &self,
         shape: Option<ImageShape>,
         order: Option<AxisOrder>,
     ) -> Result<Option<ImageColumn>> {
-        let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
-        if array.data_type().is_null() {
-            return Ok(None);
-        }
-        read(field, &array, shape, order).map(Some).map_err(|e| exec_error(self.function, &e))
+        self.images(|field, array| read(field, array, shape, order))
     }
 
     /// Gives the result back as DataFusion expects it.
@@ -260,12 +263,13 @@ impl<'a> Batch<'a> {
         let model = self.model()?;
         let mut valid = vec![false; self.rows];
         let mut unreadable = Unreadable::default();
-        let Some(column) = self.images(Some(model.wae().config().image()))? else { return Ok(valid.into()) };
         let config = model.wae().config();
+        let Some(column) = self.images(|field, array| read_for(config, field, array))? else { return Ok(valid.into()) };
         let reader = ImageReader {
             function: self.function,
             model: model.name(),
             config,
+            whitening: model.wae().whitening(),
             options: &self.options,
             paths: self.paths.as_ref(),
         };

@@ -3,23 +3,52 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 use datafusion::common::{Result, plan_err};
+use wae_core::config::Input;
 use wae_core::image::{AxisOrder, ImageType};
-use wae_core::{ImageColumn, ImageShape};
+use wae_core::{Config, ImageColumn, ImageShape};
 
-use crate::columns::image_type;
+use crate::columns::{features_type, image_type};
 use crate::error::{plan_error, shape_mismatch};
 use crate::models::LoadedModel;
 
 /// Checks that a field holds images that a model, if there is one, takes, as far as its type tells.
 pub(crate) fn check_image(function: &str, field: &Field, model: Option<&LoadedModel>) -> Result<()> {
-    let image_type = image_type(field).or_else(|message| plan_err!("{function}: {message}"))?;
+    let image_type = type_of(function, field, model.map(|model| model.wae().config()))?;
     let (Some(got), Some(model)) = (image_type.shape(), model) else { return Ok(()) };
     image_type.check_order().map_err(|e| plan_error(function, &e))?;
     let config = model.wae().config();
-    if config.preprocess().is_none() && got != config.image() {
-        return plan_err!("{function}: {}", shape_mismatch(got, model.name(), config.image()));
+    if config.preprocess().is_none() && got != config.source() {
+        return plan_err!("{function}: {}", shape_mismatch(got, model.name(), config));
     }
     Ok(())
+}
+
+/// Checks that a field holds images or features, of a call whose model is not known yet.
+pub(crate) fn check_image_or_features(function: &str, field: &Field) -> Result<()> {
+    match (image_type(field), features_type(field)) {
+        (Err(message), Err(_)) => plan_err!("{function}: {message}"),
+        _ => Ok(()),
+    }
+}
+
+/// The type of a field of what a model takes; of a function over none, images.
+fn type_of(function: &str, field: &Field, config: Option<&Config>) -> Result<ImageType> {
+    let found = match config.and_then(Config::input) {
+        Some(Input::Features { layout, .. }) => features_type(field).map(|features| features.in_default_order(layout)),
+        None => image_type(field),
+    };
+    found.or_else(|message| plan_err!("{function}: {message}"))
+}
+
+/// A column as what a model takes: images, flat lists of its shape; or features.
+///
+/// # Errors
+/// Those of [`ImageColumn::try_new`] and [`ImageColumn::of_features`].
+pub(crate) fn read_for(config: &Config, field: &Field, array: &ArrayRef) -> wae_core::Result<ImageColumn> {
+    match config.input() {
+        Some(Input::Features { layout, .. }) => ImageColumn::of_features(field, array, layout),
+        None => ImageColumn::try_new(field, array, Some(config.image())),
+    }
 }
 
 /// A column as images; flat lists are of this shape, height, width, channels where no order is stated.
@@ -36,9 +65,10 @@ pub(crate) fn read(
     }
 }
 
-/// Checks that the type of a field says how its values make an image; `shape` is that of a list of one channel whose
-/// type does not say it.
-pub(crate) fn check_layout(function: &str, field: &Field, shape: Option<ImageShape>) -> Result<()> {
-    let image_type = image_type(field).or_else(|message| plan_err!("{function}: {message}"))?;
+/// Checks that the type of a field says how its values make what a model takes; the model's shape is that of a list of
+/// one channel whose type does not say it.
+pub(crate) fn check_layout(function: &str, field: &Field, config: Option<&Config>) -> Result<()> {
+    let image_type = type_of(function, field, config)?;
+    let shape = config.map(Config::image);
     image_type.check_order().and_then(|()| image_type.check_flat(shape)).map_err(|e| plan_error(function, &e))
 }

@@ -78,7 +78,7 @@ impl ScalarKernel for ImageDecode {
     /// The call itself says how a list makes an image, where it has the dimensions.
     fn check_layout(&self, args: &PlannedArgs<'_>) -> Result<()> {
         if args.len() <= DIMENSIONS.len() {
-            return args.check_layout(None);
+            return args.check_layout();
         }
         if args.is_placeholder(LAYOUT) || DIMENSIONS.iter().any(|(i, _)| args.is_placeholder(*i)) {
             return Ok(());

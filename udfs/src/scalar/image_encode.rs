@@ -51,7 +51,7 @@ impl ScalarKernel for ImageEncode {
         let format = format.as_ref().and_then(|f| f.try_as_str().flatten()).unwrap_or(DEFAULT_FORMAT);
         check_format(format)?;
         let limits = batch.options().limits();
-        let Some(column) = batch.images(None)? else { return Ok(batch.nulls()) };
+        let Some(column) = batch.images_in_order(None, None)? else { return Ok(batch.nulls()) };
         let encoded =
             batch.map_rows(&column, |row| column.image(row, None, &limits).and_then(|image| encode(&image, format)))?;
         check_offsets(NAME, encoded.iter().flatten().map(Vec::len).sum())?;

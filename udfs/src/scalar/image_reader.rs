@@ -4,7 +4,7 @@ use arrow::array::ArrayRef;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use rayon::prelude::*;
 use wae_core::image::Pixels;
-use wae_core::{Config, Error, ImageColumn};
+use wae_core::{Config, Error, ImageColumn, Whitening};
 
 use crate::error::{Place, Unreadable, exec_error, row_error, shape_mismatch};
 use crate::options::WaeOptions;
@@ -18,6 +18,8 @@ pub(crate) struct ImageReader<'a> {
     pub(crate) model: &'a str,
     /// The model's configuration.
     pub(crate) config: &'a Config,
+    /// The whitening of a model of features.
+    pub(crate) whitening: Option<&'a Whitening>,
     /// The session's options.
     pub(crate) options: &'a WaeOptions,
     /// The paths of the images' files, where a column beside them has these.
@@ -26,8 +28,22 @@ pub(crate) struct ImageReader<'a> {
 
 impl ImageReader<'_> {
     /// Reads rows as (N, H, W, C), as bytes where the images are bytes: all of them, or those that can be read under
-    /// `wae.on_error = null`.
+    /// `wae.on_error = null`. Features are whitened.
     pub(crate) fn read(
+        &self,
+        column: &ImageColumn,
+        rows: &[usize],
+        unreadable: &mut Unreadable,
+    ) -> Result<(Vec<usize>, Pixels)> {
+        let (rows, pixels) = self.read_source(column, rows, unreadable)?;
+        match (self.whitening, pixels) {
+            (Some(whitening), Pixels::F32(features)) => Ok((rows, Pixels::F32(whitening.apply(&features)))),
+            (_, pixels) => Ok((rows, pixels)),
+        }
+    }
+
+    /// Reads rows as they come, but for preprocessing.
+    fn read_source(
         &self,
         column: &ImageColumn,
         rows: &[usize],
@@ -35,7 +51,7 @@ impl ImageReader<'_> {
     ) -> Result<(Vec<usize>, Pixels)> {
         let config = self.config;
         let limits = self.options.limits();
-        let read = |rows: &[usize]| column.read_pixels(rows, config.image(), config.preprocess(), &limits);
+        let read = |rows: &[usize]| column.read_pixels(rows, config.source(), config.preprocess(), &limits);
         match read(rows) {
             Ok(pixels) => return Ok((rows.to_vec(), pixels)),
             Err(e) if self.options.forgives(&e) => {}
@@ -81,13 +97,13 @@ impl ImageReader<'_> {
     fn reason(&self, error: &Error, row: usize, column: &ImageColumn) -> String {
         match error {
             Error::Row { source, .. } => self.reason(source, row, column),
-            Error::Shape { expected, got } => {
+            Error::Shape { got, .. } => {
                 let own = match self.config.preprocess() {
                     // The channels were made to fit before the shape was checked: the image itself may have others.
                     None => column.image(row, None, &self.options.limits()).map_or(*got, |image| image.shape()),
                     Some(_) => *got,
                 };
-                shape_mismatch(own, self.model, *expected)
+                shape_mismatch(own, self.model, self.config)
             }
             error => error.to_string(),
         }
@@ -126,7 +142,8 @@ mod tests {
         let config = TrainOptions::try_from_options([("network", "4".into())]).unwrap().config(SHAPE).unwrap();
         let mut options = WaeOptions::default();
         options.set("on_error", on_error).unwrap();
-        let reader = ImageReader { function: "f", model: "m", config: &config, options: &options, paths: None };
+        let reader =
+            ImageReader { function: "f", model: "m", config: &config, options: &options, paths: None, whitening: None };
         let rows: Vec<usize> = (0..column.len()).collect();
         reader.read(&column, &rows, &mut Unreadable::default())
     }

@@ -43,7 +43,7 @@ impl ScalarKernel for ImageSharpness {
 
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
         let limits = batch.options().limits();
-        let Some(column) = batch.images(None)? else { return Ok(batch.nulls()) };
+        let Some(column) = batch.images_in_order(None, None)? else { return Ok(batch.nulls()) };
         let values =
             batch.map_rows(&column, |row| column.image(row, None, &limits).and_then(|image| sharpness(&image)))?;
         Ok(Arc::new(Float64Array::from(values)))

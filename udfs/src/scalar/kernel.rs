@@ -51,7 +51,7 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// Checks, once planning has looked for the type of the image, that it says how the values make an image; the
     /// model's shape is that of a grey list without a type.
     fn check_layout(&self, args: &PlannedArgs<'_>) -> Result<()> {
-        args.check_layout(args.model().map(|model| model.wae().config().image()))
+        args.check_layout()
     }
 
     /// A type of each argument that the function takes, for `SHOW FUNCTIONS`.

@@ -6,7 +6,7 @@
 //! | output | field of the struct | from |
 //! |---|---|---|
 //! | latent code z = E(x) | `wae.latent`: FixedSizeList of Float32 | the encoder |
-//! | reconstruction G(z) | `wae.reconstruction`: FixedSizeList of UInt8 | encoder and decoder |
+//! | reconstruction G(z) | `wae.reconstruction`: FixedSizeList of UInt8, of features of Float32 | encoder and decoder |
 //! | reconstruction cost c(x, G(z)) | `wae.cost`: Float32 | encoder and decoder |
 //! | anomaly score as p-values rank it | `wae.anomaly`: Float32 | encoder and decoder |
 //! | the same at each place | `wae.field`: FixedSizeList of Float32 | encoder and decoder |
@@ -17,14 +17,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StructArray, UInt8Array, make_array};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StructArray, make_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type};
 use datafusion::common::{Result, exec_err};
 use wae_core::Wae;
 use wae_core::image::PixelSlice;
 
-use crate::columns::{buffer, code_field, decoded_field, fixed_size_list, map_field, to_bytes};
+use crate::columns::{buffer, code_field, fixed_size_list, map_field, scatter};
+use crate::decoded::{Decoded, decoded_field};
 use crate::models::LoadedModel;
 
 /// The beginning of the names of a pass's fields, which tells it from an image that is a struct.
@@ -76,7 +77,7 @@ impl Outputs {
     pub(crate) const NONE: Self = Self(0);
     /// The latent code.
     pub(crate) const LATENT: Self = Self::of(PassOutput::Latent);
-    /// The reconstruction, as bytes.
+    /// The reconstruction, as bytes or in the units of features.
     pub(crate) const RECONSTRUCTION: Self = Self::of(PassOutput::Reconstruction);
     /// The reconstruction cost.
     pub(crate) const COST: Self = Self::of(PassOutput::Cost);
@@ -152,7 +153,7 @@ impl<'a> Pass<'a> {
         self.column(PassOutput::Latent)
     }
 
-    /// The reconstructions as bytes, (N, H, W, C).
+    /// The reconstructions as bytes or in the units of features, (N, H, W, C).
     pub(crate) fn reconstruction(&self) -> Result<ArrayRef> {
         self.column(PassOutput::Reconstruction)
     }
@@ -202,7 +203,7 @@ pub(crate) struct PassBuilder<'a> {
     model: &'a LoadedModel,
     outputs: Outputs,
     latent: Vec<f32>,
-    reconstruction: Vec<u8>,
+    reconstruction: Decoded,
     cost: Vec<f32>,
     anomaly: Vec<f32>,
     field: Vec<f32>,
@@ -224,7 +225,7 @@ impl<'a> PassBuilder<'a> {
             model,
             outputs,
             latent: buffer(function, rows, width(PassOutput::Latent, config.latent_dim()))?,
-            reconstruction: buffer(function, rows, width(PassOutput::Reconstruction, image.len()))?,
+            reconstruction: Decoded::with_rows(function, width(PassOutput::Reconstruction, rows), model)?,
             cost: buffer(function, rows, width(PassOutput::Cost, 1))?,
             anomaly: buffer(function, rows, width(PassOutput::Anomaly, 1))?,
             field: buffer(function, rows, width(PassOutput::Field, places))?,
@@ -261,7 +262,7 @@ impl<'a> PassBuilder<'a> {
             scatter(&mut self.cost_map, rows, &wae.cost_maps(images, &reconstructions)?);
         }
         if !self.reconstruction.is_empty() {
-            scatter(&mut self.reconstruction, rows, &to_bytes(&reconstructions));
+            self.reconstruction.put(rows, &Decoded::of(self.model, &reconstructions));
         }
         Ok(())
     }
@@ -279,8 +280,8 @@ impl<'a> PassBuilder<'a> {
         match output {
             PassOutput::Latent => fixed_size_list(field, numbers(&mut self.latent, None), nulls),
             PassOutput::Reconstruction => {
-                let values = UInt8Array::from(std::mem::take(&mut self.reconstruction));
-                fixed_size_list(field, Arc::new(values), nulls)
+                let values = std::mem::replace(&mut self.reconstruction, Decoded::Bytes(Vec::new()));
+                fixed_size_list(field, values.into_array(), nulls)
             }
             PassOutput::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
             PassOutput::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
@@ -293,16 +294,6 @@ impl<'a> PassBuilder<'a> {
 /// Takes values as an array.
 fn numbers(values: &mut Vec<f32>, nulls: Option<NullBuffer>) -> ArrayRef {
     Arc::new(Float32Array::new(std::mem::take(values).into(), nulls))
-}
-
-/// Puts values of rows, equally many each, in their rows' places.
-fn scatter<T: Copy>(into: &mut [T], rows: &[usize], values: &[T]) {
-    let width = values.len() / rows.len();
-    for (row, values) in rows.iter().zip(values.chunks_exact(width)) {
-        if let Some(place) = into.get_mut(row * width..(row + 1) * width) {
-            place.copy_from_slice(values);
-        }
-    }
 }
 
 #[cfg(test)]

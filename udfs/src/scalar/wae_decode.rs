@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use crate::columns::{buffer, decoded_field, fixed_size_list, to_bytes};
+use crate::columns::fixed_size_list;
+use crate::decoded::{Decoded, decoded_field};
 use crate::documentation::{FunctionDocumentation, LATENT_ARGUMENT, MODEL_ARGUMENT};
 use crate::error::{Place, exec_error, row_error};
 use crate::models::LoadedModel;
@@ -56,8 +57,7 @@ impl ScalarKernel for WaeDecode {
         if column.data_type().is_null() {
             return Ok(batch.nulls());
         }
-        let width = wae.config().image().len();
-        let mut pixels = buffer(NAME, batch.rows(), width)?;
+        let mut decoded = Decoded::with_rows(NAME, batch.rows(), batch.model()?)?;
         let valid: Vec<bool> = (0..column.len()).map(|row| column.is_valid(row)).collect();
         let present: Vec<usize> = (0..column.len()).filter(|row| valid[*row]).collect();
         for rows in present.chunks(batch.options().batch_size()) {
@@ -66,11 +66,9 @@ impl ScalarKernel for WaeDecode {
                 codes.extend(read_code(batch, &column, row)?);
             }
             let images = wae.decode(&codes).map_err(|e| exec_error(NAME, &e))?; // (N, H, W, C)
-            for (&row, image) in rows.iter().zip(images.chunks_exact(width)) {
-                pixels[row * width..(row + 1) * width].copy_from_slice(&to_bytes(image));
-            }
+            decoded.put(rows, &Decoded::of(batch.model()?, &images));
         }
-        fixed_size_list(batch.return_field(), Arc::new(UInt8Array::from(pixels)), valid.into())
+        fixed_size_list(batch.return_field(), decoded.into_array(), valid.into())
     }
 }
 
@@ -117,7 +115,8 @@ fn read_code(batch: &Batch<'_>, column: &ArrayRef, row: usize) -> Result<Vec<f32
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_decode(latent [, model])",
-    description: "The image that a latent code stands for: an image tensor of UInt8, height x width x channels.",
+    description: "The image that a latent code stands for: an image tensor of UInt8, height x width x channels. Of features, \
+         Float32 in their own units, and for vectors a list.",
     arguments: &[("latent", LATENT_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT image_encode(wae_decode(wae_encode(image), 'fashion')) AS png FROM 'images.parquet';",
     related: &["wae_encode"],

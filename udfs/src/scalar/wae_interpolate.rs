@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use crate::columns::{check_offsets, decoded_field, fixed_size_list, to_bytes};
+use crate::columns::{check_offsets, fixed_size_list};
+use crate::decoded::{Decoded, decoded_field};
 use crate::documentation::{FunctionDocumentation, LATENT_ARGUMENT, MODEL_ARGUMENT};
 use crate::error::{Place, exec_error, row_error};
 use crate::models::LoadedModel;
@@ -73,7 +74,8 @@ impl ScalarKernel for WaeInterpolate {
         let b = Vectors::try_new(NAME, &b)?;
         let config = batch.model()?.wae().config();
         let model = (batch.model()?.name(), config.latent_dim());
-        let mut images = CodeDecoder { batch, codes: Vec::new(), pixels: Vec::new() };
+        let mut images =
+            CodeDecoder { batch, codes: Vec::new(), decoded: Decoded::with_rows(NAME, 0, batch.model()?)? };
         let mut lengths = Vec::with_capacity(batch.rows());
         let mut valid = Vec::with_capacity(batch.rows());
         for row in 0..batch.rows() {
@@ -93,7 +95,7 @@ impl ScalarKernel for WaeInterpolate {
             valid.push(is_valid);
         }
         images.flush()?;
-        list(batch, images.pixels, &lengths, valid.into())
+        list(batch, images.decoded, &lengths, valid.into())
     }
 }
 
@@ -134,7 +136,7 @@ fn line(a: &[f32], b: &[f32], steps: usize, mut take: impl FnMut(Vec<f32>) -> Re
 struct CodeDecoder<'a> {
     batch: &'a Batch<'a>,
     codes: Vec<f32>,
-    pixels: Vec<u8>,
+    decoded: Decoded,
 }
 
 impl CodeDecoder<'_> {
@@ -150,19 +152,20 @@ impl CodeDecoder<'_> {
         }
         let images = self.batch.model()?.wae().decode(&self.codes).map_err(|e| exec_error(NAME, &e))?;
         self.codes.clear();
-        check_offsets(NAME, self.pixels.len().saturating_add(images.len()))?;
-        self.pixels.extend(to_bytes(&images));
+        let decoded = Decoded::of(self.batch.model()?, &images);
+        check_offsets(NAME, self.decoded.bytes().saturating_add(decoded.bytes()))?;
+        self.decoded.extend(decoded);
         Ok(())
     }
 }
 
 /// A list of images a row.
-fn list(batch: &Batch<'_>, pixels: Vec<u8>, lengths: &[usize], nulls: NullBuffer) -> Result<ArrayRef> {
+fn list(batch: &Batch<'_>, decoded: Decoded, lengths: &[usize], nulls: NullBuffer) -> Result<ArrayRef> {
     let DataType::List(item) = batch.return_field().data_type() else {
         return exec_err!("{NAME}: a list of images expected");
     };
     let images = NullBuffer::new_valid(lengths.iter().sum());
-    let images = fixed_size_list(item, Arc::new(UInt8Array::from(pixels)), images)?;
+    let images = fixed_size_list(item, decoded.into_array(), images)?;
     let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
     Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, images, Some(nulls))?))
 }

@@ -5,7 +5,7 @@ use arrow::datatypes::Field;
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
 
-use crate::columns::decoded_field;
+use crate::decoded::decoded_field;
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
@@ -46,7 +46,8 @@ impl ScalarKernel for WaeReconstruct {
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_reconstruct(image [, model])",
-    description: "An image as the model reconstructs it, an image tensor of UInt8: encoded and decoded again.",
+    description: "An image as the model reconstructs it, an image tensor of UInt8: encoded and decoded again. Of features, \
+         Float32 in their own units, and for vectors a list.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT image_encode(wae_reconstruct(image, 'fashion')) AS png FROM 'images.parquet';",
     related: &["wae_reconstruction_cost"],

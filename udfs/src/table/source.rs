@@ -17,20 +17,67 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
+use wae_core::config::InputChoice;
+use wae_core::image::ImageType;
+use wae_core::{Config, TrainOptions};
 
-use crate::columns::image_type;
+use crate::columns::{features_type, image_type};
 use crate::files;
 use crate::plan::{path_beside, planned_image};
 use crate::scalar::planned_image::PlannedImage;
-use crate::table::function::{Argument, Call};
+use crate::table::function::Argument;
 
 /// The description of the argument.
 pub(crate) const SOURCE_ARGUMENT: &str =
-    "A subquery with one column of images, or a table's or file's name as a string.";
+    "A subquery with one column of images (or of features), or a table's or file's name as a string.";
 
-/// Where the images come from.
+/// The kind of column that a function reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    Images,
+    Features,
+}
+
+impl Columns {
+    /// Those that a model takes.
+    pub(crate) fn of(config: &Config) -> Self {
+        if config.input().is_some() { Self::Features } else { Self::Images }
+    }
+
+    /// Those that options train on.
+    pub(crate) fn trained_on(options: &TrainOptions) -> Self {
+        match options.input {
+            InputChoice::Image => Self::Images,
+            InputChoice::Features => Self::Features,
+        }
+    }
+
+    /// The images or features that a field holds, or a message that says what holds them.
+    pub(crate) fn read(self, field: &Field) -> Result<ImageType, String> {
+        match self {
+            Self::Images => image_type(field),
+            Self::Features => features_type(field),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Features => "features",
+        }
+    }
+}
+
+/// The source of images or features.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+pub(crate) struct Source {
+    origin: Origin,
+    columns: Columns,
+}
+
+/// Where the rows come from.
+#[derive(Debug, Clone)]
+enum Origin {
     /// A subquery.
     Plan(LogicalPlan),
     /// A table's name, or a file's path, looked up when the plan is made: looking up needs an async context.
@@ -38,23 +85,23 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Takes the argument `source` out of a call.
+    /// The source that the argument `source` of a call names.
     ///
     /// # Errors
-    /// A plan error if there is none, or if it is a subquery without images.
-    pub(crate) fn take(call: &mut Call) -> Result<Self> {
-        let function = call.function;
-        match call.take("source") {
+    /// A plan error if there is none, or if it is a subquery without such a column.
+    pub(crate) fn try_new(function: &str, source: Option<Argument>, columns: Columns) -> Result<Self> {
+        let origin = match source {
             Some(Argument::Plan(plan)) => {
-                image_column(function, plan.schema())?;
-                Ok(Self::Plan(plan))
+                image_column(function, plan.schema(), columns)?;
+                Origin::Plan(plan)
             }
             Some(argument) => match argument.text() {
-                Some(name) => Ok(Self::Table(name.to_owned())),
-                None => plan_err!("{function}: source must be a subquery or a table's name, got {argument}"),
+                Some(name) => Origin::Table(name.to_owned()),
+                None => return plan_err!("{function}: source must be a subquery or a table's name, got {argument}"),
             },
-            None => plan_err!("{function}: no source given, expected a subquery or a table's name"),
-        }
+            None => return plan_err!("{function}: no source given, expected a subquery or a table's name"),
+        };
+        Ok(Self { origin, columns })
     }
 
     /// The images, in one partition.
@@ -63,7 +110,7 @@ impl Source {
     /// A plan error if there is no such table, or no such column, or if its images are laid out in several ways.
     pub(crate) async fn images(&self, function: &str, state: &dyn Session) -> Result<SourceImages> {
         let source = self.logical_plan(function, state).await?;
-        let image = image_column(function, source.schema())?;
+        let image = image_column(function, source.schema(), self.columns)?;
         let image_type = planned_image(function, &image, &[&source])?;
         let (source, image) = with_paths(source, image);
         let columns = [Some(image.clone()), path_beside(&image, &[&source], source.schema())];
@@ -73,9 +120,9 @@ impl Source {
     }
 
     async fn logical_plan(&self, function: &str, state: &dyn Session) -> Result<LogicalPlan> {
-        let name = match self {
-            Self::Plan(plan) => return Ok(plan.clone()),
-            Self::Table(name) => name,
+        let name = match &self.origin {
+            Origin::Plan(plan) => return Ok(plan.clone()),
+            Origin::Table(name) => name,
         };
         let catalog = &state.config_options().catalog;
         // A path is no dotted name; where a file has the name's text, it is meant.
@@ -157,27 +204,29 @@ pub(crate) fn paths(batch: &RecordBatch) -> Option<ArrayRef> {
     batch.columns().get(1).cloned()
 }
 
-/// The one column of images of a source; its other columns, such as labels, are left alone.
-fn image_column(function: &str, schema: &DFSchema) -> Result<Expr> {
+/// The one column of images, or features, of a source; its other columns, such as labels, are left alone.
+fn image_column(function: &str, schema: &DFSchema, columns: Columns) -> Result<Expr> {
     let is_image = |field: &FieldRef| {
         let fields = [Arc::clone(field)];
-        PlannedImage::default().restore(&fields).iter().all(|field| image_type(field).is_ok())
+        PlannedImage::default().restore(&fields).iter().all(|field| columns.read(field).is_ok())
     };
     let mut images: Vec<_> = schema.iter().filter(|(_, field)| is_image(field)).collect();
-    if images.len() > 1 && images.iter().any(|(_, field)| !is_of_numbers(field)) {
+    let beside_numbers = images.iter().any(|(_, field)| !is_of_numbers(field));
+    if columns == Columns::Images && images.len() > 1 && beside_numbers {
         images.retain(|(_, field)| !is_of_numbers(field));
     }
+    let kind = columns.name();
     match (images.as_slice(), schema.fields().as_ref()) {
         ([image], _) => Ok(Expr::Column(Column::from(*image))),
-        ([], [field]) => match image_type(field) {
+        ([], [field]) => match columns.read(field) {
             Err(message) => plan_err!("{function}: source column '{}': {message}", field.name()),
-            Ok(_) => plan_err!("{function}: source must have one column of images"),
+            Ok(_) => plan_err!("{function}: source must have one column of {kind}"),
         },
         (images, _) => {
             let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
             let count = images.len();
             let names = names.join(", ");
-            plan_err!("{function}: source must have one column of images, got {count} among ({names}): select one")
+            plan_err!("{function}: source must have one column of {kind}, got {count} among ({names}): select one")
         }
     }
 }

@@ -93,9 +93,9 @@ fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: 
     let columns: Vec<ArrayRef> = vec![
         text(name),
         integer(config.latent_dim()),
-        integer(config.image().height()),
-        integer(config.image().width()),
-        integer(config.image().channels()),
+        integer(config.source().height()),
+        integer(config.source().width()),
+        integer(config.source().channels()),
         text(config.objective().name()),
         Arc::new(Float64Array::from(vec![config.objective().lambda()])),
         Arc::new(Int64Array::from(vec![training.and_then(|t| i64::try_from(t.rows).ok())])),

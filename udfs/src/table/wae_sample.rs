@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Float32Array, RecordBatch, UInt8Array};
+use arrow::array::{Float32Array, RecordBatch};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, plan_err};
 use wae_core::objective;
 
-use crate::columns::{code_field, decoded_field, fixed_size_list, to_bytes};
+use crate::columns::{code_field, fixed_size_list};
+use crate::decoded::{Decoded, decoded_field};
 use crate::documentation::FunctionDocumentation;
 use crate::error::exec_error;
 use crate::models::argument::default_model;
@@ -55,7 +56,7 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
         let name = model.name();
         return plan_err!("{function}: codes of model '{name}' fit in memory up to n = {fit}, got {count}");
     }
-    let batch_size = call.options.batch_size().min((BATCH_VALUES / config.image().len()).max(1));
+    let batch_size = call.options.batch_size().min((BATCH_VALUES / config.source().len()).max(1));
     let schema = schema(Some(&model));
     let produced = Arc::clone(&schema);
     stream::table(schema, move |_, sink| sample(&model, count as usize, seed, batch_size, &produced, sink))
@@ -96,10 +97,10 @@ fn sample(
         let rows = codes.len() / config.latent_dim();
         let images = model.wae().decode(codes).map_err(|e| exec_error(WAE_SAMPLE.name(), &e))?;
         let latent = Arc::new(Float32Array::from(codes.to_vec()));
-        let pixels = Arc::new(UInt8Array::from(to_bytes(&images)));
+        let decoded = Decoded::of(model, &images).into_array();
         let columns = vec![
             fixed_size_list(schema.field(0), latent, NullBuffer::new_valid(rows))?,
-            fixed_size_list(schema.field(1), pixels, NullBuffer::new_valid(rows))?,
+            fixed_size_list(schema.field(1), decoded, NullBuffer::new_valid(rows))?,
         ];
         if !sink(RecordBatch::try_new(Arc::clone(schema), columns)?) {
             break;

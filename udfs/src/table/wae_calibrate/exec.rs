@@ -19,7 +19,7 @@ use super::{CalibrateCall, NAME, row, schema};
 use crate::error::Unreadable;
 use crate::models;
 use crate::models::running::{RunningGuard, Work};
-use crate::scalar::image_argument::{check_image, check_layout};
+use crate::scalar::image_argument::{check_image, check_layout, read_for};
 use crate::scalar::image_reader::ImageReader;
 use crate::table::source::paths;
 use crate::table::work::{Run, SourceWork};
@@ -46,7 +46,7 @@ impl SourceWork for CalibrateCall {
     fn check_images(&self, images: &Field) -> Result<()> {
         let model = models::load(NAME, &self.model, &self.session)?;
         check_image(NAME, images, Some(&model))?;
-        check_layout(NAME, images, Some(model.wae().config().image()))
+        check_layout(NAME, images, Some(model.wae().config()))
     }
 
     fn run(&self, _: &Arc<()>, context: &TaskContext, _: &ExecutionPlanMetricsSet) -> Run {
@@ -107,7 +107,14 @@ struct Images<'a> {
 impl<'a> Images<'a> {
     fn new(call: &'a CalibrateCall, file: &'a ModelFile, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
         let options = &call.session;
-        let reader = ImageReader { function: NAME, model: &call.model, config: file.config(), options, paths: None };
+        let reader = ImageReader {
+            function: NAME,
+            model: &call.model,
+            config: file.config(),
+            whitening: file.whitening(),
+            options,
+            paths: None,
+        };
         Self { reader, worker, memory, largest: 0, batch: None, rows: 0, skipped: 0, stopped: None }
     }
 
@@ -116,8 +123,7 @@ impl<'a> Images<'a> {
         loop {
             let Some((column, paths, rest)) = &mut self.batch else {
                 let Some(batch) = self.worker.next_batch()? else { return Ok(None) };
-                let shape = Some(self.reader.config.image());
-                let column = ImageColumn::try_new(batch.schema().field(0), batch.column(0), shape);
+                let column = read_for(self.reader.config, batch.schema().field(0), batch.column(0));
                 let column = column.map_err(|e| self.worker.stopped(e))?;
                 let present: Vec<usize> = (0..column.len()).rev().filter(|row| !column.is_null(*row)).collect();
                 self.skipped += column.len() - present.len();

@@ -18,7 +18,7 @@ use crate::models::argument::default_model;
 use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::table::function::{Call, TableFunction};
-use crate::table::source::{SOURCE_ARGUMENT, Source};
+use crate::table::source::{Columns, SOURCE_ARGUMENT, Source};
 use crate::table::work::WorkTable;
 
 const NAME: &str = "wae_calibrate";
@@ -57,12 +57,14 @@ pub struct CalibrateCall {
 }
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
-    let source = Source::take(&mut call)?;
+    let source = call.take("source");
     let model = match call.take_text("model")? {
         Some(model) => model,
         None => default_model(NAME, &call.options)?.to_owned(),
     };
     let file = models::existing_file(NAME, &model, &call.options)?;
+    let columns = Columns::of(models::load(NAME, &model, &call.options)?.wae().config());
+    let source = Source::try_new(NAME, source, columns)?;
     let call = CalibrateCall { model, file, session: call.options };
     Ok(Arc::new(CalibrateTable::new(source, call)))
 }

@@ -10,6 +10,7 @@ use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SpillWriter, TaskContext};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, SpillMetrics};
+use wae_core::config::InputChoice;
 use wae_core::{Dataset, DatasetBuilder, Error, ImageColumn, ImageShape, Resources, SpillFile, TrainOptions};
 
 use super::{NAME, TrainCall};
@@ -50,9 +51,12 @@ impl Memory {
         let mut known = None;
         while let Some(batch) = worker.next_batch()? {
             let schema = batch.schema();
-            let column = match call.train.layout {
-                Some(order) => ImageColumn::try_new_in_order(schema.field(0), batch.column(0), None, order),
-                None => ImageColumn::try_new(schema.field(0), batch.column(0), None),
+            let column = match (call.train.input, call.train.layout) {
+                (InputChoice::Features, order) => ImageColumn::of_features(schema.field(0), batch.column(0), order),
+                (InputChoice::Image, Some(order)) => {
+                    ImageColumn::try_new_in_order(schema.field(0), batch.column(0), None, order)
+                }
+                (InputChoice::Image, None) => ImageColumn::try_new(schema.field(0), batch.column(0), None),
             };
             let column = column.map_err(|e| worker.stopped(e))?;
             let place = |row| Place::of_image(row, &column, paths(&batch).as_ref());

@@ -21,10 +21,10 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 
 use super::collect::Memory;
 use super::{NAME, TrainCall, report};
-use crate::columns::image_type;
 use crate::error::plan_error;
 use crate::models::named::remove_leftovers;
 use crate::models::running::{RunningGuard, Work};
+use crate::table::source::Columns;
 use crate::table::work::{Run, SourceWork, WorkExec};
 use crate::table::worker::{Stopped, Worker};
 
@@ -125,12 +125,16 @@ impl SourceWork for TrainCall {
     }
 
     fn check_images(&self, images: &Field) -> Result<()> {
-        let image_type = image_type(images).or_else(|message| plan_err!("{NAME}: {message}"))?;
+        let columns = Columns::trained_on(&self.train);
+        let image_type = columns.read(images).or_else(|message| plan_err!("{NAME}: {message}"))?;
         let image_type = match self.train.layout {
             Some(order) => image_type.in_order(order).map_err(|e| plan_error(NAME, &e))?,
             None => image_type,
         };
-        image_type.check_order().and_then(|()| image_type.check_flat(None)).map_err(|e| plan_error(NAME, &e))?;
+        image_type.check_order().map_err(|e| plan_error(NAME, &e))?;
+        if let Err(e) = image_type.check_flat(None) {
+            return plan_err!("{NAME}: {e}; vectors of numbers are trained on with input => 'features'");
+        }
         image_type.shape().map_or(Ok(()), |shape| self.check_init(shape))
     }
 

@@ -23,7 +23,7 @@ use crate::models;
 use crate::models::store::StoredFile;
 use crate::options::WaeOptions;
 use crate::table::function::{Argument, Call, TableFunction};
-use crate::table::source::{SOURCE_ARGUMENT, Source};
+use crate::table::source::{Columns, SOURCE_ARGUMENT, Source};
 use crate::table::work::WorkTable;
 
 const NAME: &str = "wae_train";
@@ -33,7 +33,7 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
     documentation: FunctionDocumentation {
         name: NAME,
         syntax: "wae_train(source, model => '...' [, option => value, ...])",
-        description: "Trains a model on a column of images and writes it to `wae.model_dir` when the last epoch is \
+        description: "Trains a model on a column of images, or with `input => 'features'` of features, and writes it to `wae.model_dir` when the last epoch is \
          done. A row an epoch, sent as the epoch ends: epoch, loss, reconstruction_cost, divergence, \
          holdout_reconstruction_cost, holdout_divergence, learning_rate, images, skipped, images_per_second, seconds. \
          A query that is dropped or stops earlier, such as one with a LIMIT below the number of epochs, saves \
@@ -71,7 +71,7 @@ pub struct TrainCall {
 }
 
 fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
-    let source = Source::take(&mut call)?;
+    let source = call.take("source");
     let Some(model) = call.take_text("model")? else {
         return plan_err!("{NAME}: no model given, expected the name of the model to train, as in model => 'fashion'");
     };
@@ -80,6 +80,7 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let session = call.options.clone();
     let options = options(json.as_deref(), call.into_rest())?;
     let mut train = TrainOptions::try_from_options(options).map_err(|e| plan_error(NAME, &e))?;
+    let source = Source::try_new(NAME, source, Columns::trained_on(&train))?;
     train.device.get_or_insert(session.device());
     train.precision.get_or_insert(session.precision());
     let call = TrainCall { model, file, train, session };

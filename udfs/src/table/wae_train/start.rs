@@ -89,8 +89,8 @@ impl TrainCall {
         if self.train.resume && self.is_stopped()? {
             return Ok(());
         }
-        let config = self.train.config(images).map_err(|e| plan_error(NAME, &e))?;
         let model = models::load(NAME, init, &self.session)?;
+        let config = self.train.config_from(images, model.wae().config()).map_err(|e| plan_error(NAME, &e))?;
         same_architecture(init, &config, model.wae().config()).map_err(|text| plan_datafusion_err!("{text}"))
     }
 
@@ -161,7 +161,7 @@ impl Start {
         match self {
             Self::Anew => Trainer::try_new(options, dataset).map_err(|e| exec_error(NAME, &e)),
             Self::Model(name, model) => {
-                let config = options.config(dataset.shape());
+                let config = options.config_from(dataset.source(), model.config());
                 let config = config.map_err(|e| exec_error(NAME, &e))?;
                 same_architecture(&name, &config, model.config()).map_err(|text| exec_datafusion_err!("{text}"))?;
                 Trainer::from_model(options, dataset, &model).map_err(|e| exec_error(NAME, &e))
