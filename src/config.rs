@@ -17,7 +17,7 @@ pub use self::network::{Convolutions, Network};
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
 pub(crate) use self::options::AUTO_COMPONENTS;
 pub use self::options::{
-    CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule, NetworkChoice, OPTION_NAMES,
+    Augmentation, CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule, NetworkChoice, OPTION_NAMES,
     OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
 pub use self::score::{Score, ScoreScale};

@@ -1,5 +1,6 @@
 //! Training: the whole loop, an epoch at a time. It prints nothing and writes no file.
 
+mod augment;
 mod epochs;
 mod evaluation;
 mod memory;

@@ -37,7 +37,7 @@ mod tests;
 
 use std::sync::LazyLock;
 
-pub use self::choices::{Initialisation, InputChoice, NetworkChoice, ObjectiveChoice};
+pub use self::choices::{Augmentation, Initialisation, InputChoice, NetworkChoice, ObjectiveChoice};
 pub(crate) use self::fit::AUTO_COMPONENTS;
 pub use self::interval::CheckpointInterval;
 pub use self::preset::Preset;
@@ -136,6 +136,8 @@ pub struct TrainOptions {
     pub log_variance_penalty: f64,
     /// Standard deviation of the truncated normal noise on the encoder's input in training, in pixel units (0).
     pub noise: f64,
+    /// Random changes of the images of a training step (none).
+    pub augment: Vec<Augmentation>,
     /// Whether the encoder is first trained to match the prior's mean and covariance.
     pub pretrain: bool,
     /// The distribution of initial weights; the option `preset` sets it.
@@ -196,6 +198,7 @@ impl Default for TrainOptions {
             encoder: None,
             log_variance_penalty: 0.1,
             noise: 0.0,
+            augment: Vec::new(),
             pretrain: false,
             initialisation: Initialisation::default(),
             preset: None,

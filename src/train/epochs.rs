@@ -4,8 +4,10 @@ use std::iter::FusedIterator;
 use std::time::Instant;
 
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 use super::Trainer;
+use super::augment::augment;
 use super::progress::Progress;
 use super::random::{Purpose, generator};
 use super::step::{Generators, Rates};
@@ -57,7 +59,7 @@ impl Trainer {
         };
         for rows in rows.chunks_exact(batch) {
             self.check_cancelled()?;
-            let images = self.batch(rows)?;
+            let images = self.augmented_batch(rows, &mut generators.augmentation)?;
             let draws = self.step.draw(rows.len(), &mut generators, self.network.target())?;
             let losses = self.step.run(&mut self.network, &images, &draws, self.lambda, rates)?;
             progress.push(losses, rows.len());
@@ -88,11 +90,26 @@ impl Trainer {
         Ok(report)
     }
 
+    /// Training rows as a batch of a step: as [`Self::batch`], with the changes of the option `augment`.
+    pub(super) fn augmented_batch(&self, rows: &[usize], generator: &mut ChaCha8Rng) -> Result<Tensor> {
+        if self.options.augment.is_empty() {
+            return self.batch(rows);
+        }
+        let mut values = self.dataset.training(rows)?;
+        augment(&mut values, self.dataset.shape(), &self.options.augment, generator);
+        self.network.target().tensor(values, &self.batch_shape(rows))
+    }
+
+    /// N, H, W, C.
+    fn batch_shape(&self, rows: &[usize]) -> [usize; 4] {
+        let image = self.dataset.shape();
+        [rows.len(), image.height(), image.width(), image.channels()]
+    }
+
     /// Training rows as a batch where the network lies, (N, H, W, C). Bytes go to a GPU as bytes.
     pub(super) fn batch(&self, rows: &[usize]) -> Result<Tensor> {
         let target = self.network.target();
-        let image = self.dataset.shape();
-        let shape = [rows.len(), image.height(), image.width(), image.channels()];
+        let shape = self.batch_shape(rows);
         if target.device().is_cpu() {
             return target.tensor(self.dataset.training(rows)?, &shape);
         }

@@ -16,6 +16,7 @@ pub(super) enum Purpose {
     Posterior,
     Directions,
     Pretraining,
+    Augmentation,
 }
 
 /// The stream of a purpose in an epoch.
@@ -37,6 +38,7 @@ impl Generators {
             noise: of(Purpose::Noise),
             posterior: of(Purpose::Posterior),
             directions: of(Purpose::Directions),
+            augmentation: of(Purpose::Augmentation),
         }
     }
 }

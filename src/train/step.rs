@@ -255,4 +255,5 @@ pub(super) struct Generators {
     pub(super) noise: ChaCha8Rng,
     pub(super) posterior: ChaCha8Rng,
     pub(super) directions: ChaCha8Rng,
+    pub(super) augmentation: ChaCha8Rng,
 }

@@ -1,4 +1,5 @@
-//! Values of the options that are chosen by name: the network, the objective and the initial weights.
+//! Values of the options that are chosen by name: the network, the objective, the initial weights and the changes of
+//! training images.
 
 /// The network to train.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -110,4 +111,29 @@ pub enum Initialisation {
     /// The authors', under the presets: N(0, 0.0099999²), truncated at two deviations for the encoder's convolutions,
     /// biases 0.
     Normal,
+}
+
+/// A random change of the images of a training step (`augment`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Augmentation {
+    /// Left and right change places, with probability ½.
+    Flip,
+    /// The image moves by up to 1/16 of its height and its width; its border is repeated.
+    Shift,
+    /// All values are multiplied by a factor from 0.9 to 1.1, and clamped to [0, 1].
+    Brightness,
+}
+
+impl Augmentation {
+    /// The sides of an image, in pixels, are divided by this for the largest shift.
+    pub(crate) const SHIFT_PARTS: usize = 16;
+    /// Every change under its name, as `augment =>` takes it.
+    pub(crate) const ALL: [(&'static str, Self); 3] =
+        [("flip", Self::Flip), ("shift", Self::Shift), ("brightness", Self::Brightness)];
+
+    /// The text that `augment =>` takes; `None` for no change.
+    pub(super) fn to_text(chosen: &[Self]) -> Option<String> {
+        let names = Self::ALL.iter().filter(|(_, change)| chosen.contains(change)).map(|(name, _)| *name);
+        (!chosen.is_empty()).then(|| names.collect::<Vec<_>>().join(","))
+    }
 }

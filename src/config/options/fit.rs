@@ -1,8 +1,10 @@
 //! The configuration that options give for images of one shape.
 
-use super::{InputChoice, NetworkChoice, ObjectiveChoice, TrainOptions};
+use super::{Augmentation, InputChoice, NetworkChoice, ObjectiveChoice, Preset, TrainOptions};
 use crate::config::input::check_cost;
-use crate::config::{Config, Convolutions, Cost, EncoderKind, Input, Network, Objective, Parts, Score, ScoreScale};
+use crate::config::{
+    Config, Convolutions, Cost, EncoderKind, Input, Network, Objective, Parts, Score, ScoreScale, name_of,
+};
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
@@ -52,6 +54,7 @@ impl TrainOptions {
     /// The configuration for images as the network sees them, and as they come; features are whitened between.
     pub(crate) fn config_of(&self, image: ImageShape, source: ImageShape) -> Result<Config> {
         self.check_together()?;
+        self.check_shift(image)?;
         let objective = self.objective_without_lambda();
         let lambda = self.lambda.unwrap_or_else(|| self.auto_lambda(&objective, image));
         let input = match self.input {
@@ -115,6 +118,10 @@ impl TrainOptions {
             let got = self.cost.name();
             return Err(Error::Config(format!("objective 'aae' is 'gan' with cost 'squared', got cost '{got}'")));
         }
+        if let (false, Some(preset)) = (self.augment.is_empty(), self.preset) {
+            let preset = name_of(&Preset::ALL, preset);
+            return Err(Error::train_option("augment", format!("does not go with preset '{preset}'")));
+        }
         if self.objective == ObjectiveChoice::Sinkhorn && self.batch_size > SINKHORN_BATCH {
             let got = self.batch_size;
             let message = format!("objective 'sinkhorn' takes a batch_size of at most {SINKHORN_BATCH}, got {got}");
@@ -141,8 +148,23 @@ impl TrainOptions {
             InputChoice::Features if self.size().is_some() => {
                 refuse("size", "does not go with input => 'features': it is for images")
             }
+            InputChoice::Features if !self.augment.is_empty() => {
+                refuse("augment", "does not go with input => 'features': it is for images")
+            }
             InputChoice::Features => check_cost(self.cost),
         }
+    }
+
+    /// Refuses to move images by less than a pixel.
+    fn check_shift(&self, image: ImageShape) -> Result<()> {
+        let least = Augmentation::SHIFT_PARTS;
+        if !self.augment.contains(&Augmentation::Shift) || image.height().max(image.width()) >= least {
+            return Ok(());
+        }
+        let message = format!(
+            "has 'shift', which moves by up to 1/{least} of a side: expected a side of {least} pixels or more, got {image}"
+        );
+        Err(Error::train_option("augment", message))
     }
 
     /// The kind of code, where the options leave it open.

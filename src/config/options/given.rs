@@ -126,6 +126,19 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// Choices between commas, each at most once: `'flip,shift'`.
+    pub(super) fn choices<T: Copy>(&self, choices: &[(&str, T)]) -> Result<Vec<T>> {
+        let text = self.value.as_str().unwrap_or_default().to_ascii_lowercase();
+        let given: Vec<&str> = text.split(',').map(str::trim).collect();
+        let chosen: Vec<T> =
+            choices.iter().filter(|(name, _)| given.contains(name)).map(|(_, choice)| *choice).collect();
+        if chosen.len() == given.len() {
+            return Ok(chosen);
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        self.refuse(format_args!("one or more of '{}', each once, such as '{}'", names.join("', '"), names.join(",")))
+    }
+
     pub(super) fn axis_order(&self) -> Result<AxisOrder> {
         self.value.as_str().and_then(|text| text.parse().ok()).map_or_else(|| self.refuse("'HWC' or 'CHW'"), Ok)
     }

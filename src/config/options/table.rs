@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::choices::widths_text;
 use super::given::{Given, number, or_auto, sides_text};
 use super::row::TrainOption;
-use super::{Initialisation, InputChoice, LambdaSchedule, ObjectiveChoice, Preset, Schedule};
+use super::{Augmentation, Initialisation, InputChoice, LambdaSchedule, ObjectiveChoice, Preset, Schedule};
 use crate::config::{Cost, EncoderKind, FEATURE_CHANNELS, KernelKind, PriorKind, ScoreScale, bounds, name_of};
 use crate::device::Precision;
 use crate::image::Preprocess;
@@ -186,6 +186,15 @@ pub static OPTIONS: &[TrainOption] = &[
             direction's deviation)",
         set: |o, g| g.number("a number from 0 to 1", 0.0..=1.0).map(|v| o.noise = v),
         json: |o| number(o.noise),
+        ..TrainOption::FIXED
+    },
+    TrainOption {
+        name: "augment",
+        documentation: "random changes of the images of each training step, one or more of `'flip'` (left and right, \
+            every second time), `'shift'` (by up to 1/16 of each side, the border repeated) and `'brightness'` (times \
+            0.9 to 1.1), such as `'flip,shift'`: they count as normal. Not with a preset",
+        set: |o, g| g.choices(&Augmentation::ALL).map(|v| o.augment = v),
+        json: |o| Augmentation::to_text(&o.augment).into(),
         ..TrainOption::FIXED
     },
     TrainOption {

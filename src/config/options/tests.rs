@@ -37,6 +37,7 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("cost", r#""l1""#, r#""l3""#, None),
     ("encoder", r#""gaussian""#, r#""random""#, None),
     ("noise", "0.1", "1.5", Some(|o| o.noise = -0.1)),
+    ("augment", r#""shift, flip""#, r#""flip,flip""#, None),
     ("scales", "[0.5, 2]", "[]", Some(|o| o.scales = vec![1.0, f64::NAN])),
     ("prior", r#""sphere""#, r#""cauchy""#, None),
     ("prior_scale", "2", "0", Some(|o| o.prior.scale = f64::NAN)),
@@ -237,7 +238,7 @@ fn used_options_are_those_that_the_configuration_does_not_hold() {
     let used = TrainOptions::default().used();
     let expected = json!({
         "epochs": 20, "batch_size": 100, "learning_rate": 0.001, "adversary_learning_rate": 0.0005, "schedule": "step",
-        "lambda_schedule": "constant", "network": "auto", "log_variance_penalty": 0.1, "noise": 0.0, "pretrain": false,
+        "lambda_schedule": "constant", "network": "auto", "log_variance_penalty": 0.1, "noise": 0.0, "augment": null, "pretrain": false,
         "preset": null, "layout": null, "components": null, "init": null, "checkpoint_every": 0, "holdout": 0.1, "seed": 0, "device": "auto",
         "precision": "f32"
     });
@@ -257,6 +258,8 @@ fn used_options_are_those_that_the_configuration_does_not_hold() {
 #[case("checkpoint_every", json!("10"), "option 'checkpoint_every' must be a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes', got \"10\"")]
 #[case("checkpoint_every", json!("0 minutes"), "option 'checkpoint_every' must be a number of epochs from 0 to 100000, or a time of a second or more such as '10 minutes', got \"0 minutes\"")]
 #[case("init", json!(""), "option 'init' must be the name of a model, got \"\"")]
+#[case("augment", json!("flip,turn"), "option 'augment' must be one or more of 'flip', 'shift', 'brightness', each once, such as 'flip,shift,brightness', got \"flip,turn\"")]
+#[case("augment", json!(""), "option 'augment' must be one or more of 'flip', 'shift', 'brightness', each once, such as 'flip,shift,brightness', got \"\"")]
 #[case("overwrite", json!("yes"), "option 'overwrite' must be true or false, got \"yes\"")]
 #[case("lambda", json!(-1), "option 'lambda' must be 'auto' or a number from 0 to 1e12, got -1")]
 fn a_bad_value_says_what_was_expected(#[case] name: &str, #[case] value: Value, #[case] message: &str) {
@@ -316,6 +319,7 @@ fn options_that_do_not_go_together(#[case] options: Value, #[case] message: &str
 #[rstest]
 #[case::aae(json!({"objective": "aae", "cost": "l1"}), "objective 'aae' is 'gan' with cost 'squared', got cost 'l1'")]
 #[case::log_p(json!({"objective": "gan", "log_p": true, "prior": "sphere"}), "log_p goes with prior 'normal' only")]
+#[case::augment(json!({"preset": "paper-mnist", "augment": "flip"}), "option 'augment' does not go with preset 'paper-mnist'")]
 #[case::sinkhorn(json!({"objective": "sinkhorn", "batch_size": 5000}), "objective 'sinkhorn' takes a batch_size of at most 4096, got 5000")]
 fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
     let Value::Object(options) = options else { panic!("not an object") };
@@ -326,6 +330,7 @@ fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
 #[case::components(json!({"components": 10}), "option 'components' goes with input => 'features' only")]
 #[case::size(json!({"input": "features", "size": 32}), "option 'size' does not go with input => 'features': it is for images")]
 #[case::crop(json!({"crop": 32, "input": "features"}), "option 'crop' does not go with input => 'features': it is for images")]
+#[case::augment(json!({"input": "features", "augment": "flip"}), "option 'augment' does not go with input => 'features': it is for images")]
 #[case::preset(json!({"input": "features", "preset": "paper-mnist"}), "option 'preset' does not go with input => 'features': it is an experiment on images")]
 #[case::cost(json!({"input": "features", "cost": "structural"}), "input 'features' takes cost 'squared', got cost 'structural'")]
 fn options_that_the_input_has_no_use_for(#[case] options: Value, #[case] message: &str) {
@@ -357,6 +362,27 @@ fn defaults_follow_the_features(
     assert_eq!((config.source(), config.image()), (ImageShape::new(h, w, c), ImageShape::new(h, w, components)));
     assert_eq!((config.latent_dim(), config.network()), (latent_dim, &network));
     assert!((config.objective().lambda() - lambda).abs() < 1e-12, "{}", config.objective().lambda());
+}
+
+/// In whatever order they are named, changes are stored in one.
+#[test]
+fn changes_of_images_are_a_list() {
+    let options = TrainOptions::try_from_options([("augment", json!("Shift, flip"))]).unwrap();
+    assert_eq!(options.augment, [Augmentation::Flip, Augmentation::Shift]);
+    assert_eq!(options.used()["augment"], "flip,shift");
+    let in_code = TrainOptions { augment: vec![Augmentation::Shift, Augmentation::Flip], ..TrainOptions::default() };
+    assert_eq!(in_code.used()["augment"], "flip,shift");
+}
+
+#[test]
+fn a_shift_of_no_pixel_is_refused() {
+    let options = TrainOptions { augment: vec![Augmentation::Shift], ..TrainOptions::default() };
+    options.config(ImageShape::new(8, 16, 1)).unwrap();
+    let error = options.config(ImageShape::new(8, 15, 1)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "option 'augment' has 'shift', which moves by up to 1/16 of a side: expected a side of 16 pixels or more, got [8, 15, 1]"
+    );
 }
 
 #[test]

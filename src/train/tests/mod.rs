@@ -1,5 +1,6 @@
 //! The promises of the training loop beside the mathematics.
 
+mod augmented;
 pub(crate) mod golden;
 mod objectives;
 mod resumed;
@@ -95,6 +96,7 @@ fn each_epoch_and_seed_shuffles_and_draws_anew() {
 #[case::vae(&[("objective", "vae".into()), ("cost", "structural".into())])]
 #[case::sliced(&[("objective", "sliced".into()), ("noise", 0.1.into())])]
 #[case::sinkhorn(&[("objective", "sinkhorn".into()), ("pretrain", true.into())])]
+#[case::augment(&[("augment", "flip,shift,brightness".into()), ("size", 16.into())])]
 fn the_number_of_threads_changes_nothing(#[case] more: &GivenOptions) {
     let tensors = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -49,6 +49,7 @@ fn timeless(model: &ModelFile) -> (Vec<EpochReport>, TrainingInfo, Vec<u8>) {
 #[case::gaussian(&[("encoder", json!("gaussian")), ("prior", json!("uniform")), ("schedule", json!("smooth"))])]
 #[case::pretrain(&[("pretrain", json!(true)), ("seed", json!(3))])]
 #[case::preset(&[("preset", json!("paper-mnist")), ("latent_dim", json!(2))])]
+#[case::augment(&[("augment", json!("flip,shift,brightness")), ("size", json!(16))])]
 fn a_resumed_training_is_the_uninterrupted_one(#[case] more: &GivenOptions) {
     let mut given =
         vec![("network", json!("4,8")), ("epochs", json!(4)), ("batch_size", json!(9)), ("holdout", json!(0.2))];
