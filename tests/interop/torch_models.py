@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs models of the format `wae/1` in PyTorch, by fixtures/golden/reference.py, and makes some.
+"""Runs models of images in PyTorch, by fixtures/golden/reference.py, and makes some.
 
 usage: torch_models.py run DIR IMAGES.parquet NAME...   runs DIR/NAME.safetensors on the PNG images of column `image`
        torch_models.py make DIR                         makes models and images, and runs them
@@ -47,7 +47,7 @@ def run(path, images):
     """Writes what the model of a file gives for images (N, C, H, W); returns what load_state_dict says."""
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
-    assert about["format"] == "wae/1", about["format"]
+    assert about["format"] in ("wae/1", "wae/2"), about["format"]
     net = module(json.loads(about["config"]))
     keys = net.load_state_dict(load_file(path), strict=False)
     # In float64, so that any difference is the engine's.

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Image AUROC, pixel AUROC and AUPRO of the product's maps and scores on drawn defects.
+
+usage: textures.py target/data/textures && cargo build --bin wae
+       defects.py [--data target/data/textures] [--textures brick grass gravel] [--seeds 0] [--score-scales 8,whole ...]
+needs: pip install numpy pyarrow scikit-image
+
+A training a texture, seed and set of scales. The image score of a map is the function beside it. By kind of defect, the test
+crops of that kind stand beside all normal ones. What is in the file of results is not measured again.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+import pyarrow.parquet as pq
+from metrics import aupro, auroc
+from product import ROOT, SHELL, Product, Results, options
+from textures import KINDS, TEXTURES
+
+# A map, and the score that goes with it.
+MAPS = {"wae_anomaly_map": "wae_anomaly_score", "wae_cost_map": "wae_reconstruction_cost"}
+TRAINING = {"epochs": 20, "batch_size": 25}
+
+
+def grid(column):
+    """A column of square maps or masks, (N, H, W)."""
+    column = column.combine_chunks()
+    values = getattr(column, "storage", column).flatten().to_numpy()
+    side = round((len(values) / len(column)) ** 0.5)
+    return values.reshape(-1, side, side)
+
+
+def measure(product, data, texture, training, maps):
+    """Trains on a texture, and measures each map: of all kinds together, then of each."""
+    model = f"defects-{texture}"
+    source, scored = data / texture / "train.parquet", product.models / "scored.parquet"
+    columns = ", ".join(f"{name}(image, '{model}') AS \"{name}\"" for pair in maps.items() for name in pair)
+    product.run(
+        f"SELECT epoch FROM wae_train((SELECT image FROM '{source}'), model => '{model}', overwrite => true{options(training)})",
+        f"COPY (SELECT i, mask, kind, {columns} FROM '{data / texture}/test.parquet') TO '{scored}'",
+    )
+    table = pq.read_table(scored).sort_by("i")
+    kinds = np.array(table["kind"].to_pylist())
+    pixels = {name: grid(table[name]) for name in ("mask", *maps)}
+    rows = []
+    for kind in ("all", *KINDS):
+        chosen = (kinds == "none") | (kinds == kind) | (kind == "all")
+        masks = pixels["mask"][chosen] > 0
+        for name, score in maps.items():
+            values = pixels[name][chosen]
+            strange = kinds[chosen] != "none"
+            rows.append(({"kind": kind, "map": name}, {
+                "image_auroc": auroc(table[score].to_numpy()[chosen], strange),
+                "pixel_auroc": auroc(values, masks),
+                "aupro": aupro(values, masks),
+            }))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT / "target/data/textures")
+    parser.add_argument("--textures", nargs="+", default=TEXTURES, choices=TEXTURES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--score-scales", nargs="+", default=["default"], help="values of wae_train's option")
+    parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
+    parser.add_argument("--shell", default=SHELL)
+    parser.add_argument("--models", default=ROOT / "target/scores/models")
+    parser.add_argument("--results", default=ROOT / "target/scores/defects.jsonl")
+    args = parser.parse_args()
+    product, results = Product(args.models, args.shell), Results(args.results)
+    maps = {name: MAPS[name] for name in args.maps}
+    for texture in args.textures:
+        for seed in args.seeds:
+            for scales in args.score_scales:
+                identity = {"texture": texture, "seed": seed, "score_scales": scales, "training": TRAINING}
+                if all(results.find({**identity, "map": name}) for name in maps):
+                    continue
+                training = {**TRAINING, "seed": seed, **({} if scales == "default" else {"score_scales": scales})}
+                for place, values in measure(product, args.data, texture, training, maps):
+                    results.add({**identity, **place}, values)
+    for scales in args.score_scales:
+        print(f"\nscore_scales: {scales}\n\n| texture | defect | {' | '.join(f'`{name}`' for name in maps)} |")
+        print("|---|---|" + "---|" * len(maps))
+        for texture in (*args.textures, "mean"):
+            for kind in ("all", *KINDS):
+                cells = []
+                for name in maps:
+                    rows = [row for row in results.rows if (row["kind"], row["map"], row["score_scales"]) == (kind, name, scales)
+                            and row["seed"] in args.seeds and row["texture"] in (args.textures if texture == "mean" else [texture])]
+                    means = [np.mean([row[area] for row in rows]) for area in ("image_auroc", "pixel_auroc", "aupro")]
+                    cells.append(" ".join(f"{mean:.3f}" for mean in means))
+                print(f"| {texture} | {kind} | {' | '.join(cells)} |")
+    print("\nEach cell: image AUROC, pixel AUROC, AUPRO up to a false positive rate of 0.3; mean over seeds.")
+
+
+if __name__ == "__main__":
+    main()
