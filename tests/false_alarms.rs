@@ -20,6 +20,7 @@ async fn rates_are_what_p_values_promise() {
         unseen: 900,
         epochs: 4,
         models: dir.path().to_owned(),
+        features: false,
     };
     let measured = run(&options).await.unwrap();
     assert_eq!(measured.len(), 3);
