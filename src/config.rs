@@ -17,8 +17,8 @@ pub use self::network::{Convolutions, Network};
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
 pub(crate) use self::options::AUTO_COMPONENTS;
 pub use self::options::{
-    Augmentation, CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule, NetworkChoice, OPTION_NAMES,
-    OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
+    Augmentation, CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule, NetworkChoice,
+    OPTION_NAMES, OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
 pub use self::score::{Score, ScoreScale};
 use crate::error::{Error, Result};

@@ -220,7 +220,6 @@ mod tests {
     #[case::not_json("[[", "the metadata of arrow.fixed_shape_tensor is not readable")]
     #[case::no_shape(r#"{"shape":null}"#, "has no shape, expected [H, W] or [H, W, C]")]
     #[case::empty("", "has no shape, expected [H, W] or [H, W, C]")]
-    #[case::one_dimension(r#"{"shape":[8]}"#, "a tensor of 1 dimensions is no image, expected [H, W] or [H, W, C]")]
     #[case::four(r#"{"shape":[1,2,4,3]}"#, "a tensor of 4 dimensions is no image")]
     #[case::zero(r#"{"shape":[2,0,3]}"#, "a tensor of shape [2, 0, 3] is no image")]
     #[case::negative(r#"{"shape":[2,-4,3]}"#, "is not readable")]

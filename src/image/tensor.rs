@@ -345,6 +345,10 @@ pub(super) fn unsupported(data_type: &DataType) -> Error {
 /// The message for a type that holds no features.
 fn no_features(data_type: &DataType) -> String {
     let (levels, leaf) = levels(values_of(data_type));
+    let leaf = match leaf {
+        DataType::Struct(fields) => child_of(fields, "bytes").map_or(leaf, Field::data_type),
+        leaf => leaf,
+    };
     let hint = match leaf {
         leaf if leaf.is_integer() || leaf.is_decimal() || leaf == &DataType::Boolean => match levels.len() {
             0 => "; columns of numbers become a vector by make_array(a::float, b::float, ...)".to_owned(),
@@ -356,10 +360,7 @@ fn no_features(data_type: &DataType) -> String {
         leaf if leaf.is_floating() && levels.is_empty() => {
             "; columns of numbers become a vector by make_array(a, b, ...)".to_owned()
         }
-        leaf if is_binary(leaf) => {
-            "; images are trained on without input => 'features', or become features by a network of your own"
-                .to_owned()
-        }
+        leaf if is_binary(leaf) => "; leave input => 'features' out to train on images".to_owned(),
         _ => String::new(),
     };
     format!(

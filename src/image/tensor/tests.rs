@@ -187,3 +187,41 @@ fn encoded_images_have_few_channels() {
     let error = bytes.check_shape(ImageShape::new(2, 4, 2)).unwrap_err().to_string();
     assert_eq!(error, "encoded images have 1, 3 or 4 channels, expected shape [2, 4, 2]");
 }
+
+/// A tensor of one dimension is a vector of features, and no image.
+#[test]
+fn a_tensor_of_one_dimension_is_a_vector() {
+    let field = tensor_field("x", DataType::Float32, &[("x", 8)], true);
+    let error = ImageType::try_new(&field).unwrap_err();
+    assert!(matches!(error, Error::Type(_)), "{error:?}");
+    assert_eq!(error.to_string(), "a tensor of 1 dimensions is no image, expected [H, W] or [H, W, C]");
+    assert_eq!(ImageType::of_features(&field).unwrap().shape(), Some(ImageShape::new(1, 1, 8)));
+}
+
+#[rstest]
+#[case::list(list(DataType::Float64), None)]
+#[case::vector(fixed(DataType::Float16, 5), Some((1, 1, 5)))]
+#[case::grid(fixed(fixed(DataType::Float32, 3), 2), Some((2, 3, 1)))]
+#[case::map(fixed(fixed(fixed(DataType::Float32, 12), 3), 2), Some((2, 3, 12)))]
+#[case::dictionary(DataType::Dictionary(DataType::Int8.into(), list(DataType::Float32).into()), None)]
+#[case::variable(structure(&[("data", list(DataType::Float32)), ("shape", fixed(DataType::Int32, 3))]), None)]
+#[case::null(DataType::Null, None)]
+fn types_of_features(#[case] data_type: DataType, #[case] shape: Option<(usize, usize, usize)>) {
+    let features = ImageType::of_features(&Field::new("x", data_type, true)).unwrap();
+    assert_eq!(features.shape(), shape.map(|(h, w, c)| ImageShape::new(h, w, c)));
+    features.check_order().unwrap();
+    features.check_flat(None).unwrap();
+}
+
+#[rstest]
+#[case::integers(list(DataType::Int64), "; cast integers to floats, as in arrow_cast(x, 'List(Float32)')")]
+#[case::bytes(DataType::Binary, "; leave input => 'features' out to train on images")]
+#[case::hugging_face(structure(&[("bytes", DataType::Binary)]), "; leave input => 'features' out to train on images")]
+#[case::number(DataType::Float64, "; columns of numbers become a vector by make_array(a, b, ...)")]
+#[case::text(DataType::Utf8, "got Utf8")]
+#[case::deep(list(list(list(list(DataType::Float32)))), "expected features: ")]
+#[case::picture(picture(list(DataType::Float32), "channel"), "expected features: ")]
+fn types_of_no_features(#[case] data_type: DataType, #[case] message: &str) {
+    let error = ImageType::of_features(&Field::new("x", data_type, true)).unwrap_err().to_string();
+    assert!(error.starts_with("expected features: ") && error.contains(message), "{error}");
+}

@@ -13,6 +13,10 @@ pub mod images {}
 pub mod forms {}
 
 #[doc = include_str!("links.md")]
+#[doc = include_str!("features.md")]
+pub mod features {}
+
+#[doc = include_str!("links.md")]
 #[doc = include_str!("training.md")]
 pub mod training {}
 

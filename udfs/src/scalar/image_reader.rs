@@ -143,7 +143,7 @@ mod tests {
         let mut options = WaeOptions::default();
         options.set("on_error", on_error).unwrap();
         let reader =
-            ImageReader { function: "f", model: "m", config: &config, options: &options, paths: None, whitening: None };
+            ImageReader { function: "f", model: "m", config: &config, whitening: None, options: &options, paths: None };
         let rows: Vec<usize> = (0..column.len()).collect();
         reader.read(&column, &rows, &mut Unreadable::default())
     }
