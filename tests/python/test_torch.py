@@ -15,8 +15,8 @@ import torch_scores  # noqa: E402
 EMOJI = ROOT / "fixtures/emoji/test.parquet"
 # The largest |a − b| / max|b| of codes and costs, as of the golden files.
 TOLERANCE = 1e-4
-# The largest |a − b| of maps and scores, which lie in [0, 1]: a level is the logarithm of a ratio, and some are narrow.
-OF_MAPS = 1e-3
+# The largest |a − b| of maps and scores, which lie in [0, 1].
+OF_MAPS = 1e-4
 
 
 def column(table, name):
