@@ -132,8 +132,7 @@ pub async fn run(options: &Options) -> Result<Vec<Measured>> {
 /// Calibrates a model with each split in turn, and measures its scores.
 async fn measure_splits(ctx: &SessionContext, subject: &Subject, splits: usize) -> Result<Vec<Measured>> {
     let Subject { model, input, scores } = *subject;
-    let mut measured: Vec<_> =
-        scores.iter().map(|score| Measured { model, score: *score, splits: Vec::new() }).collect();
+    let mut measured: Vec<_> = scores.iter().map(|score| Measured { model, score, splits: Vec::new() }).collect();
     for split in 0..splits {
         let source = format!("SELECT {input} AS x FROM calibration WHERE split = {split}");
         let sql = format!("SELECT rows FROM wae_calibrate(({source}), '{model}')");

@@ -38,9 +38,9 @@ def measure(product, data, texture, training, maps):
     columns = ", ".join(f"{name}(image, '{model}') AS \"{name}\"" for pair in maps.items() for name in pair)
     product.run(
         f"SELECT epoch FROM wae_train((SELECT image FROM '{source}'), model => '{model}', overwrite => true{options(training)})",
-        f"COPY (SELECT i, mask, kind, {columns} FROM '{data / texture}/test.parquet') TO '{scored}'",
+        f"COPY (SELECT i, mask, CAST(kind AS VARCHAR) AS kind, {columns} FROM '{data / texture}/test.parquet' ORDER BY i) TO '{scored}'",
     )
-    table = pq.read_table(scored).sort_by("i")
+    table = pq.read_table(scored)
     kinds = np.array(table["kind"].to_pylist())
     pixels = {name: grid(table[name]) for name in ("mask", *maps)}
     rows = []
