@@ -1,5 +1,6 @@
 //! Encoded bytes to an [`Image`]: PNG, JPEG, WebP, BMP, GIF (its first frame) and TIFF (its first page).
 
+mod png;
 mod tiff;
 
 use std::io::Cursor;
@@ -44,12 +45,12 @@ fn decode_as(format: ImageFormat, bytes: &[u8], limits: &Limits) -> Result<Dynam
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
     check_pixels(decoder.dimensions(), limits)?;
     // A damaged EXIF block leaves the pixels as good as they were.
-    let mut orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    if format == ImageFormat::Png && orientation == Orientation::NoTransforms {
-        orientation = orientation_behind_pixels(bytes).unwrap_or(orientation);
-    }
+    let orientation = match format {
+        ImageFormat::Png => png::orientation(bytes),
+        _ => decoder.orientation().ok(),
+    };
     let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    image.apply_orientation(orientation);
+    image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(image)
 }
 
@@ -97,22 +98,6 @@ fn jpeg_ends(jpeg: &[u8]) -> bool {
             [_, rest @ ..] => rest,
             [] => return false,
         };
-    }
-}
-
-/// The orientation in a PNG's eXIf chunk behind its pixels, where the decoder does not look.
-fn orientation_behind_pixels(png: &[u8]) -> Option<Orientation> {
-    let mut rest = png.get(8..)?; // the signature
-    let mut pixels = false;
-    loop {
-        let (head, body) = rest.split_first_chunk::<8>()?;
-        let [a, b, c, d, kind @ ..] = *head;
-        let (data, after) = body.split_at_checked(u32::from_be_bytes([a, b, c, d]).try_into().ok()?)?;
-        pixels |= kind == *b"IDAT";
-        if pixels && kind == *b"eXIf" {
-            return Orientation::from_exif_chunk(data);
-        }
-        rest = after.get(4..)?; // the checksum
     }
 }
 

@@ -125,21 +125,83 @@ fn exif_orientation(#[case] value: u8, #[case] expected: [u8; 6], #[case] height
     assert_eq!(values(&jpeg, None).0, ImageShape::new(height, 6 / height, 1));
 }
 
-/// A chunk behind the pixels, where the decoder of PNG does not look.
-#[rstest]
-#[case::clockwise(exif(6), 3)]
-#[case::upright(exif(1), 2)]
-#[case::damaged(b"II*".to_vec(), 2)]
-fn exif_behind_the_pixels(#[case] exif: Vec<u8>, #[case] height: usize) {
+/// A PNG file of 2 rows of 3 pixels with a chunk before its pixels, or behind them. The checksum is not looked at.
+fn png_with(kind: &[u8], data: &[u8], behind: bool) -> Vec<u8> {
     let mut png = Vec::new();
     PngEncoder::new(&mut png).write_image(&[1, 2, 3, 4, 5, 6], 3, 2, ExtendedColorType::L8).unwrap();
-    let end = png.split_off(png.len() - 12);
-    // The checksum is not looked at.
-    let chunk = [&(exif.len() as u32).to_be_bytes()[..], b"eXIf", &exif, &[0; 4]].concat();
-    let image = values(&[png, chunk, end].concat(), None);
-    let turned = [4, 1, 5, 2, 6, 3];
-    assert_eq!(image.0, ImageShape::new(height, 6 / height, 1));
-    assert_eq!(image.1, if height == 3 { turned } else { [1, 2, 3, 4, 5, 6] });
+    let after = png.split_off(if behind { png.len() - 12 } else { 8 + 25 });
+    [png, (data.len() as u32).to_be_bytes().to_vec(), kind.to_vec(), data.to_vec(), checksum(kind, data), after]
+        .concat()
+}
+
+fn checksum(kind: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut crc = flate2::Crc::new();
+    crc.update(kind);
+    crc.update(data);
+    crc.sum().to_be_bytes().to_vec()
+}
+
+#[rstest]
+#[case::clockwise(exif(6), 3)]
+#[case::with_a_prefix([b"Exif\0\0".to_vec(), exif(6)].concat(), 3)]
+#[case::upright(exif(1), 2)]
+#[case::damaged(b"II*".to_vec(), 2)]
+fn exif_of_a_chunk(#[case] exif: Vec<u8>, #[case] height: usize) {
+    for behind in [false, true] {
+        assert_turned(&png_with(b"eXIf", &exif, behind), height == 3);
+    }
+}
+
+fn assert_turned(png: &[u8], is_turned: bool) {
+    let (height, pixels) = if is_turned { (3, [4, 1, 5, 2, 6, 3]) } else { (2, [1, 2, 3, 4, 5, 6]) };
+    assert_eq!(values(png, None), (ImageShape::new(height, 6 / height, 1), pixels.to_vec()));
+}
+
+/// EXIF as ImageMagick writes it into a text.
+fn profile(exif: &[u8]) -> Vec<u8> {
+    let hex: Vec<String> =
+        exif.chunks(36).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    format!("\nexif\n{:8}\n{}\n", exif.len(), hex.join("\n")).into_bytes()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[rstest]
+#[case::plain(b"tEXt", b"", profile(&exif(6)), true)]
+#[case::with_a_prefix(b"tEXt", b"", profile(&[b"Exif\0\0".to_vec(), exif(6)].concat()), true)]
+#[case::long(b"tEXt", b"", profile(&[exif(6), vec![7; 200_000]].concat()), true)]
+#[case::in_capitals(b"tEXt", b"", profile(&exif(6)).to_ascii_uppercase(), true)]
+#[case::of_windows(b"tEXt", b"", String::from_utf8(profile(&exif(6))).unwrap().replace('\n', "\r\n").into(), true)]
+#[case::compressed(b"zTXt", b"\0", zlib(&profile(&exif(6))), true)]
+#[case::damaged_behind_the_beginning(b"zTXt", b"\0", [&zlib(&profile(&[exif(6), vec![7; 99]].concat()))[..], &[9; 4]].concat(), true)]
+#[case::international(b"iTXt", b"\0\0de\0Profil\0", profile(&exif(6)), true)]
+#[case::international_compressed(b"iTXt", b"\x01\0\0\0", zlib(&profile(&exif(6))), true)]
+#[case::upright(b"zTXt", b"\0", zlib(&profile(&exif(1))), false)]
+#[case::another_method(b"zTXt", b"\x01", zlib(&profile(&exif(6))), false)]
+#[case::no_zlib(b"zTXt", b"\0", profile(&exif(6)), false)]
+#[case::no_digits(b"tEXt", b"", b"\nexif\n 4\nzzzzzzzz".to_vec(), false)]
+#[case::no_lines(b"tEXt", b"", b"exif".to_vec(), false)]
+#[case::no_text(b"iTXt", b"\0\0de", Vec::new(), false)]
+#[case::a_bomb(b"zTXt", b"\0", zlib(&vec![b'\n'; 64 << 20]), false)]
+fn exif_of_a_text(#[case] kind: &[u8], #[case] head: &[u8], #[case] text: Vec<u8>, #[case] is_turned: bool) {
+    let data = [b"Raw profile type exif\0", head, &text].concat();
+    for behind in [false, true] {
+        assert_turned(&png_with(kind, &data, behind), is_turned);
+    }
+}
+
+#[test]
+fn a_chunk_of_exif_counts_before_a_text() {
+    let text = [b"Raw profile type exif\0".to_vec(), profile(&exif(6))].concat();
+    let png = png_with(b"tEXt", &text, false);
+    let end = png.len() - 12;
+    let upright = exif(1);
+    let chunk = [&(upright.len() as u32).to_be_bytes()[..], b"eXIf", &upright, &checksum(b"eXIf", &upright)].concat();
+    assert_turned(&[&png[..end], &chunk, &png[end..]].concat(), false);
 }
 
 /// The pictures of `fixtures/images`, and the files there that no reader may accept.
