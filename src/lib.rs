@@ -24,7 +24,7 @@
 //! | [`model`] | the network, in training and applied |
 //! | [`whitening`] | features, whitened by the training rows |
 //! | [`calibrate`] | conformal p-values |
-//! | [`checkpoint`] | the model file, `wae/1` |
+//! | [`checkpoint`] | the model file, `wae/1` and `wae/2` |
 //!
 //! # Example
 //! ```

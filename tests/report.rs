@@ -134,7 +134,7 @@ fn the_page_is_complete_and_stands_alone() {
     for id in ["outliers", "strangest", "samples", "latent", "training"] {
         assert!(ids.contains(&id) && values("href").contains(&format!("#{id}").as_str()), "{id}");
     }
-    for chart in ["costs", "map", "map-by-label", "training-cost", "training-divergence"] {
+    for chart in ["scores", "map", "map-by-label", "training-cost", "training-divergence"] {
         assert!(ids.contains(&format!("{chart}-title").as_str()), "{chart}");
     }
     ids.sort_unstable();

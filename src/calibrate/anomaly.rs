@@ -208,7 +208,7 @@ mod tests {
         let terms: Vec<f32> = (0..28 * 28).map(|i| (i * i % 101) as f32 / 50.0).collect();
         let usual: Vec<f32> = (0..28 * 28).map(|i| 0.1 + (i % 7) as f32).collect();
         let scales = [ScoreScale::Part(8), ScoreScale::Part(16), ScoreScale::Whole];
-        let levels = [0.1, 0.4, -0.2, 0.3, 0.0, 0.2];
+        let levels = [0.1, 0.4, -0.2, 0.3, 5.0, 6.0];
         let statistics = AnomalyStatistics::try_new((28, 28), &scales, usual, &levels, None).unwrap();
         let field = statistics.field(&terms);
         assert_eq!(field.iter().copied().fold(f32::NEG_INFINITY, f32::max), statistics.largest(&terms));

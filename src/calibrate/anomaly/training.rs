@@ -135,7 +135,8 @@ mod tests {
         let mut levels = LevelSums::new(sums.usual_size(&ScoreScale::OF_IMAGES, false).unwrap());
         levels.push(&[0.0; 12]);
         let statistics = levels.statistics(None);
-        assert_eq!(statistics.largest(&[0.0; 6]), 0.0);
+        // The levels are rounded to f32, and lie at the least distance.
+        assert!(statistics.largest(&[0.0; 6]).abs() < 0.01);
         assert!(statistics.largest(&[1.0; 6]).is_finite());
     }
 }

@@ -75,7 +75,7 @@ impl Model {
         match self.score {
             Score::Cost => self.cost_unit(),
             Score::LatentDistance => "Mahalanobis distance of the code from the training codes",
-            Score::AnomalyScore => "from 0 to 1, with the threshold at α = 0.01 at 0.5",
+            Score::AnomalyScore => "from 0 to 1, where outliers at α = 0.01 lie above 0.5",
         }
     }
 
@@ -83,7 +83,7 @@ impl Model {
     pub(super) fn map_unit(&self) -> &'static str {
         match self.config().cost() {
             _ if self.has_anomaly_map() => {
-                "how strange a place is beside what is usual there, where 0.5 is the threshold at α = 0.01"
+                "how strange a place is beside what is usual there, and an outlier at α = 0.01 above 0.5"
             }
             Cost::L2 => "what a pixel adds to the square of the cost",
             Cost::Squared | Cost::L1 | Cost::Structural => "what a pixel adds to the cost",
