@@ -1,4 +1,4 @@
-//! The shell: the dialect and encoding of statements, and the form of tables.
+//! The shell: where statements come from, in which dialect and encoding, what it prints, and what its log says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::io::Write;
@@ -8,19 +8,36 @@ use std::process::{Command, Stdio};
 use rstest::rstest;
 use tempfile::TempDir;
 
+const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/fashion/test.parquet");
+
 /// A script in the dialect that it sets.
 const SCRIPT: &str = "SET datafusion.sql_parser.dialect = 'duckdb'; SELECT array_transform([2, 4], x -> x / 2)";
 
-/// Standard output of the shell, or standard error if it fails.
-fn wae(dir: &Path, arguments: &[&str], input: &[u8]) -> Result<String, String> {
+/// Runs the shell in a folder, maybe on kernels of some instructions (`WAE_KERNELS`); gives its exit code, standard output
+/// and standard error.
+fn run(dir: &Path, arguments: &[&str], input: &[u8], kernels: Option<&str>) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wae"));
-    command.current_dir(dir).env("HOME", dir).args(arguments);
+    command.current_dir(dir).env("HOME", dir).env("RUST_LOG", "warn").args(arguments);
+    command.envs(kernels.map(|name| ("WAE_KERNELS", name)));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A shell that is done may not read it all.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Runs the shell in a folder of its own.
+fn shell(arguments: &[&str]) -> (i32, String, String) {
+    run(TempDir::new().unwrap().path(), arguments, b"", None)
+}
+
+/// Standard output of the shell, or standard error if it fails.
+fn wae(dir: &Path, arguments: &[&str], input: &[u8]) -> Result<String, String> {
+    match run(dir, arguments, input, None) {
+        (0, stdout, _) => Ok(stdout),
+        (_, _, stderr) => Err(stderr),
+    }
 }
 
 /// The last cell of a table of one column.
@@ -103,4 +120,83 @@ fn the_home_folder_is_a_tilde() {
     }
     let error = wae(dir.path(), &["-c", "SELECT * FROM read_images('~')"], b"").unwrap_err();
     assert!(error.contains("no file matches '~', which is a folder"), "{error}");
+}
+
+#[test]
+fn statements_run_up_to_the_first_that_fails() {
+    let sql = "SELECT 1 AS a, 'x;y' AS b; -- a comment;\nSELECT a FROM (VALUES (2)) AS t(a)";
+    let (code, stdout, stderr) = shell(&["--format", "csv", "-c", sql]);
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "a,b\n1,x;y\na\n2\n", ""));
+
+    let sql = format!("SELECT wae_encode(image, 'nope') FROM '{TEST}'");
+    let (code, stdout, stderr) = shell(&["--format", "json", "-c", "SELECT 1 AS a", &sql, "SELECT 2 AS a"]);
+    assert_eq!((code, stdout.as_str()), (1, "{\"a\":1}\n"));
+    assert!(stderr.contains("wae_encode: no model 'nope': there is no folder 'models'"), "{stderr}");
+}
+
+#[test]
+fn wide_cells_are_cut_and_empty_tables_name_the_columns_of_no_rows() {
+    let (code, stdout, _) = shell(&["-c", &format!("SELECT image['bytes'] AS png FROM '{TEST}' LIMIT 1")]);
+    assert_eq!(code, 0);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 64) && stdout.contains("89504e47"), "{stdout}");
+    let (_, stdout, _) = shell(&["-c", "SELECT 1 AS a WHERE false"]);
+    assert!(stdout.contains("| a |"), "{stdout}");
+    let (_, stdout, _) = shell(&["--format", "json", "-c", "SELECT 1 AS a WHERE false"]);
+    assert_eq!(stdout, "[]\n");
+    for format in ["table", "json"] {
+        let (code, stdout, _) = shell(&["--format", format, "-c", "SET wae.batch_size = 5", "-- nothing"]);
+        assert_eq!((code, stdout.as_str()), (0, ""));
+    }
+}
+
+#[rstest]
+#[case::without_a_semicolon("SELECT 1 AS a", 0, "a\n1\n", "")]
+#[case::over_lines("SELECT 1 AS a; SELECT 'x;\ny' AS b -- ;\n;SELECT\n3 AS c", 0, "a\n1\nb\n\"x;\ny\"\nc\n3\n", "")]
+#[case::up_to_the_first_that_fails("SELECT 1 AS a;\nSELECT b;\nSELECT 3 AS c;\n", 1, "a\n1\n", "No field named b")]
+#[case::cut_off("SELECT 'a", 1, "", "Unterminated string literal")]
+#[case::quit("SELECT 1 AS a;\n\\q\nSELECT 2 AS b;\n", 0, "a\n1\n", "")]
+#[case::nothing("", 0, "", "")]
+fn statements_are_taken_from_a_pipe(
+    #[case] input: &str,
+    #[case] code: i32,
+    #[case] stdout: &str,
+    #[case] stderr: &str,
+) {
+    let dir = TempDir::new().unwrap();
+    let (got_code, got_stdout, got_stderr) = run(dir.path(), &["--format", "csv"], input.as_bytes(), None);
+    assert_eq!((got_code, got_stdout.as_str()), (code, stdout), "{got_stderr}");
+    assert!(got_stderr.contains(stderr) && got_stderr.is_empty() == stderr.is_empty(), "{got_stderr}");
+}
+
+#[test]
+fn unreadable_images_are_one_warning_a_batch() {
+    let rows = "(VALUES ('no image'), ('nor this'), (NULL)) AS t(text)";
+    let sql = format!("SELECT count(image_decode(CAST(text AS BYTEA))) AS n FROM {rows}");
+    let (code, stdout, stderr) = shell(&["--format", "csv", "-c", "SET wae.on_error = 'null'", &sql]);
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (0, "n\n0\n", 1), "{stderr}");
+    let warning = "image_decode: 2 of 2 images could not be read and are NULL; the first: row 0 of the batch: ";
+    assert!(stderr.contains(warning), "{stderr}");
+}
+
+/// The portable kernels have no bf16 on any processor: two models are read, and the log says once what computes.
+#[test]
+fn a_processor_without_bf16_computes_in_f32_and_says_so_once() {
+    let train = |name: &str| {
+        format!(
+            "SELECT epoch FROM wae_train((SELECT image FROM '{TEST}' LIMIT 50), model => '{name}', network => '4',
+                 epochs => 1, batch_size => 10)"
+        )
+    };
+    let codes = format!("SELECT wae_encode(image, 'a') AS a, wae_encode(image, 'b') AS b FROM '{TEST}' LIMIT 3");
+    let statements = [&train("a"), &train("b"), &codes, "SET wae.precision = 'bf16'", &codes];
+    let arguments = [&["--format", "csv", "-c"], statements.as_slice()].concat();
+    let dir = TempDir::new().unwrap();
+    let (code, stdout, stderr) = run(dir.path(), &arguments, b"", Some("portable"));
+    assert_eq!(code, 0, "{stderr}");
+    // Each query's header and three rows.
+    let (_, codes) = stdout.split_once("a,b\n").unwrap();
+    let (in_f32, in_bf16) = codes.split_once("a,b\n").unwrap();
+    assert_eq!((in_f32.lines().count(), in_f32), (3, in_bf16));
+    let warning = "precision bf16 computes in f32: this processor has no AVX512_BF16";
+    assert_eq!((stderr.lines().count(), stderr.matches(warning).count()), (1, 1), "{stderr}");
 }
