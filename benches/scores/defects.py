@@ -9,13 +9,10 @@ A training a texture, seed and set of scales. The image score of a map is the fu
 crops of that kind stand beside all normal ones. What is in the file of results is not measured again.
 """
 
-import argparse
-import pathlib
-
 import numpy as np
 import pyarrow.parquet as pq
 from metrics import aupro, auroc
-from product import ROOT, SHELL, Product, Results, options
+from product import Product, Results, arguments, options
 from textures import KINDS, TEXTURES
 
 # A map, and the score that goes with it.
@@ -59,15 +56,10 @@ def measure(product, data, texture, training, maps):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, default=ROOT / "target/data/textures")
+    parser = arguments("defects", __doc__, "target/data/textures", [0])
     parser.add_argument("--textures", nargs="+", default=TEXTURES, choices=TEXTURES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--score-scales", nargs="+", default=["default"], help="values of wae_train's option")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
-    parser.add_argument("--shell", default=SHELL)
-    parser.add_argument("--models", default=ROOT / "target/scores/models")
-    parser.add_argument("--results", default=ROOT / "target/scores/defects.jsonl")
     args = parser.parse_args()
     product, results = Product(args.models, args.shell), Results(args.results)
     maps = {name: MAPS[name] for name in args.maps}

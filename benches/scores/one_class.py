@@ -11,12 +11,10 @@ they differ in statistics alone. What is in the file of results is not measured 
 Prints the mean over classes, of all and of 0-4 and 5-9 apart, ± the deviation over seeds.
 """
 
-import argparse
-import pathlib
 import shutil
 import statistics
 
-from product import ROOT, SHELL, Product, Results, options
+from product import Product, Results, arguments, options
 
 SETTINGS = {
     "table": {"network": "16,32", "latent_dim": 8, "noise": 0.2, "epochs": 12, "batch_size": 25},
@@ -76,16 +74,11 @@ def report(results, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, default=ROOT / "target/data")
+    parser = arguments("one_class", __doc__, "target/data", [0, 1, 2])
     parser.add_argument("--sets", nargs="+", default=["fashion", "mnist10k"])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
     parser.add_argument("--classes", nargs="+", type=int, default=list(range(10)))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--score-scales", nargs="+", default=["default"], help="values of wae_train's option")
-    parser.add_argument("--shell", default=SHELL)
-    parser.add_argument("--models", default=ROOT / "target/scores/models")
-    parser.add_argument("--results", default=ROOT / "target/scores/one_class.jsonl")
     args = parser.parse_args()
     product, results = Product(args.models, args.shell), Results(args.results)
     for setting in args.settings:

@@ -1,5 +1,6 @@
 """Runs the shell `wae`, and keeps results: a JSON object a line, so that a bench that was stopped goes on where it was."""
 
+import argparse
 import json
 import pathlib
 import subprocess
@@ -41,6 +42,17 @@ class Results:
         with self.path.open("a") as file:
             file.write(json.dumps(self.rows[-1]) + "\n")
         print(json.dumps(self.rows[-1]), flush=True)
+
+
+def arguments(name, documentation, data, seeds):
+    """A parser of the arguments that all benches of scores take, and of where the data is; the name is that of the results."""
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT / data)
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--shell", default=SHELL)
+    parser.add_argument("--models", default=ROOT / "target/scores/models")
+    parser.add_argument("--results", default=ROOT / f"target/scores/{name}.jsonl")
+    return parser
 
 
 def options(given):

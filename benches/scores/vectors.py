@@ -14,14 +14,11 @@ strange rows are scored. The product gets the numbers as they are; for scikit-le
 training rows. Every method has one setting for all sets.
 """
 
-import argparse
-import pathlib
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from metrics import auroc
-from product import ROOT, SHELL, Product, Results, options
+from product import Product, Results, arguments, options
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
@@ -96,13 +93,8 @@ def of_scikit_learn(trained, scored, strange, seed):
 
 def main():
     sets = {"digits": digits, "cancer": cancer, "codes": codes}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments("vectors", __doc__, "target/data/fashion", [0, 1, 2])
     parser.add_argument("--sets", nargs="+", default=list(sets), choices=sets)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--data", type=pathlib.Path, default=ROOT / "target/data/fashion")
-    parser.add_argument("--shell", default=SHELL)
-    parser.add_argument("--models", default=ROOT / "target/scores/models")
-    parser.add_argument("--results", default=ROOT / "target/scores/vectors.jsonl")
     args = parser.parse_args()
     product, results = Product(args.models, args.shell), Results(args.results)
     for name in args.sets:
