@@ -13,7 +13,7 @@ mod anomaly;
 mod latent;
 
 pub use self::anomaly::AnomalyStatistics;
-pub(crate) use self::anomaly::{Covariance, CovarianceSums, LevelSums, UsualSums};
+pub(crate) use self::anomaly::{Covariance, TrainingSizes, UsualSums};
 pub use self::latent::LatentStatistics;
 pub use crate::config::Score;
 use crate::error::{Error, Result};

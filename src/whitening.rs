@@ -58,8 +58,7 @@ pub struct Whitening {
 
 impl PartialEq for Whitening {
     fn eq(&self, other: &Self) -> bool {
-        let tensors = |this: &Self| (this.mean.clone(), this.projection.clone(), this.deviation.clone());
-        tensors(self) == tensors(other)
+        self.mean == other.mean && self.projection == other.projection && self.deviation == other.deviation
     }
 }
 

@@ -23,8 +23,8 @@
 mod covariance;
 mod training;
 
-pub(crate) use self::covariance::{Covariance, CovarianceSums};
-pub(crate) use self::training::{LevelSums, UsualSums};
+pub(crate) use self::covariance::Covariance;
+pub(crate) use self::training::{TrainingSizes, UsualSums};
 use crate::config::ScoreScale;
 use crate::error::{Error, Result};
 use crate::kernels::{Gaussian, backend};
@@ -36,7 +36,7 @@ const LEAST_SPREAD: f64 = 1e-3;
 /// The side divided by this is the standard deviation of the smoothing of v, and of the scale `whole`.
 const FINE: f64 = 32.0;
 
-/// What is usual at each place and at each scale, from training rows.
+/// Statistics of training rows at each place and at each scale, beside which an image is strange.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnomalyStatistics {
     usual: UsualSize,

@@ -52,8 +52,9 @@ impl Work for Smoothing<'_> {
     /// ends. A value and its counterpart at the same distance are added before they are weighed.
     #[inline(always)]
     fn run(self) {
-        let Gaussian { height, width, weights } = self.gaussian;
-        let (height, width) = (*height, *width);
+        let weights = &self.gaussian.weights;
+        let height = self.gaussian.height;
+        let width = self.gaussian.width;
         let radius = weights.len() - 1;
         let source = self.values.to_vec();
         let row = |y: isize| &source[mirrored(y, height) * width..][..width];

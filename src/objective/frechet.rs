@@ -99,11 +99,7 @@ impl Moments {
     /// # Ok::<(), wae_core::Error>(())
     /// ```
     pub fn principal_components(&self, count: usize) -> Result<Vec<f64>> {
-        let SymmetricEigen { eigenvectors, eigenvalues } = eigen(self.scatter.clone())?;
-        let mut order: Vec<usize> = (0..self.width()).collect();
-        order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
-        let columns = order.into_iter().take(count).map(|column| eigenvectors.column(column));
-        Ok(columns.flat_map(|column| column.iter().copied().collect::<Vec<_>>()).collect())
+        Ok(principal_directions(self.scatter.clone(), count)?.vectors)
     }
 
     /// Bytes allocated.
@@ -181,6 +177,27 @@ fn root(covariance: &DMatrix<f64>) -> Result<DMatrix<f64>> {
         column *= value.max(0.0).sqrt();
     }
     Ok(scaled * eigenvectors.transpose())
+}
+
+/// Directions with the sum of squares along each, the largest first.
+pub(crate) struct Directions {
+    /// Unit vectors, (count, width).
+    pub(crate) vectors: Vec<f64>,
+    /// (count,).
+    pub(crate) variances: Vec<f64>,
+}
+
+/// The first `count` eigenvectors of a scatter matrix.
+///
+/// # Errors
+/// [`Error::Data`] if a value is not finite.
+pub(crate) fn principal_directions(scatter: DMatrix<f64>, count: usize) -> Result<Directions> {
+    let SymmetricEigen { eigenvectors, eigenvalues } = eigen(scatter)?;
+    let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
+    order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
+    order.truncate(count);
+    let vectors = order.iter().flat_map(|i| eigenvectors.column(*i).iter().copied().collect::<Vec<_>>()).collect();
+    Ok(Directions { vectors, variances: order.iter().map(|i| eigenvalues[*i]).collect() })
 }
 
 fn eigen(matrix: DMatrix<f64>) -> Result<SymmetricEigen<f64, nalgebra::Dyn>> {

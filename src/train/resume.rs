@@ -45,8 +45,7 @@ impl Trainer {
     }
 
     /// Begins with the weights of a model, whose name is the option `init`, and with its whitening, which its weights are
-    /// made for; Adam begins anew, and so does a
-    /// discriminator where the model has none of the same layers.
+    /// made for; Adam begins anew, and so does a discriminator where the model has none of the same layers.
     ///
     /// # Errors
     /// [`Error::ModelArchitecture`] with the first difference, and those of [`Self::try_new`].

@@ -3,10 +3,11 @@
 
 use super::Trainer;
 use super::evaluation::{EVALUATED, STATISTICS_ROWS};
-use crate::calibrate::{AnomalyStatistics, Covariance, CovarianceSums, LatentStatistics, LevelSums, UsualSums};
+use crate::calibrate::{AnomalyStatistics, Covariance, LatentStatistics, TrainingSizes, UsualSums};
 use crate::error::Result;
 use crate::image::{PixelSlice, Pixels};
 use crate::model::Wae;
+use crate::objective::frechet::Moments;
 
 impl Trainer {
     /// The statistics of the codes, of the first 10,000 rows, and of the anomaly map, of all.
@@ -22,12 +23,12 @@ impl Trainer {
             Ok(())
         })?;
         let latent = LatentStatistics::of_codes(&codes, self.config.latent_dim())?;
-        let mut levels = LevelSums::new(usual.usual_size(self.config.score_scales(), covariance.is_some())?);
+        let mut sizes = TrainingSizes::new(usual.usual_size(self.config.score_scales(), covariance.is_some())?);
         self.reconstructions(wae, |batch| {
-            levels.push(&batch.terms(wae, covariance.as_ref())?);
+            sizes.push(&batch.terms(wae, covariance.as_ref())?);
             Ok(())
         })?;
-        Ok((latent, levels.statistics(covariance)))
+        Ok((latent, sizes.statistics(covariance)))
     }
 
     /// The covariance of the residuals of features; images need none.
@@ -35,12 +36,15 @@ impl Trainer {
         if self.config.input().is_none() {
             return Ok(None);
         }
-        let mut sums = CovarianceSums::new(self.config.image().channels());
+        let channels = self.config.image().channels();
+        let mut residuals = Moments::try_new(&[], channels)?;
         self.reconstructions(wae, |batch| {
-            sums.push(&batch.images.to_f32(), batch.reconstructions);
-            Ok(())
+            let images = batch.images.to_f32();
+            let pairs = images.iter().zip(batch.reconstructions);
+            let batch: Vec<f64> = pairs.map(|(x, y)| f64::from(*x) - f64::from(*y)).collect();
+            residuals.merge(&Moments::try_new(&batch, channels)?)
         })?;
-        sums.covariance().map(Some)
+        Covariance::of_moments(&residuals).map(Some)
     }
 
     /// Passes all training rows through the model, a batch at a time.

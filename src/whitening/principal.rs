@@ -12,13 +12,13 @@
 //! are given for them, also where two directions vary so alike that iterating does not tell them apart.
 
 use candle_core::{Device, Tensor};
-use nalgebra::linalg::SymmetricEigen;
 use nalgebra::{DMatrix, DMatrixView};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::error::{Error, Result};
+use crate::objective::frechet::{self, Directions};
 
 /// The most channels whose eigenvectors are all found: 1.3 s on one core.
 const FULL: usize = 768;
@@ -28,17 +28,6 @@ const SPARE: usize = 16;
 const ITERATIONS: usize = 100;
 /// The relative change of all variances at which the iteration ends.
 const SETTLED: f64 = 1e-10;
-/// Sweeps after which an eigenvalue that has not converged never will; each value takes two or three.
-const SWEEPS: usize = 400_000;
-
-/// Directions with the sum of squares along each, the largest first.
-pub(super) struct Directions {
-    /// Unit vectors, (count, C).
-    pub(super) vectors: Vec<f64>,
-    /// (count,).
-    pub(super) variances: Vec<f64>,
-}
-
 /// The first `count` principal directions of a scatter matrix, (C, C).
 ///
 /// # Errors
@@ -49,7 +38,7 @@ pub(super) fn principal_directions(scatter: &[f64], channels: usize, count: usiz
     }
     let block = 2 * count + SPARE;
     let mut directions = if channels <= FULL || 2 * block > channels {
-        eigenvectors(DMatrixView::from_slice(scatter, channels, channels).clone_owned(), count)?
+        frechet::principal_directions(DMatrixView::from_slice(scatter, channels, channels).clone_owned(), count)?
     } else {
         subspace(scatter, channels, count, block)?
     };
@@ -58,19 +47,6 @@ pub(super) fn principal_directions(scatter: &[f64], channels: usize, count: usiz
         vector.iter_mut().for_each(|v| *v *= largest.signum());
     });
     Ok(directions)
-}
-
-/// The first eigenvectors of a symmetric matrix.
-fn eigenvectors(matrix: DMatrix<f64>, count: usize) -> Result<Directions> {
-    let side = matrix.nrows();
-    let found = SymmetricEigen::try_new(matrix, f64::EPSILON, SWEEPS);
-    let SymmetricEigen { eigenvectors, eigenvalues } =
-        found.ok_or_else(|| Error::Data("the covariance of the features has no eigenvectors".to_owned()))?;
-    let mut order: Vec<usize> = (0..side).collect();
-    order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
-    order.truncate(count);
-    let vectors = order.iter().flat_map(|i| eigenvectors.column(*i).iter().copied().collect::<Vec<_>>()).collect();
-    Ok(Directions { vectors, variances: order.iter().map(|i| eigenvalues[*i]).collect() })
 }
 
 /// The first directions of a large matrix, by iterating a subspace of `block` directions.
@@ -85,7 +61,7 @@ fn subspace(scatter: &[f64], channels: usize, count: usize, block: usize) -> Res
         let image = rows.matmul(&scatter)?; // (m, C), as S is symmetric
         let small: Vec<f64> = image.matmul(&rows.t()?)?.flatten_all()?.to_vec1()?; // Qᵀ S Q
         let small = DMatrix::from_vec(block, block, small);
-        let ritz = eigenvectors((&small + small.transpose()) * 0.5, block)?;
+        let ritz = frechet::principal_directions((&small + small.transpose()) * 0.5, block)?;
         let turn = Tensor::from_slice(&ritz.vectors, (block, block), &Device::Cpu)?;
         let settled = ritz
             .variances

@@ -10,9 +10,9 @@
 //! a covariance a place, in a hundredth of the space.
 
 use nalgebra::DMatrix;
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::objective::frechet::Moments;
 
 /// The share of the mean variance that is added to each variance, so that the factor exists.
 const SHRINKAGE: f64 = 0.05;
@@ -30,6 +30,19 @@ pub(crate) struct Covariance {
 }
 
 impl Covariance {
+    /// The covariance of residuals, (places, C), from their moments: shrunk.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a residual was not finite.
+    pub(crate) fn of_moments(residuals: &Moments) -> Result<Self> {
+        let channels = residuals.width();
+        let places = (residuals.count() as f64).max(1.0);
+        let mut values: Vec<f64> = residuals.scatter().iter().map(|sum| sum / places).collect();
+        let mean = values.iter().step_by(channels + 1).sum::<f64>() / channels as f64;
+        values.iter_mut().step_by(channels + 1).for_each(|v| *v += (SHRINKAGE * mean).max(LEAST));
+        Self::try_new(values.into_iter().map(|v| v as f32).collect(), channels)
+    }
+
     /// A covariance of `channels` channels, shrunk already.
     ///
     /// # Errors
@@ -71,58 +84,6 @@ impl Covariance {
     }
 }
 
-/// Sums over training residuals, from which the covariance is made.
-#[derive(Debug)]
-pub(crate) struct CovarianceSums {
-    count: usize,
-    /// Σ r, (C,).
-    sums: Vec<f64>,
-    /// Σ r rᵀ, (C, C), its lower triangle a row after the other.
-    products: Vec<f64>,
-}
-
-impl CovarianceSums {
-    pub(crate) fn new(channels: usize) -> Self {
-        Self { count: 0, sums: vec![0.0; channels], products: vec![0.0; channels * channels] }
-    }
-
-    /// Adds the residuals of all places of some images: (N, H, W, C) twice.
-    pub(crate) fn push(&mut self, x: &[f32], y: &[f32]) {
-        let c = self.sums.len();
-        let residuals: Vec<f64> = x.iter().zip(y).map(|(x, y)| f64::from(*x) - f64::from(*y)).collect();
-        self.count += residuals.len() / c;
-        for place in residuals.chunks_exact(c) {
-            self.sums.iter_mut().zip(place).for_each(|(sum, r)| *sum += r);
-        }
-        // A row of products a task: each sum is taken in one order, whatever the number of threads.
-        self.products.par_chunks_exact_mut(c).enumerate().for_each(|(i, row)| {
-            for place in residuals.chunks_exact(c) {
-                row[..=i].iter_mut().zip(place).for_each(|(sum, r)| *sum += place[i] * r);
-            }
-        });
-    }
-
-    /// The covariance of what was added, shrunk.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if a residual was not finite.
-    pub(crate) fn covariance(&self) -> Result<Covariance> {
-        let c = self.sums.len();
-        let count = self.count.max(1) as f64;
-        let mut values = vec![0.0; c * c];
-        for i in 0..c {
-            for j in 0..=i {
-                let covariance = self.products[i * c + j] / count - self.sums[i] / count * (self.sums[j] / count);
-                values[i * c + j] = covariance;
-                values[j * c + i] = covariance;
-            }
-        }
-        let mean = values.iter().step_by(c + 1).map(|v| v.max(0.0)).sum::<f64>() / c as f64;
-        values.iter_mut().step_by(c + 1).for_each(|v| *v += (SHRINKAGE * mean).max(LEAST));
-        Covariance::try_new(values.into_iter().map(|v| v as f32).collect(), c)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,10 +91,8 @@ mod tests {
     /// Residuals (1, 0), (−1, 0), (0, 2), (0, −2): variances ½ and 2, shrunk by 0.05 · 1.25.
     #[test]
     fn a_covariance_by_hand() {
-        let mut sums = CovarianceSums::new(2);
-        sums.push(&[1.0, 0.0, -1.0, 0.0], &[0.0; 4]);
-        sums.push(&[0.0, 0.0, 1.0, 0.0], &[0.0, -2.0, 1.0, 2.0]);
-        let covariance = sums.covariance().unwrap();
+        let residuals = Moments::try_new(&[1.0, 0.0, -1.0, 0.0, 0.0, 2.0, 0.0, -2.0], 2).unwrap();
+        let covariance = Covariance::of_moments(&residuals).unwrap();
         assert_eq!(covariance.values(), [0.5625, 0.0, 0.0, 2.0625]);
         let terms = covariance.terms(&[3.0, 0.0, 3.0, 4.0], &[0.0, 0.0, 0.0, 1.0]);
         assert!((terms[0] - 16.0).abs() < 1e-5 && (terms[1] - (16.0 + 9.0 / 2.0625)).abs() < 1e-5, "{terms:?}");
@@ -156,8 +115,7 @@ mod tests {
 
     #[test]
     fn equal_residuals_have_a_covariance() {
-        let mut sums = CovarianceSums::new(2);
-        sums.push(&[1.0; 4], &[0.0; 4]);
-        assert!(sums.covariance().unwrap().values()[0] > 0.0);
+        let residuals = Moments::try_new(&[1.0; 4], 2).unwrap();
+        assert!(Covariance::of_moments(&residuals).unwrap().values()[0] > 0.0);
     }
 }

@@ -52,12 +52,12 @@ impl UsualSums {
 
 /// The logarithms of the largest sizes of training rows, a list a scale.
 #[derive(Debug)]
-pub(crate) struct LevelSums {
+pub(crate) struct TrainingSizes {
     usual: UsualSize,
     sizes: Vec<Vec<f64>>,
 }
 
-impl LevelSums {
+impl TrainingSizes {
     pub(crate) fn new(usual: UsualSize) -> Self {
         Self { sizes: vec![Vec::new(); usual.scales.len()], usual }
     }
@@ -117,7 +117,7 @@ mod tests {
         let terms = [5.0, 1.0, 3.0, 2.0, 4.0];
         let mut sums = UsualSums::new((1, 1));
         sums.push(&terms);
-        let mut levels = LevelSums::new(sums.usual_size(&[ScoreScale::Part(8)], false).unwrap());
+        let mut levels = TrainingSizes::new(sums.usual_size(&[ScoreScale::Part(8)], false).unwrap());
         terms.iter().for_each(|term| levels.push(&[*term]));
         let statistics = levels.statistics(None);
         let log = |term: f64| (term / 3.3).ln();
@@ -132,7 +132,7 @@ mod tests {
     fn perfect_reconstructions_have_statistics() {
         let mut sums = UsualSums::new((2, 3));
         sums.push(&[0.0; 12]);
-        let mut levels = LevelSums::new(sums.usual_size(&ScoreScale::OF_IMAGES, false).unwrap());
+        let mut levels = TrainingSizes::new(sums.usual_size(&ScoreScale::OF_IMAGES, false).unwrap());
         levels.push(&[0.0; 12]);
         let statistics = levels.statistics(None);
         // The levels are rounded to f32, and lie at the least distance.

@@ -12,7 +12,7 @@ use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::pass::Outputs;
 
-/// What is known of a call when its outputs are asked for.
+/// A call as far as it is known when its outputs are asked for.
 pub(crate) struct KnownCall<'a> {
     /// The text of an argument by its position, where it is a string that planning knows.
     pub(crate) text: &'a dyn Fn(usize) -> Option<String>,
