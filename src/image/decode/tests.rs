@@ -177,7 +177,12 @@ fn zlib(bytes: &[u8]) -> Vec<u8> {
 #[case::in_capitals(b"tEXt", b"", profile(&exif(6)).to_ascii_uppercase(), true)]
 #[case::of_windows(b"tEXt", b"", String::from_utf8(profile(&exif(6))).unwrap().replace('\n', "\r\n").into(), true)]
 #[case::compressed(b"zTXt", b"\0", zlib(&profile(&exif(6))), true)]
-#[case::damaged_behind_the_beginning(b"zTXt", b"\0", [&zlib(&profile(&[exif(6), vec![7; 99]].concat()))[..], &[9; 4]].concat(), true)]
+#[case::damaged_behind_the_beginning(
+    b"zTXt",
+    b"\0",
+    [&zlib(&profile(&[exif(6), vec![7; 99]].concat()))[..], &[9; 4]].concat(),
+    true
+)]
 #[case::international(b"iTXt", b"\0\0de\0Profil\0", profile(&exif(6)), true)]
 #[case::international_compressed(b"iTXt", b"\x01\0\0\0", zlib(&profile(&exif(6))), true)]
 #[case::upright(b"zTXt", b"\0", zlib(&profile(&exif(1))), false)]
