@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, FixedSizeListArray};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use wae_core::ImageShape;
 use wae_core::image::{ImageType, tensor_field};
@@ -17,6 +17,18 @@ use crate::models::LoadedModel;
 /// A message that says what holds images.
 pub(crate) fn image_type(field: &Field) -> Result<ImageType, String> {
     ImageType::try_new(field).map_err(|error| error.to_string())
+}
+
+/// The items of a list.
+pub(crate) fn list_item(data_type: &DataType) -> Option<&FieldRef> {
+    match data_type {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => Some(item),
+        _ => None,
+    }
 }
 
 /// Room for `rows` · `width` values; where memory has none, an error rather than the end of the process.

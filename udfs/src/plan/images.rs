@@ -8,7 +8,8 @@
 //!   the file.
 //!
 //! A UNION of images of different layouts is refused, since DataFusion gives its column the metadata of one of them; and
-//! so is an INSERT into a column of another layout.
+//! so is an INSERT into a column of another layout. The columns of a query get the types back that its expressions lose
+//! ([`super::outputs`]).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use wae_core::image::ImageType;
 use super::below::{below, is_over};
 use super::lineage::Lineage;
 use super::origins::Origins;
+use super::outputs::with_tensor_types;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::pass::Pass;
 use crate::scalar::planned_image::PlannedImage;
@@ -46,7 +48,7 @@ impl AnalyzerRule for ImageArguments {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(rewrite)?.data)
+        with_tensor_types(plan.transform_up_with_subqueries(rewrite)?.data)
     }
 }
 
@@ -179,15 +181,18 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Refuses to insert images into a column whose tensor type is not theirs.
+/// Refuses to insert images into a column whose tensor type is not theirs, or that has none and would lose their order.
 fn check_insert(node: &DmlStatement) -> Result<()> {
     for (index, field) in node.target.schema().fields().iter().enumerate() {
+        let storage = field.data_type();
         let target = Origins::of(field);
-        if target.names_none() || !target.are_images(field.data_type()) {
+        let source = Lineage::default().of_column(&node.input, index, &[]);
+        let loses_none = target.names_none() && (source.are_changed() || source.are_plain(storage));
+        let both = target.union(source);
+        if loses_none || both.names_none() || !both.are_images(storage) {
             continue;
         }
-        let source = Lineage::default().of_column(&node.input, index, &[]);
-        if let Err(message) = target.union(source).agreed(field.data_type()) {
+        if let Err(message) = both.agreed(storage) {
             return plan_err!("INSERT INTO, column '{}': {message}", field.name());
         }
     }

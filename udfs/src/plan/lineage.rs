@@ -7,13 +7,14 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use datafusion::common::{Column, DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, merge_schema};
 use datafusion::logical_expr::{Aggregate, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan};
 
 use super::origins::{Origins, of_field};
+use crate::columns::list_item;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::planned_image::TensorType;
 
@@ -177,7 +178,7 @@ impl<'a> Lineage<'a> {
         schema: &DFSchema,
         fields: &[&'a str],
     ) -> Origins {
-        if !args.iter().any(|arg| item(arg, schema).is_some_and(|item| item.is_nested())) {
+        if !args.iter().any(|arg| has_nested_items(arg, schema)) {
             return Origins::unnamed();
         }
         let is_nested = |arg: &&Expr| arg.to_field(schema).is_ok_and(|(_, field)| field.data_type().is_nested());
@@ -272,15 +273,8 @@ fn text(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// The type of an expression's items, if it is a list.
-fn item(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
-    let (_, field) = expr.to_field(schema).ok()?;
-    match field.data_type() {
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _) => Some(item.data_type().clone()),
-        _ => None,
-    }
+/// Whether an expression is a list of lists or structs.
+fn has_nested_items(expr: &Expr, schema: &DFSchema) -> bool {
+    let is_nested = |field: &Field| list_item(field.data_type()).is_some_and(|item| item.data_type().is_nested());
+    expr.to_field(schema).is_ok_and(|(_, field)| is_nested(&field))
 }

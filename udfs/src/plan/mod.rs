@@ -56,6 +56,7 @@ mod images;
 mod lineage;
 mod need;
 mod origins;
+mod outputs;
 mod rewriter;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use arrow::datatypes::{DataType, Field};
 use wae_core::image::ImageType;
 
-use crate::columns::image_field;
+use crate::columns::{image_field, list_item};
 use crate::scalar::planned_image::TensorType;
 
 /// The origins of an expression's images.
@@ -15,13 +15,15 @@ pub(super) struct Origins {
     named: BTreeSet<TensorType>,
     /// Whether some come from a column without a tensor type, or are made by an expression that names none.
     unnamed: bool,
+    /// Whether an expression changed some of them.
+    changed: bool,
     /// The meanings of the values, before DataFusion casts those that come together to one type.
-    levels: BTreeSet<Levels>,
+    ranges: BTreeSet<Range>,
 }
 
 /// The meaning of pixel values, by their type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Levels {
+enum Range {
     /// 0 to 255.
     Bytes,
     /// 0 to 65535.
@@ -32,15 +34,13 @@ enum Levels {
     Unit,
 }
 
-impl Levels {
+impl Range {
     /// The meaning of the values at the bottom of a type, if they may be pixels.
     fn of(data_type: &DataType) -> Option<Self> {
+        if let Some(item) = list_item(data_type) {
+            return Self::of(item.data_type());
+        }
         match data_type {
-            DataType::List(item)
-            | DataType::LargeList(item)
-            | DataType::ListView(item)
-            | DataType::LargeListView(item)
-            | DataType::FixedSizeList(item, _) => Self::of(item.data_type()),
             DataType::Dictionary(_, values) => Self::of(values),
             DataType::Struct(fields) => {
                 fields.iter().find(|field| field.name() == "data").and_then(|data| Self::of(data.data_type()))
@@ -53,7 +53,7 @@ impl Levels {
         }
     }
 
-    fn range(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Bytes => "integers of 0 to 255",
             Self::Words => "UInt16 of 0 to 65535",
@@ -79,7 +79,7 @@ impl Origins {
 
     /// The same images, changed by an expression that does not say how their values stand.
     pub(super) fn changed(self) -> Self {
-        Self { unnamed: true, levels: BTreeSet::new(), ..self }
+        Self { unnamed: true, changed: true, ranges: BTreeSet::new(), ..self }
     }
 
     /// Whether no type is named.
@@ -87,16 +87,28 @@ impl Origins {
         self.named.is_empty()
     }
 
+    /// Whether an expression changed some of the images.
+    pub(super) fn are_changed(&self) -> bool {
+        self.changed
+    }
+
     pub(super) fn union(mut self, other: Self) -> Self {
         self.named.extend(other.named);
         self.unnamed |= other.unnamed;
-        self.levels.extend(other.levels);
+        self.changed |= other.changed;
+        self.ranges.extend(other.ranges);
         self
     }
 
     /// Whether all types that are named are those of images with this storage.
     pub(super) fn are_images(&self, storage: &DataType) -> bool {
         self.named.iter().all(|tensor| ImageType::try_new(&tensor.field(storage.clone())).is_ok())
+    }
+
+    /// Whether all types that are named are those of images with this storage whose rows, pixels and channels follow
+    /// one another, as `image_decode` takes a list's values where its call does not say otherwise.
+    pub(super) fn are_plain(&self, storage: &DataType) -> bool {
+        self.named.iter().all(|tensor| ImageType::try_new(&tensor.field(storage.clone())).is_ok_and(|t| is_plain(&t)))
     }
 
     /// The tensor type of images with this storage; `None` where nothing names one.
@@ -109,8 +121,8 @@ impl Origins {
             let image = ImageType::try_new(field).or_else(|error| ImageType::of_features(field).map_err(|_| error));
             image.map_err(|error| error.to_string())
         };
-        if self.levels.len() > 1 {
-            let ranges: Vec<_> = self.levels.iter().map(|levels| levels.range()).collect();
+        if self.ranges.len() > 1 {
+            let ranges: Vec<_> = self.ranges.iter().map(|range| range.name()).collect();
             return Err(format!(
                 "the images have values of different meanings ({}), which DataFusion casts to one type, expected one: \
                  bring each to bytes first, as in image_decode(image, height, width, channels)",
@@ -143,29 +155,29 @@ fn differ(got: &str) -> String {
 
 /// Whether images of one channel stand row by row, as a list without a type is read.
 fn is_plain_grey(image_type: &ImageType) -> bool {
-    let shape = image_type.shape().filter(|shape| shape.channels() == 1);
-    shape.is_some_and(|shape| {
-        ImageType::try_new(&image_field("image", shape)).is_ok_and(|plain| plain.has_layout_of(image_type))
-    })
+    image_type.shape().is_some_and(|shape| shape.channels() == 1) && is_plain(image_type)
+}
+
+/// Whether images stand row by row, a row pixel by pixel, and a pixel channel by channel.
+fn is_plain(image_type: &ImageType) -> bool {
+    let plain = image_type.shape().map(|shape| ImageType::try_new(&image_field("image", shape)));
+    plain.is_some_and(|plain| plain.is_ok_and(|plain| plain.has_layout_of(image_type)))
 }
 
 /// The origins that a field tells: its own type, or that of the images nested in it, and the meaning of the values.
 pub(super) fn of_field(field: &Field, fields: &[&str]) -> Origins {
-    let levels = Levels::of(field.data_type()).filter(|_| fields.is_empty());
-    let levels = levels.into_iter().collect();
-    Origins { levels, ..types_of_field(field, fields) }
+    let range = Range::of(field.data_type()).filter(|_| fields.is_empty());
+    Origins { ranges: range.into_iter().collect(), ..types_of_field(field, fields) }
 }
 
 fn types_of_field(field: &Field, fields: &[&str]) -> Origins {
     if let Some(tensor) = TensorType::of(field.metadata()) {
         return if fields.is_empty() { Origins::named(tensor) } else { Origins::unnamed() };
     }
+    if let Some(item) = list_item(field.data_type()) {
+        return types_of_field(item, fields);
+    }
     match field.data_type() {
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _) => types_of_field(item, fields),
         DataType::Struct(children) => match fields.split_first() {
             Some((name, rest)) => {
                 let child = children.iter().find(|child| child.name() == name);

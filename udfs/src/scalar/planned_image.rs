@@ -30,6 +30,16 @@ impl TensorType {
         metadata.contains_key(NAME_KEY).then_some(Self(metadata))
     }
 
+    /// Whether the type has metadata. A UNION leaves the name alone of two types.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.contains_key(METADATA_KEY)
+    }
+
+    /// The metadata of a field of this type.
+    pub(crate) fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// A field of this type over a storage.
     pub(crate) fn field(&self, storage: DataType) -> Field {
         Field::new("image", storage, true).with_metadata(self.0.clone().into_iter().collect())
@@ -67,7 +77,7 @@ impl PlannedImage {
         let named = TensorType::of(image.metadata());
         let found = match self {
             Self::Planned(found) => found.as_ref(),
-            Self::Unplanned => named.as_ref().filter(|tensor| tensor.0.contains_key(METADATA_KEY)),
+            Self::Unplanned => named.as_ref().filter(|tensor| tensor.is_whole()),
         };
         if named.as_ref() == found {
             return Cow::Borrowed(fields);

@@ -21,7 +21,7 @@ use wae_core::config::InputChoice;
 use wae_core::image::ImageType;
 use wae_core::{Config, TrainOptions};
 
-use crate::columns::{features_type, image_type};
+use crate::columns::{features_type, image_type, list_item};
 use crate::files;
 use crate::plan::{path_beside, planned_image};
 use crate::scalar::planned_image::PlannedImage;
@@ -234,7 +234,7 @@ fn image_column(function: &str, schema: &DFSchema, columns: Columns) -> Result<E
 /// Whether a column may hold labels, boxes or vectors as well as images: flat lists, and nested ones of wide integers.
 fn is_of_numbers(field: &Field) -> bool {
     let mut leaf = field.data_type();
-    while let DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) = leaf {
+    while let Some(item) = list_item(leaf) {
         leaf = item.data_type();
     }
     let wide = leaf.is_integer() && !matches!(leaf, DataType::UInt8 | DataType::UInt16);
