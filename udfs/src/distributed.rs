@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::Result;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
@@ -16,7 +17,7 @@ use crate::aggregate;
 use crate::aggregate::latent::LatentAggregate;
 use crate::models::pin::Pin;
 use crate::options::WaeOptions;
-use crate::plan::WaePassPlanner;
+use crate::plan;
 use crate::scalar;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::wae_pass::wae_pass_udf;
@@ -81,10 +82,11 @@ pub fn is_over_model(name: &str) -> bool {
         || aggregate_function(name).is_some_and(|function| function.inner().is::<LatentAggregate>())
 }
 
-/// The rule of physical plans that makes a [`WaePassExec`](crate::WaePassExec), for a planner that has rules of its
-/// own: it has to come before filters move below projections.
-pub fn pass_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
-    Arc::new(WaePassPlanner)
+/// The rules of physical plans, for a planner that has rules of its own: one compares what the files of a scan say of
+/// their images, the other makes a [`WaePassExec`](crate::WaePassExec). They have to come before filters move below
+/// projections.
+pub fn physical_rules(runtime: &Arc<RuntimeEnv>) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    plan::physical_rules(runtime)
 }
 
 /// Whether a table is in the memory of this process, or is computed by it, as the plugin's table functions are: no

@@ -105,6 +105,7 @@ mod scalar;
 mod table;
 mod text;
 mod vectors;
+mod waiting;
 mod window;
 
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Scheduler and executor: Ballista's own, with the plugin registered.
 
-use std::iter;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -35,7 +34,7 @@ pub fn session_state(config: SessionConfig) -> Result<SessionState> {
     Ok(state.with_query_planner(Arc::new(PassPlanner)).build())
 }
 
-/// DataFusion's planner, which applies the rule of passes whatever other rules the session has: Ballista's adaptive
+/// DataFusion's planner, which applies the plugin's rules whatever other rules the session has: Ballista's adaptive
 /// planner puts its own in the place of the session's.
 #[derive(Debug)]
 struct PassPlanner;
@@ -47,7 +46,8 @@ impl QueryPlanner for PassPlanner {
         let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
             return planner.create_physical_plan(plan, session).await;
         };
-        let rules = iter::once(distributed::pass_rule()).chain(state.physical_optimizers().iter().cloned()).collect();
+        let first = distributed::physical_rules(state.runtime_env());
+        let rules = first.into_iter().chain(state.physical_optimizers().iter().cloned()).collect();
         let id = state.session_id().to_owned();
         let state = SessionStateBuilder::new_from_existing(state.clone()).with_session_id(id);
         planner.create_physical_plan(plan, &state.with_physical_optimizer_rules(rules).build()).await

@@ -1,23 +1,18 @@
 //! Files of an object store.
-//!
-//! The stores are asynchronous, planning and scalar functions are not, and neither may wait on the runtime that they
-//! are called from. So the stores' futures run on a runtime of the plugin's own, with one thread that starts at the
-//! first use, and the caller waits for the answer. How long a request may take is the store's to say (its client's
-//! timeout).
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::Arc;
 
 use datafusion::common::{Result, plan_datafusion_err};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
-use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use super::store::{Stamp, redacted, too_large};
+use crate::waiting::wait_for;
 
 /// A prefix of an object store that the session has registered.
 #[derive(Debug, Clone)]
@@ -125,19 +120,9 @@ fn stamp_of(meta: &ObjectMeta) -> Stamp {
     }
 }
 
-static RUNTIME: LazyLock<io::Result<Runtime>> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).thread_name("wae_models").enable_all().build());
-
 /// Waits for a store.
 fn block_on<T: Send + 'static>(
     request: impl Future<Output = object_store::Result<T>> + Send + 'static,
 ) -> io::Result<T> {
-    let runtime = RUNTIME.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()))?;
-    let (sender, receiver) = mpsc::sync_channel(1);
-    runtime.spawn(async move {
-        // Nobody waits any more only if the caller's thread is gone.
-        let _ = sender.send(request.await);
-    });
-    // A store that panics drops the sender.
-    receiver.recv().map_err(|_| io::Error::other("the object store's client broke off"))?.map_err(io::Error::from)
+    wait_for(request)?.map_err(io::Error::from)
 }

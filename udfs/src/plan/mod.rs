@@ -35,7 +35,8 @@
 //!
 //! # What does a call know of its image?
 //! Before the optimiser, a rule of the analyser ([`images`]) finds the tensor type of each image and the column that
-//! names its file, so that neither depends on what the optimiser moves where.
+//! names its file, so that neither depends on what the optimiser moves where. A rule of physical plans ([`files`])
+//! compares what the files of a scan say of their images.
 //!
 //! # Why do DataFusion's own rules not do this?
 //! Its common subexpressions are those of one node, and equal expressions: a filter and the projection above it are two
@@ -52,6 +53,7 @@ mod below;
 mod call;
 mod demand;
 mod exec;
+mod files;
 mod images;
 mod lineage;
 mod need;
@@ -63,6 +65,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
@@ -70,7 +73,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 pub use self::exec::WaePassExec;
-pub(crate) use self::exec::WaePassPlanner;
+use self::exec::WaePassPlanner;
+use self::files::FileLayouts;
 use self::images::ImageArguments;
 pub(crate) use self::images::{path_beside, planned_image};
 use self::rewriter::Rewriter;
@@ -87,14 +91,17 @@ pub(crate) fn register(ctx: &SessionContext) {
     let mut state = state.write();
     let rules = state.physical_optimizers();
     if !rules.iter().any(|rule| rule.name() == WaePassPlanner.name()) {
-        // First, before filters move below projections.
-        let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(WaePassPlanner);
-        let rules = [first].into_iter().chain(rules.iter().cloned()).collect();
+        let rules = physical_rules(state.runtime_env()).into_iter().chain(rules.iter().cloned()).collect();
         let builder = SessionStateBuilder::new_from_existing(state.clone());
         // A state keeps its id; the builder would give it another.
         let builder = builder.with_session_id(state.session_id().to_owned()).with_physical_optimizer_rules(rules);
         *state = builder.build();
     }
+}
+
+/// The rules of physical plans, which come first: before filters move below projections, and into scans.
+pub(crate) fn physical_rules(runtime: &Arc<RuntimeEnv>) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    vec![Arc::new(FileLayouts::new(Arc::clone(runtime))), Arc::new(WaePassPlanner)]
 }
 
 /// The rule of logical plans.
