@@ -58,15 +58,16 @@ fn lost_types(plan: &LogicalPlan) -> Result<Vec<Option<TensorType>>> {
     let mut lost_type = |index| {
         let field: &Arc<_> = plan.schema().field(index);
         let named = TensorType::of(field.metadata());
-        if named.as_ref().is_some_and(TensorType::is_whole) || !field.data_type().is_nested() {
+        let storage = field.data_type();
+        if named.as_ref().is_some_and(TensorType::is_whole) || !storage.is_nested() {
             return Ok(None);
         }
         let origins = lineage.of_column(plan, index, &[]);
-        if origins.names_none() || origins.are_changed() || !origins.are_images(field.data_type()) {
+        if origins.names_none() || origins.are_changed() || !origins.are_images(storage) {
             return Ok(None);
         }
-        match origins.agreed(field.data_type()) {
-            Ok(tensor) => Ok(tensor.filter(|tensor| named.as_ref() != Some(tensor))),
+        match origins.agreed(storage) {
+            Ok(tensor) => Ok(tensor.filter(|tensor| named.as_ref() != Some(tensor) && tensor.fits(storage))),
             Err(message) => plan_err!("column '{}': {message}", field.name()),
         }
     };

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use serde::{Deserialize, Serialize};
 
+use crate::columns::list_item;
+
 /// The keys of Arrow's extension types in a field's metadata.
 const NAME_KEY: &str = "ARROW:extension:name";
 const METADATA_KEY: &str = "ARROW:extension:metadata";
@@ -33,6 +35,14 @@ impl TensorType {
     /// Whether the type has metadata. A UNION leaves the name alone of two types.
     pub(crate) fn is_whole(&self) -> bool {
         self.0.contains_key(METADATA_KEY)
+    }
+
+    /// Whether readers take the type over a storage: a list of tensors is none itself, and pyarrow reads no file whose
+    /// Arrow tensors of fixed shape are lists of any length.
+    pub(crate) fn fits(&self, storage: &DataType) -> bool {
+        let Some(item) = list_item(storage) else { return true };
+        let is_fixed = self.0.get(NAME_KEY).is_some_and(|name| name == "arrow.fixed_shape_tensor");
+        !item.data_type().is_nested() && (!is_fixed || matches!(storage, DataType::FixedSizeList(..)))
     }
 
     /// The metadata of a field of this type.
