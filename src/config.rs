@@ -328,13 +328,14 @@ mod tests {
         let mut json = serde_json::to_value(&config).unwrap();
         assert_eq!(
             (&json["score"], &json["score_scales"]),
-            (&"anomaly_score".into(), &serde_json::json!([8, "whole"]))
+            (&"anomaly_score".into(), &serde_json::json!([16, "mean", "whole"]))
         );
         assert_eq!(serde_json::from_value::<Config>(json.clone()).unwrap(), config);
         for bad in [0.into(), 1025.into(), "half".into(), serde_json::json!(1.5)] {
             json["score_scales"] = serde_json::json!([bad]);
             let error = serde_json::from_value::<Config>(json.clone()).unwrap_err().to_string();
-            let expected = format!("a scale of score_scales must be a number from 1 to 1024 or 'whole', got {bad}");
+            let expected =
+                format!("a scale of score_scales must be a number from 1 to 1024, 'mean' or 'whole', got {bad}");
             assert!(error.contains(&expected), "{error}");
         }
     }

@@ -44,8 +44,8 @@ async fn rates_are_what_p_values_promise() {
             "{name}: {mean} false discoveries of {listed}"
         );
     }
-    // Shoes and bags are found by the anomaly score, a third of them in the list of false discoveries at most a tenth, or the
-    // rates above say nothing.
+    // Shoes and bags are found by the anomaly score, two fifths of these 32 rows in the list of false discoveries at most a
+    // tenth, or the rates above say nothing.
     let of_anomaly = measured.iter().find(|m| m.score == "anomaly_score").unwrap();
-    assert!(of_anomaly.splits[0].power > 0.33, "{}", of_anomaly.splits[0].power);
+    assert!(of_anomaly.splits[0].power > 0.4, "{}", of_anomaly.splits[0].power);
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! u₀(p)  = t(p) / v(p)
-//! u_s(p) = u₀ smoothed with σ = side/s,   or at the scale `whole` (mean_p ũ(p)⁴)^¼ at every place,
-//!          where ũ is u₀ smoothed with σ = side/32
+//! u_s(p) = u₀ smoothed with σ = side/s,   or N · ũ(p) / max_q ũ(q), where ũ is u₀ smoothed with σ = side/32 and
+//!          N = mean_q ũ(q) at the scale `mean`, (mean_q ũ(q)⁴)^¼ at the scale `whole`
 //! f(p)   = max_s (ln u_s(p) − m_s) / (q_s − m_s)
 //! a(p)   = ½ (1 + d/(1 + |d|)),   d = f(p) − f₀
 //! ```
@@ -16,7 +16,8 @@
 //!
 //! An image is as strange as the strangest of its places: its anomaly score is max_p a(p). The cost sums over places,
 //! so that a small defect is lost in what is hard to rebuild everywhere; the division by v takes that out. A maximum
-//! alone would miss images that are a bit strange all over, which the scale `whole` sees.
+//! alone would miss images that are a bit strange all over, which the scales `mean` and `whole` see. Their largest value
+//! is N, and the other places stand below it as they do in ũ, so that the map still shows where.
 //!
 //! Nothing before f₀ sees a held-out row, and a(p) rises with f(p): p-values of f are exact.
 
@@ -33,7 +34,7 @@ use crate::kernels::{Gaussian, backend};
 const LEAST: f64 = 1e-12;
 /// The least distance of a scale's two levels.
 const LEAST_SPREAD: f64 = 1e-3;
-/// The side divided by this is the standard deviation of the smoothing of v, and of the scale `whole`.
+/// The side divided by this is the standard deviation of the smoothing of v, and of the scales `mean` and `whole`.
 const FINE: f64 = 32.0;
 
 /// Statistics of training rows at each place and at each scale, beside which an image is strange.
@@ -121,6 +122,17 @@ fn largest(map: &[f64]) -> f64 {
     map.iter().copied().fold(LEAST, f64::max)
 }
 
+/// The mean over a map's places of a function of their values.
+fn mean(map: &[f64], of: impl Fn(f64) -> f64) -> f64 {
+    map.iter().map(|u| of(*u)).sum::<f64>() / map.len() as f64
+}
+
+/// Multiplies a map, so that its largest value is `most` to the bit.
+fn raise_to(most: f64, map: &mut [f64]) {
+    let largest = largest(map);
+    map.iter_mut().for_each(|u| *u = most * (*u / largest));
+}
+
 /// The usual size of the term at each place, and the scales at which sizes beside it are smoothed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct UsualSize {
@@ -137,7 +149,7 @@ impl UsualSize {
         let side = side(height, width);
         let smoothing = |scale: &ScoreScale| match scale {
             ScoreScale::Part(divisor) => side / *divisor as f64,
-            ScoreScale::Whole => side / FINE,
+            ScoreScale::Mean | ScoreScale::Whole => side / FINE,
         };
         let scales = scales.iter().map(|scale| (*scale, Gaussian::new(height, width, smoothing(scale)))).collect();
         Ok(Self { values, scales })
@@ -151,12 +163,11 @@ impl UsualSize {
             let mut size = relative.clone();
             gaussian.smooth(backend, &mut size);
             match scale {
-                ScoreScale::Part(_) => size.iter_mut().for_each(|u| *u = u.max(LEAST)),
-                ScoreScale::Whole => {
-                    let mean = size.iter().map(|u| u * u * (u * u)).sum::<f64>() / size.len() as f64;
-                    size.fill(mean.sqrt().sqrt().max(LEAST));
-                }
+                ScoreScale::Part(_) => {}
+                ScoreScale::Mean => raise_to(mean(&size, |u| u), &mut size),
+                ScoreScale::Whole => raise_to(mean(&size, |u| u * u * (u * u)).sqrt().sqrt(), &mut size),
             }
+            size.iter_mut().for_each(|u| *u = u.max(LEAST));
             size
         };
         self.scales.iter().map(at_scale).collect()
@@ -175,6 +186,8 @@ fn side(height: usize, width: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     const SCALES: [ScoreScale; 2] = [ScoreScale::Part(64), ScoreScale::Whole];
@@ -193,22 +206,25 @@ mod tests {
         assert!((none - ((1e-12_f32).ln() - ln2) / ln2).abs() > 1.0 && none < -20.0, "{none}");
     }
 
-    /// Four places far apart for the smoothing: u₀ = 1, 1, 1, 3 and the whole is ((3 + 81)/4)^¼ everywhere.
-    #[test]
-    fn the_whole_is_a_fourth_norm() {
-        let statistics =
-            AnomalyStatistics::try_new((2, 2), &[ScoreScale::Whole], vec![2.0; 4], &[0.0, 1.0], None).unwrap();
+    /// Four places far apart for the smoothing: u₀ = 1, 1, 1, 3. The mean is 1.5 and the whole ((3 + 81)/4)^¼ at the
+    /// last place, a third of that at the others.
+    #[rstest]
+    #[case::mean(ScoreScale::Mean, 1.5)]
+    #[case::whole(ScoreScale::Whole, 21.0_f32.powf(0.25))]
+    fn all_places_together_are_a_norm_at_the_strangest(#[case] scale: ScoreScale, #[case] norm: f32) {
+        let statistics = AnomalyStatistics::try_new((2, 2), &[scale], vec![2.0; 4], &[0.0, 1.0], None).unwrap();
         let field = statistics.field(&[2.0, 2.0, 2.0, 6.0]);
-        let expected = 21.0_f32.powf(0.25).ln();
-        assert!(field.iter().all(|f| (f - expected).abs() < 1e-6), "{field:?}, expected {expected}");
+        for (f, expected) in field.iter().zip([norm / 3.0, norm / 3.0, norm / 3.0, norm]) {
+            assert!((f - expected.ln()).abs() < 1e-6, "{field:?}");
+        }
     }
 
     #[test]
     fn the_score_is_the_largest_place() {
         let terms: Vec<f32> = (0..28 * 28).map(|i| (i * i % 101) as f32 / 50.0).collect();
         let usual: Vec<f32> = (0..28 * 28).map(|i| 0.1 + (i % 7) as f32).collect();
-        let scales = [ScoreScale::Part(8), ScoreScale::Part(16), ScoreScale::Whole];
-        let levels = [0.1, 0.4, -0.2, 0.3, 5.0, 6.0];
+        let scales = [ScoreScale::Part(8), ScoreScale::Part(16), ScoreScale::Mean, ScoreScale::Whole];
+        let levels = [0.1, 0.4, -0.2, 0.3, 1.0, 2.0, 5.0, 6.0];
         let statistics = AnomalyStatistics::try_new((28, 28), &scales, usual, &levels, None).unwrap();
         let field = statistics.field(&terms);
         assert_eq!(field.iter().copied().fold(f32::NEG_INFINITY, f32::max), statistics.largest(&terms));

@@ -148,8 +148,7 @@ pub struct TrainOptions {
     pub preprocess: Option<Preprocess>,
     /// The order of the axes of images in lists and tensors that do not name it.
     pub layout: Option<AxisOrder>,
-    /// The scales of the anomaly map, the side divided by these and the whole; an eighth and
-    /// the whole when `None`, of features a sixteenth.
+    /// The scales of the anomaly map; when `None`, [`ScoreScale::OF_IMAGES`] or [`ScoreScale::OF_FEATURES`].
     pub score_scales: Option<Vec<ScoreScale>>,
     /// The kind of values that the model is trained on.
     pub input: InputChoice,

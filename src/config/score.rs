@@ -36,30 +36,34 @@ impl Score {
     }
 }
 
-/// A scale at which an anomaly map looks for strange places; as JSON, a number or `"whole"`.
+/// A scale at which an anomaly map looks for strange places; as JSON, a number, `"mean"` or `"whole"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum ScoreScale {
     /// Each place with those around it: smoothed with a standard deviation of the image's side divided by this number.
     Part(usize),
-    /// All places together.
+    /// All places together, by their mean: strange a little everywhere.
+    Mean,
+    /// All places together, by their 4-norm: strange at many places.
     Whole,
 }
 
 impl ScoreScale {
-    /// The scales of images: a strange part of an eighth of the side, or many places that are a bit strange.
-    pub const OF_IMAGES: [Self; 2] = [Self::Part(8), Self::Whole];
+    /// The scales of images: a strange part of a sixteenth of the side, many strange places, or all of them a little.
+    pub const OF_IMAGES: [Self; 3] = [Self::Part(16), Self::Mean, Self::Whole];
     /// The scale of features, whose places are patches already.
     pub const OF_FEATURES: [Self; 1] = [Self::Part(16)];
     /// The most scales of a map.
     const MOST: usize = 8;
     /// The largest divisor of the side.
     const LARGEST: usize = 1024;
+    const MEAN: &'static str = "mean";
     const WHOLE: &'static str = "whole";
 
-    /// The scale of a text: a number from 1 to 1024, or `whole`.
+    /// The scale of a text: a number from 1 to 1024, `mean` or `whole`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text.trim() {
+            text if text.eq_ignore_ascii_case(Self::MEAN) => Some(Self::Mean),
             text if text.eq_ignore_ascii_case(Self::WHOLE) => Some(Self::Whole),
             number => number.parse().ok().filter(|n| (1..=Self::LARGEST).contains(n)).map(Self::Part),
         }
@@ -80,7 +84,7 @@ impl ScoreScale {
         }
     }
 
-    /// Scales as an option takes them: `8,whole`.
+    /// Scales as an option takes them: `16,mean,whole`.
     pub(super) fn text(scales: &[Self]) -> String {
         scales.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
@@ -90,6 +94,7 @@ impl std::fmt::Display for ScoreScale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Part(divisor) => divisor.fmt(f),
+            Self::Mean => Self::MEAN.fmt(f),
             Self::Whole => Self::WHOLE.fmt(f),
         }
     }
@@ -103,7 +108,7 @@ impl TryFrom<Value> for ScoreScale {
         let largest = Self::LARGEST;
         Self::parse(&text).ok_or_else(|| {
             Error::Config(format!(
-                "a scale of score_scales must be a number from 1 to {largest} or 'whole', got {value}"
+                "a scale of score_scales must be a number from 1 to {largest}, 'mean' or 'whole', got {value}"
             ))
         })
     }
@@ -113,6 +118,7 @@ impl From<ScoreScale> for Value {
     fn from(scale: ScoreScale) -> Self {
         match scale {
             ScoreScale::Part(divisor) => divisor.into(),
+            ScoreScale::Mean => ScoreScale::MEAN.into(),
             ScoreScale::Whole => ScoreScale::WHOLE.into(),
         }
     }

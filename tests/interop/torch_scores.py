@@ -72,8 +72,8 @@ class Model:
         else: terms = ((x - y) ** 2 + dissimilarity(x, y) / 2).sum(1)
         u, side, fields = terms / tensors["score.usual"], math.sqrt(terms[0].numel()), []
         for scale, (m, q) in zip(self.config["score_scales"], tensors["score.levels"]):
-            size = smooth(u, side / (32 if scale == "whole" else scale))
-            if scale == "whole": size = (size ** 4).mean((1, 2), keepdim=True).expand_as(u) ** 0.25
+            size, power = smooth(u, side / (32 if isinstance(scale, str) else scale)), {"mean": 1, "whole": 4}.get(scale)
+            if power: size = size / size.amax((1, 2), True) * size.pow(power).mean((1, 2), True).pow(1 / power)
             fields.append((size.clamp(min=1e-12).log() - m) / (q - m).clamp(min=1e-3))
         d = torch.stack(fields).amax(0) - self.threshold
         maps = (1 + d / (1 + d.abs())) / 2

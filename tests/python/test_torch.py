@@ -44,7 +44,7 @@ def check(ctx, folder, source, rows):
     assert ((ours > 0.5) == (scores > 0.5))[np.abs(scores - 0.5) > OF_MAPS].all()
 
 
-@pytest.mark.parametrize("scales", ["8,whole", "16,8,4"])
+@pytest.mark.parametrize("scales", ["16,mean,whole", "16,8,4"])
 def test_grey_images(tmp_path, scales):
     ctx = context(tmp_path)
     source = ctx.sql(f"SELECT image FROM '{TRAIN}' WHERE label < 5")

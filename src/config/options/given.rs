@@ -170,14 +170,15 @@ impl<'a> Given<'a> {
         widths.map_or_else(|| self.refuse("widths such as '512,512'"), Ok)
     }
 
-    /// Scales of the anomaly map: `'8,whole'`, `16`.
+    /// Scales of the anomaly map: `'16,mean,whole'`, `16`.
     pub(super) fn score_scales(&self) -> Result<Vec<ScoreScale>> {
         let text = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
         let scales: Option<Vec<ScoreScale>> = text.split(',').map(ScoreScale::parse).collect();
         match scales {
             Some(scales) if ScoreScale::check(&scales).is_ok() => Ok(scales),
-            _ => self
-                .refuse("'auto', or at most 8 different scales, numbers from 1 to 1024 and 'whole', such as '8,whole'"),
+            _ => self.refuse(
+                "'auto', or at most 8 different scales, numbers from 1 to 1024, 'mean' and 'whole', such as '16,mean,whole'",
+            ),
         }
     }
 

@@ -28,7 +28,7 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("size", r#""48x64""#, "0", None),
     ("crop", "140", r#""4x""#, None),
     ("layout", r#""CHW""#, r#""WHC""#, None),
-    ("score_scales", r#""16,8,whole""#, r#""8,half""#, Some(|o| o.score_scales = Some(vec![]))),
+    ("score_scales", r#""16,mean,whole""#, r#""8,half""#, Some(|o| o.score_scales = Some(vec![]))),
     ("input", r#""features""#, r#""vector""#, None),
     ("components", "12", "4097", Some(|o| o.components = Some(0))),
     ("objective", r#""gan""#, r#""wgan""#, None),
