@@ -58,6 +58,7 @@ use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 pub use self::files::{remove_temporary_files, write_atomically};
+pub(crate) use self::format::{check_header, values as tensor_values};
 use self::format::{check_names_and_shapes, json, values};
 use self::held_out::{LATENT, SCORES, precision_shape, read_calibration, read_latent};
 pub use self::history::EpochReport;

@@ -63,6 +63,7 @@
 //! ```
 
 mod architecture;
+pub mod backbone;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod config;

@@ -28,7 +28,7 @@ pub(super) fn broken(error: safetensors::SafeTensorError) -> Error {
 }
 
 /// Refuses a header that is too long, before it is parsed.
-pub(super) fn check_header(declared: u64) -> Result<()> {
+pub(crate) fn check_header(declared: u64) -> Result<()> {
     if declared > MAX_HEADER_BYTES as u64 {
         return Err(Error::Model(format!("the header declares {declared} bytes, expected at most {MAX_HEADER_BYTES}")));
     }
@@ -90,7 +90,7 @@ pub(super) fn wrong_shape(tensor: &str, expected: Vec<usize>, got: &TensorView<'
 }
 
 /// The values of a tensor whose type has been checked.
-pub(super) fn values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
+pub(crate) fn values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
     let data = view.data();
     let half = |convert: fn([u8; 2]) -> f32| data.as_chunks::<2>().0.iter().map(|b| convert(*b)).collect();
     let values: Vec<f32> = match view.dtype() {
