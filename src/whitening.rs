@@ -173,7 +173,7 @@ impl Whitening {
         centred.par_chunks_mut(places).for_each(|values| {
             values.iter_mut().zip(self.mean.iter().cycle()).for_each(|(value, mean)| *value -= mean);
         });
-        self.forward.apply(&centred, Epilogue { shift: None, relu: false })
+        self.forward.apply(&centred, Epilogue::default())
     }
 
     /// The features that whitened values stand for, in the units that they came in.
@@ -181,7 +181,7 @@ impl Whitening {
     /// # Shapes
     /// (N, H, W, k) → (N, H, W, C).
     pub fn undo(&self, whitened: &[f32]) -> Vec<f32> {
-        self.backward.apply(whitened, Epilogue { shift: Some(&self.mean), relu: false })
+        self.backward.apply(whitened, Epilogue { shift: Some(&self.mean), ..Epilogue::default() })
     }
 }
 

@@ -40,19 +40,32 @@ impl DownWeights {
 
     /// (N, H, W, C_large) → (N, h, w, C_small).
     pub fn apply(&self, large: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
-        let g = &self.geometry;
+        self.apply_on(&self.geometry, large, epilogue)
+    }
+
+    /// As [`Self::apply`], on grids of another size: `g` differs from the geometry of the weights in its grids and its
+    /// padding alone.
+    ///
+    /// # Panics
+    /// If it differs in more, or if the residual has another length than the output.
+    pub(crate) fn apply_on(&self, g: &Geometry, large: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+        let weights = |g: &Geometry| (g.weights_shape(), g.stride);
+        assert_eq!(weights(g), weights(&self.geometry), "weights of a convolution");
+        let len = images(large.len(), g.large_len()) * g.small_len();
+        assert!(epilogue.residual.is_none_or(|residual| residual.len() == len), "residual of a convolution");
         if !thin::is_thin(g) {
-            return self.apply_taps(large, epilogue);
+            return self.apply_taps(g, large, epilogue);
         }
-        let mut out = Output::new(images(large.len(), g.large_len()) * g.small_len());
+        let mut out = Output::new(len);
         let to = out.as_shared();
         large.par_chunks(IMAGES * g.large_len()).enumerate().for_each(|(chunk, large)| {
             let columns = thin::columns(g, large);
             let grid = whole(images(large.len(), g.large_len()), g.small, g.small, 1, &[(0, 0)]);
             // SAFETY: each task writes the images of its own chunk, all of whose pixels exist in `out`.
             unsafe {
-                let to = to.from(chunk * IMAGES * g.small_len());
-                gather(self.backend, &grid, &columns, &self.packed, to, epilogue);
+                let first = chunk * IMAGES * g.small_len();
+                let residual = epilogue.residual.map(|residual| &residual[first..]);
+                gather(self.backend, &grid, &columns, &self.packed, to.from(first), Epilogue { residual, ..epilogue });
             }
         });
         // SAFETY: every pixel of the small grid of every image was written.
@@ -69,7 +82,7 @@ impl DownWeights<bf16> {
 
     /// (N, H, W, C_large) → (N, h, w, C_small).
     pub fn apply(&self, large: &[bf16], epilogue: Epilogue<'_>) -> Vec<bf16> {
-        self.apply_taps(large, epilogue)
+        self.apply_taps(&self.geometry, large, epilogue)
     }
 }
 
@@ -83,8 +96,7 @@ impl<T: Element> DownWeights<T> {
         Self { geometry, backend, packed: pack(weights, matrix, Order::ReduceRows, &taps, width, scale) }
     }
 
-    fn apply_taps(&self, large: &[T], epilogue: Epilogue<'_>) -> Vec<T> {
-        let g = &self.geometry;
+    fn apply_taps(&self, g: &Geometry, large: &[T], epilogue: Epilogue<'_>) -> Vec<T> {
         let batch = images(large.len(), g.large_len());
         let (top, left) = (g.padding.0 as isize, g.padding.1 as isize);
         let offset = |t: usize| ((t / g.kernel) as isize - top, (t % g.kernel) as isize - left);

@@ -23,11 +23,13 @@ const TILES: usize = 32;
 /// Taps × channels that a panel of weights holds at once: 256 KB of weights at 64 outputs.
 const REDUCED: usize = 1024;
 
-/// The operations on a finished value before it is stored: a shift, then ReLU.
+/// The operations on a finished value before it is stored: a shift and a residual, then ReLU.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// Added to each pixel, a value an output channel.
     pub shift: Option<&'a [f32]>,
+    /// Added to each value, as many as there are outputs. Of f32 only.
+    pub residual: Option<&'a [f32]>,
     /// Whether negative values become 0.
     pub relu: bool,
 }
@@ -65,15 +67,16 @@ pub(super) unsafe fn gather<T: Element>(
     assert_eq!(input.len(), grid.batch * grid.input.0 * grid.input.1 * weights.reduced, "input of a gather");
     assert_eq!(grid.offsets.len(), weights.taps, "taps of a gather");
     assert!(weights.reduced.is_multiple_of(T::GROUP), "channels of a gather");
+    assert!(epilogue.residual.is_none() || T::SUMS_IN_OUTPUT, "a residual of a gather of f32");
     let mut shift = vec![0.0; weights.panels() * weights.width]; // tiles load whole vectors
     if let Some(given) = epilogue.shift {
         shift[..weights.outputs].copy_from_slice(&given[..weights.outputs]);
     }
     match T::tile(backend, weights.outputs) {
         // SAFETY: the caller's promises are passed on; the element chose a tile that the backend can run.
-        TileShape::Six(tile) => unsafe { run(&tile, grid, input, weights, out, &shift, epilogue.relu) },
+        TileShape::Six(tile) => unsafe { run(&tile, grid, input, weights, out, Epilogue { shift: Some(&shift), ..epilogue }) },
         // SAFETY: as above.
-        TileShape::Twelve(tile) => unsafe { run(&tile, grid, input, weights, out, &shift, epilogue.relu) },
+        TileShape::Twelve(tile) => unsafe { run(&tile, grid, input, weights, out, Epilogue { shift: Some(&shift), ..epilogue }) },
     }
 }
 
@@ -87,8 +90,7 @@ unsafe fn run<T: Element, const MR: usize>(
     input: &[T],
     weights: &Packed<T>,
     out: Shared<T>,
-    shift: &[f32],
-    relu: bool,
+    epilogue: Epilogue<'_>,
 ) {
     assert_eq!(tile.width, weights.width, "panels of a gather");
     let order = PixelOrder::<MR>::new(grid);
@@ -105,7 +107,7 @@ unsafe fn run<T: Element, const MR: usize>(
         for panel in split * per_split..((split + 1) * per_split).min(panels) {
             // SAFETY: tasks differ in their tiles (pixels) or panels (channels), so they write disjoint values; the
             // rest the caller vouches for.
-            unsafe { table.run_panel(tile, weights, panel, out, (shift, relu), &mut scratch) };
+            unsafe { table.run_panel(tile, weights, panel, out, epilogue, &mut scratch) };
         }
     });
 }
@@ -222,7 +224,7 @@ impl<T: Element, const MR: usize> Table<T, MR> {
         weights: &Packed<T>,
         panel: usize,
         out: Shared<T>,
-        (shift, relu): (&[f32], bool),
+        epilogue: Epilogue<'_>,
         scratch: &mut Scratch<T>,
     ) {
         let (width, first) = (tile.width, panel * tile.width);
@@ -230,6 +232,7 @@ impl<T: Element, const MR: usize> Table<T, MR> {
         let whole = used == width;
         let (sums_at, cut_at) = (Shared::of(&mut scratch.sums), Shared::of(&mut scratch.cut));
         let values = weights.panel(panel).as_ptr();
+        let shift = epilogue.shift.unwrap_or_default();
         for pass in 0..self.passes {
             let last = pass + 1 == self.passes;
             for (i, outputs) in self.outputs.iter().enumerate() {
@@ -249,8 +252,17 @@ impl<T: Element, const MR: usize> Table<T, MR> {
                         Some(_) if whole && T::SUMS_IN_OUTPUT => to[row].cast(),
                         _ => sums_at.at(i * scratch.tile + row * width),
                     });
-                    let finish = last.then_some(Finish { shift: shift[first..].as_ptr(), relu, to });
-                    (tile.run)(taps, weights.reduced / T::GROUP, values, &sums, pass == 0, finish);
+                    let finish = last.then_some(Finish { shift: shift[first..].as_ptr(), relu: epilogue.relu, to });
+                    let mut is_first = pass == 0;
+                    if let (true, Some(residual)) = (is_first, epilogue.residual) {
+                        // The residual stands where the sums of earlier taps would.
+                        for (sums, index) in sums.iter().zip(outputs).filter_map(|(sums, i)| i.map(|i| (sums, i))) {
+                            let residual = &residual[index + first..][..used];
+                            std::ptr::copy_nonoverlapping(residual.as_ptr(), *sums, used);
+                        }
+                        is_first = false;
+                    }
+                    (tile.run)(taps, weights.reduced / T::GROUP, values, &sums, is_first, finish);
                     if last && !whole {
                         for (row, index) in outputs.iter().enumerate().filter_map(|(row, i)| i.map(|i| (row, i))) {
                             std::ptr::copy_nonoverlapping(cut_at.at(row * width), out.at(index + first), used);

@@ -50,6 +50,23 @@ impl Geometry {
         }
     }
 
+    /// The convolution of a `large` grid with as many rows and columns of padding before it as behind it, as PyTorch
+    /// has it: a small side is ⌊(large + 2·padding − k)/stride⌋ + 1, and 0 where no window fits.
+    ///
+    /// # Panics
+    /// As [`Self::same`].
+    pub(crate) fn padded(
+        large: (usize, usize),
+        channels: (usize, usize),
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
+        let same = Self::same(large, channels, kernel, stride);
+        let small = |large: usize| (large + 2 * padding).checked_sub(kernel).map_or(0, |left| left / stride + 1);
+        Self { small: (small(large.0), small(large.1)), padding: (padding, padding), ..same }
+    }
+
     /// A linear layer from `inputs` to `outputs` values.
     pub fn linear(inputs: usize, outputs: usize) -> Self {
         Self::same((1, 1), (inputs, outputs), 1, 1)
@@ -91,6 +108,24 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    /// ResNet's first layer and its pooling on 224 and 225 pixels, a layer of patches, and a window that does not fit.
+    #[rstest]
+    #[case(224, 7, 2, 3, 112)]
+    #[case(225, 7, 2, 3, 113)]
+    #[case(112, 3, 2, 1, 56)]
+    #[case(60, 14, 14, 0, 4)]
+    #[case(3, 14, 14, 0, 0)]
+    fn padding_on_both_sides(
+        #[case] large: usize,
+        #[case] k: usize,
+        #[case] stride: usize,
+        #[case] padding: usize,
+        #[case] small: usize,
+    ) {
+        let geometry = Geometry::padded((large, large), (1, 1), k, stride, padding);
+        assert_eq!((geometry.small, geometry.padding), ((small, small), (padding, padding)));
+    }
 
     /// The paper's MNIST network: 28 → 14 → 7 → 4 → 2, where the step from 7 to 4 pads one row before and two after.
     #[rstest]

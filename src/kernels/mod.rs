@@ -1,4 +1,5 @@
-//! CPU kernels: convolution and its adjoints, batch norm, Adam, Gaussian smoothing.
+//! CPU kernels: convolution and its adjoints, batch norm, Adam, Gaussian smoothing; depthwise convolution, attention,
+//! layer norm and pooling of pretrained networks.
 //!
 //! One geometry serves all convolutions. A SAME convolution of stride s joins a *large* grid (H, W) and a *small* grid
 //! (⌈H/s⌉, ⌈W/s⌉) by k·k taps: small pixel (i, j) touches the large pixels (s·i + u − top, s·j + v − left).
@@ -23,14 +24,18 @@
 //! image's output does not depend on the images beside it in the batch either.
 
 mod adam;
+mod attention;
 mod backend;
 mod bias;
 mod buffer;
 mod convolution;
+mod depthwise;
 mod gather;
 mod geometry;
+mod nonlinearity;
 mod norm;
 mod pack;
+mod pooling;
 mod simd;
 mod smoothing;
 mod thin;
@@ -38,13 +43,17 @@ mod tile;
 mod weight_gradient;
 
 pub use adam::{AdamStep, adam};
+pub(crate) use attention::{attention, layer_norm};
 pub(crate) use backend::is_composed;
 pub use backend::{Backend, backend, has_bf16};
 pub(crate) use bias::{add_bias, relu, relu_gradient, sigmoid, sigmoid_gradient, sum_rows};
 pub use convolution::{DownWeights, UpWeights, weight_gradient};
+pub(crate) use depthwise::depthwise;
 pub use gather::Epilogue;
 pub use geometry::Geometry;
+pub(crate) use nonlinearity::Nonlinearity;
 pub use norm::{BatchStatistics, EPSILON, norm_relu, norm_relu_gradient};
+pub(crate) use pooling::{max_pool, mean_of_places, scale_channels};
 pub(crate) use smoothing::Gaussian;
 
 #[cfg(test)]

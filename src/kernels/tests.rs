@@ -108,14 +108,31 @@ proptest! {
         for backend in Backend::available() {
             let (scale, shift) = (values(g.small_channels, seed ^ 3), values(g.small_channels, seed ^ 4));
             let expected = finish(definition::down(&g, batch, &large, &weights), &scale, &shift);
-            let epilogue = Epilogue { shift: Some(&shift), relu: true };
+            let epilogue = Epilogue { shift: Some(&shift), relu: true, ..Epilogue::default() };
             let got = DownWeights::on(backend, g, &weights, Some(&scale)).apply(&large, epilogue);
             prop_assert!(relative_error(&got, &expected) < 1e-4);
             let (scale, shift) = (values(g.large_channels, seed ^ 3), values(g.large_channels, seed ^ 4));
             let expected = finish(definition::up(&g, batch, &small, &weights), &scale, &shift);
-            let epilogue = Epilogue { shift: Some(&shift), relu: true };
+            let epilogue = Epilogue { shift: Some(&shift), relu: true, ..Epilogue::default() };
             let got = UpWeights::on(backend, g, &weights, Some(&scale)).apply(&small, epilogue);
             prop_assert!(relative_error(&got, &expected) < 1e-4);
+        }
+    }
+
+    /// A residual is added before ReLU, and weights serve grids of another size.
+    #[test]
+    fn the_epilogue_adds_a_residual((batch, g) in geometries(), seed in any::<u64>()) {
+        let large = values(batch * g.large_len(), seed);
+        let residual = values(batch * g.small_len(), seed ^ 1);
+        let weights = values(g.weights_len(), seed ^ 2);
+        let sums = definition::down(&g, batch, &large, &weights);
+        let expected: Vec<f64> = sums.iter().zip(&residual).map(|(s, r)| (s + f64::from(*r)).max(0.0)).collect();
+        let other = Geometry::same((3, 2), (g.large_channels, g.small_channels), g.kernel, g.stride);
+        for backend in Backend::available() {
+            let packed = DownWeights::on(backend, other, &weights, None);
+            let epilogue = Epilogue { residual: Some(&residual), relu: true, ..Epilogue::default() };
+            let got = packed.apply_on(&g, &large, epilogue);
+            prop_assert!(relative_error(&got, &expected) < 1e-4, "{backend:?}");
         }
     }
 
@@ -151,7 +168,7 @@ proptest! {
     #[test]
     fn the_epilogue_keeps_not_a_number((batch, g) in geometries()) {
         for backend in Backend::available() {
-            let epilogue = Epilogue { shift: None, relu: true };
+            let epilogue = Epilogue { relu: true, ..Epilogue::default() };
             let weights = vec![1.0; g.weights_len()];
             let down = DownWeights::on(backend, g, &weights, None);
             prop_assert!(down.apply(&vec![f32::NAN; batch * g.large_len()], epilogue).iter().all(|v| v.is_nan()));

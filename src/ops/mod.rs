@@ -17,6 +17,7 @@ pub(crate) mod accelerators;
 mod agreement;
 pub(crate) mod composed;
 mod cpu;
+pub(crate) mod frozen;
 mod linear;
 mod map;
 mod parts;

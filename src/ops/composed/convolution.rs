@@ -76,7 +76,7 @@ fn window_values(g: &Geometry) -> usize {
 
 /// (N, h, w, C) at `(top, left)` of a grid of zeros: (N, H, W, C). What reaches beyond it on the other sides is cut
 /// off.
-fn padded(x: &Tensor, (top, left): (usize, usize), (height, width): (usize, usize)) -> Result<Tensor> {
+pub(super) fn padded(x: &Tensor, (top, left): (usize, usize), (height, width): (usize, usize)) -> Result<Tensor> {
     let (_, h, w, _) = x.dims4()?;
     let h = h.min(height - top);
     let w = w.min(width - left);

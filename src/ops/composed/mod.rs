@@ -10,6 +10,7 @@
 mod adam;
 mod convolution;
 mod cost;
+pub(crate) mod frozen;
 mod norm;
 mod pointwise;
 mod product;
