@@ -18,6 +18,7 @@
 //! | [`config`] | what a model is and how it is trained |
 //! | [`image`] | images from Arrow columns and encoded bytes |
 //! | [`dataset`] | decoded images, their order and the held-out split |
+//! | [`backbone`] | pretrained networks, and features of images by them |
 //! | [`device`] | the processor, or a GPU |
 //! | [`train`] | the loop, an epoch at a time |
 //! | [`objective`] | costs, divergences, priors |

@@ -13,11 +13,6 @@ impl NetworkConfig {
         Self(value)
     }
 
-    /// Whether there is no file.
-    pub(super) fn is_absent(&self) -> bool {
-        self.0.is_null()
-    }
-
     /// timm's name of the network, without its tag, such as `tf_efficientnet_b0`.
     pub(super) fn architecture(&self) -> Option<&str> {
         self.0.get("architecture")?.as_str()?.split('.').next()

@@ -74,9 +74,13 @@ pub(super) unsafe fn gather<T: Element>(
     }
     match T::tile(backend, weights.outputs) {
         // SAFETY: the caller's promises are passed on; the element chose a tile that the backend can run.
-        TileShape::Six(tile) => unsafe { run(&tile, grid, input, weights, out, Epilogue { shift: Some(&shift), ..epilogue }) },
+        TileShape::Six(tile) => unsafe {
+            run(&tile, grid, input, weights, out, Epilogue { shift: Some(&shift), ..epilogue })
+        },
         // SAFETY: as above.
-        TileShape::Twelve(tile) => unsafe { run(&tile, grid, input, weights, out, Epilogue { shift: Some(&shift), ..epilogue }) },
+        TileShape::Twelve(tile) => unsafe {
+            run(&tile, grid, input, weights, out, Epilogue { shift: Some(&shift), ..epilogue })
+        },
     }
 }
 

@@ -108,7 +108,7 @@ mod tests {
         near(applied(Nonlinearity::Gelu, 12.0), 12.0);
         near(applied(Nonlinearity::Gelu, -12.0), 0.0);
         near(applied(Nonlinearity::Silu, 1.0), 0.731_058_6);
-        near(applied(Nonlinearity::Silu, -3.0), -0.142_277_62);
+        near(applied(Nonlinearity::Silu, -3.0), -0.142_277_6);
         near(applied(Nonlinearity::Sigmoid, -200.0), 0.0);
         assert_eq!(applied(Nonlinearity::Sigmoid, 0.0), 0.5);
         assert_eq!([-1.0, 3.0, 9.0].map(|x| applied(Nonlinearity::Relu6, x)), [0.0, 3.0, 6.0]);

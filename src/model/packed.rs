@@ -67,7 +67,8 @@ impl PackedLayer {
     }
 
     fn apply(&self, input: LayerValues) -> LayerValues {
-        let epilogue = Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu, ..Epilogue::default() };
+        let epilogue =
+            Epilogue { shift: Some(&self.shift), relu: self.activation == Activation::Relu, ..Epilogue::default() };
         let mut output = match &self.weights {
             Weights::Down(weights) => LayerValues::F32(weights.apply(&input.into_f32(), epilogue)),
             Weights::Up(weights) => LayerValues::F32(weights.apply(&input.into_f32(), epilogue)),

@@ -103,7 +103,10 @@ impl FrozenConvolution {
             FrozenWeights::Packed { weights: DownWeights::new(g, &weights, None), shift }
         } else {
             let shape = [side, side, channels.0, outputs];
-            FrozenWeights::Tensors { weights: target.tensor(weights, &shape)?, shift: target.tensor(shift, &[outputs])? }
+            FrozenWeights::Tensors {
+                weights: target.tensor(weights, &shape)?,
+                shift: target.tensor(shift, &[outputs])?,
+            }
         };
         Ok(Self { window, channels, function, weights })
     }

@@ -80,7 +80,10 @@ impl CustomOp3 for ByKernels {
             return Err(candle_core::Error::Msg(format!("{width} inputs of a linear layer, expected {inputs}")));
         }
         let weights = UpWeights::new(Geometry::linear(outputs, inputs), slice(w, w_layout)?, None);
-        let y = weights.apply(slice(x, x_layout)?, Epilogue { shift: Some(slice(b, b_layout)?), relu: self.relu, ..Epilogue::default() });
+        let y = weights.apply(
+            slice(x, x_layout)?,
+            Epilogue { shift: Some(slice(b, b_layout)?), relu: self.relu, ..Epilogue::default() },
+        );
         Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
     }
 

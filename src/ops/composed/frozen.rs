@@ -9,12 +9,7 @@ use crate::error::Result;
 use crate::kernels::{Geometry, Nonlinearity};
 
 /// A shift a channel, a residual and a function: (…, C) → the same.
-pub(crate) fn finish(
-    x: &Tensor,
-    shift: &Tensor,
-    residual: Option<&Tensor>,
-    function: Nonlinearity,
-) -> Result<Tensor> {
+pub(crate) fn finish(x: &Tensor, shift: &Tensor, residual: Option<&Tensor>, function: Nonlinearity) -> Result<Tensor> {
     let mut x = x.broadcast_add(shift)?;
     if let Some(residual) = residual {
         x = x.add(residual)?;

@@ -1,0 +1,347 @@
+//! ViT (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929) and DINOv2 (Oquab et al., TMLR 2024, arXiv 2304.07193), with
+//! registers or without.
+//!
+//! ```text
+//! tokens: class, registers, patches + positions
+//! block:  x ← x + γ₁·attention(norm(x));  x ← x + γ₂·W₂ GELU(W₁ norm(x))
+//! layers: blocks.i, patches' tokens behind block i; tokens and cls, the last block's, normed
+//! ```
+//!
+//! Images may have any size that patches divide: positions are interpolated as timm does it for its names, and as
+//! transformers does for its own. γ is folded into the weights before it.
+
+use super::FeatureShape;
+use super::family::{Family, Kept, Network};
+use super::layers::{check_channels, ordered};
+use super::names::Naming;
+use super::positions::{Interpolation, interpolated};
+use super::weights::{Parameters, PretrainedWeights};
+use crate::error::{Error, Result};
+use crate::kernels::Nonlinearity;
+use crate::ops::frozen::{FrozenConvolution, FrozenLayerNorm, Padding, Window, attention};
+use crate::ops::{Target, Tensor};
+use crate::shape::ImageShape;
+
+pub(super) const FAMILY: Family = Family {
+    name: "ViT",
+    is_one: |weights| weights.has("patch_embed.proj.weight") && weights.has_prefix("blocks.0.attn."),
+    is_architecture: |name| name.starts_with("vit_") || name.starts_with("deit"),
+    model_types: &["vit", "dinov2", "dinov2_with_registers"],
+    build: |weights, target| Ok(Box::new(Vit::try_new(weights, target)?)),
+};
+
+/// Tensors behind the layers, and the token of masked patches, which only training has.
+const UNUSED: [&str; 5] = ["head.", "classifier.", "pooler.", "mask_token", "head_dist."];
+/// ε of timm's norms.
+const EPSILON: f64 = 1e-6;
+/// Widths of timm's ViTs whose heads have 64 values each.
+const WIDTHS: [usize; 4] = [192, 384, 768, 1024];
+/// The most tokens of an image: attention takes the square of them.
+const MAX_TOKENS: usize = 1 << 14;
+/// The largest side of a patch.
+const MAX_PATCH: usize = 64;
+
+#[derive(Debug)]
+struct Vit {
+    patch: FrozenConvolution,
+    /// Class and registers with their positions, (tokens, C).
+    prefix: Tensor,
+    /// The patches' positions on the grid of the training, and its side.
+    positions: Vec<f32>,
+    side: usize,
+    interpolation: Interpolation,
+    blocks: Vec<Block>,
+    norm: FrozenLayerNorm,
+    heads: usize,
+}
+
+#[derive(Debug)]
+struct Block {
+    norm1: FrozenLayerNorm,
+    qkv: FrozenConvolution,
+    project: FrozenConvolution,
+    norm2: FrozenLayerNorm,
+    fc1: FrozenConvolution,
+    fc2: FrozenConvolution,
+}
+
+/// Reads the parts of a ViT.
+struct Reader<'a> {
+    target: &'a Target,
+    parameters: Parameters<'a>,
+    width: usize,
+    epsilon: f64,
+}
+
+impl Vit {
+    fn try_new(weights: &PretrainedWeights, target: &Target) -> Result<Self> {
+        let (patch, width) = patch_and_width(weights)?;
+        let (heads, epsilon) = heads_and_epsilon(weights, width)?;
+        let reader = Reader { target, parameters: weights.parameters(), width, epsilon };
+        let embedding = reader.patches(patch)?;
+        let (prefix, positions, side) = reader.positions()?;
+        let blocks = (0..weights.count("blocks.")).map(|i| reader.block(i)).collect::<Result<Vec<_>>>()?;
+        let norm = reader.norm("norm")?;
+        reader.parameters.finish("a ViT", &UNUSED)?;
+        let has_registers = weights.has("reg_token");
+        let is_plain = weights.naming() == Naming::HuggingFace && !has_registers;
+        Ok(Self {
+            patch: embedding,
+            prefix: target.tensor(prefix.concat(), &[prefix.len(), width])?,
+            positions,
+            side,
+            interpolation: if is_plain { Interpolation::Plain } else { Interpolation::Antialiased },
+            blocks,
+            norm,
+            heads,
+        })
+    }
+
+    fn patch_side(&self) -> usize {
+        self.patch.window().kernel
+    }
+
+    /// Rows and columns of patches.
+    fn grid(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        (height / self.patch_side(), width / self.patch_side())
+    }
+
+    /// The patches' tokens of all tokens, as a map, (N, h, w, C).
+    fn map(&self, tokens: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+        let (images, _, channels) = tokens.dims3()?;
+        let patches = tokens.narrow(1, self.prefix.dim(0)?, height * width)?.contiguous()?;
+        Ok(patches.reshape((images, height, width, channels))?)
+    }
+}
+
+impl Reader<'_> {
+    /// The layer from patches to tokens.
+    fn patches(&self, side: usize) -> Result<FrozenConvolution> {
+        let width = self.width;
+        let weights = self.parameters.take("patch_embed.proj.weight", &[width, 3, side, side])?;
+        let bias = self.parameters.take_if_there("patch_embed.proj.bias", &[width])?;
+        let weights = ordered(&weights, 3, width, side, |_| 1.0);
+        let window = Window { kernel: side, stride: side, padding: Padding::None };
+        let shift = bias.unwrap_or_else(|| vec![0.0; width]);
+        FrozenConvolution::try_new(self.target, window, weights, shift, Nonlinearity::Identity)
+    }
+
+    /// The tokens before the patches, with their positions; the patches' positions; and the side of their grid.
+    fn positions(&self) -> Result<(Vec<Vec<f32>>, Vec<f32>, usize)> {
+        let weights = self.parameters.weights();
+        let width = self.width;
+        let count = |name: &str| -> Result<usize> {
+            match *weights.shape(name)? {
+                [1, count, _] => Ok(count),
+                ref other => Err(Error::model_tensor(name, format!("has shape {other:?}, expected [1, n, {width}]"))),
+            }
+        };
+        let mut prefix = vec![self.parameters.take("cls_token", &[1, 1, width])?];
+        if weights.has("reg_token") {
+            let registers = count("reg_token")?;
+            let values = self.parameters.take("reg_token", &[1, registers, width])?;
+            prefix.extend(values.chunks_exact(width).map(<[f32]>::to_vec));
+        }
+        let all = count("pos_embed")?;
+        let positions = self.parameters.take("pos_embed", &[1, all, width])?;
+        // Tokens with a position: all of timm's prefix or none of it, the class alone in transformers.
+        let placed = match weights.naming() {
+            Naming::HuggingFace => 1,
+            Naming::Timm if all >= prefix.len() && is_square(all - prefix.len()) => prefix.len(),
+            Naming::Timm => 0,
+        };
+        let patches = all.saturating_sub(placed);
+        if !is_square(patches) || patches == 0 {
+            let problem = format!("has {all} positions, expected a square of patches and at most {placed} before");
+            return Err(Error::model_tensor("pos_embed", problem));
+        }
+        for (token, position) in prefix.iter_mut().zip(positions.chunks_exact(width)).take(placed) {
+            token.iter_mut().zip(position).for_each(|(v, p)| *v += p);
+        }
+        Ok((prefix, positions[placed * width..].to_vec(), patches.isqrt()))
+    }
+
+    fn norm(&self, name: &str) -> Result<FrozenLayerNorm> {
+        let gamma = self.parameters.take(&format!("{name}.weight"), &[self.width])?;
+        let beta = self.parameters.take(&format!("{name}.bias"), &[self.width])?;
+        FrozenLayerNorm::try_new(self.target, gamma, beta, self.epsilon)
+    }
+
+    fn block(&self, i: usize) -> Result<Block> {
+        let part = |part: &str| format!("blocks.{i}.{part}");
+        let width = self.width;
+        let hidden = self.parameters.weights().shape(&part("mlp.fc1.weight"))?.first().copied().unwrap_or(0);
+        check_channels(&part("mlp.fc1.weight"), hidden)?;
+        let queries = [part("attn.query"), part("attn.key"), part("attn.value")];
+        let joined = [part("attn.qkv")];
+        let is_joined = self.parameters.weights().has(&format!("{}.weight", joined[0]));
+        let qkv: &[String] = if is_joined { &joined } else { &queries };
+        let identity = Nonlinearity::Identity;
+        Ok(Block {
+            norm1: self.norm(&part("norm1"))?,
+            qkv: self.dense(qkv, width, 3 * width, None, identity)?,
+            project: self.dense(&[part("attn.proj")], width, width, Some(part("ls1.gamma")), identity)?,
+            norm2: self.norm(&part("norm2"))?,
+            fc1: self.dense(&[part("mlp.fc1")], width, hidden, None, Nonlinearity::Gelu)?,
+            fc2: self.dense(&[part("mlp.fc2")], hidden, width, Some(part("ls2.gamma")), identity)?,
+        })
+    }
+
+    /// A dense layer whose outputs may be split over several tensors, scaled by `gamma` if there is such a tensor.
+    fn dense(
+        &self,
+        names: &[String],
+        inputs: usize,
+        outputs: usize,
+        gamma: Option<String>,
+        function: Nonlinearity,
+    ) -> Result<FrozenConvolution> {
+        let each = outputs / names.len();
+        let mut weights = Vec::with_capacity(inputs * outputs);
+        let mut shift = Vec::with_capacity(outputs);
+        for name in names {
+            weights.extend(self.parameters.take(&format!("{name}.weight"), &[each, inputs])?);
+            let bias = self.parameters.take_if_there(&format!("{name}.bias"), &[each])?;
+            shift.extend(bias.unwrap_or_else(|| vec![0.0; each]));
+        }
+        let gamma = gamma.map(|name| self.parameters.take_if_there(&name, &[outputs])).transpose()?.flatten();
+        let scale = |output: usize| gamma.as_ref().map_or(1.0, |gamma| gamma[output]);
+        shift.iter_mut().enumerate().for_each(|(output, shift)| *shift *= scale(output));
+        let weights = ordered(&weights, inputs, outputs, 1, scale);
+        FrozenConvolution::try_new(self.target, Window::POINT, weights, shift, function)
+    }
+}
+
+/// The side of a patch and the values of a token.
+fn patch_and_width(weights: &PretrainedWeights) -> Result<(usize, usize)> {
+    const NAME: &str = "patch_embed.proj.weight";
+    match *weights.shape(NAME)? {
+        [width, 3, side, other] if side == other && (1..=MAX_PATCH).contains(&side) => {
+            check_channels(NAME, width)?;
+            Ok((side, width))
+        }
+        ref shape => {
+            Err(Error::model_tensor(NAME, format!("has shape {shape:?}, expected [C, 3, p, p], p ≤ {MAX_PATCH}")))
+        }
+    }
+}
+
+/// Heads, and ε of the norms, which no tensor shows.
+fn heads_and_epsilon(weights: &PretrainedWeights, width: usize) -> Result<(usize, f64)> {
+    let config = weights.config();
+    let name = weights.name();
+    let refused = |problem: String| Error::Model(format!("weights '{name}': {problem}"));
+    let function = config.text("hidden_act").unwrap_or("gelu");
+    if function != "gelu" || config.is_true("use_swiglu_ffn") {
+        return Err(refused(format!("config.json has hidden_act '{function}' or SwiGLU, expected 'gelu' without")));
+    }
+    let (heads, epsilon) = match weights.naming() {
+        Naming::HuggingFace => (config.count("num_attention_heads")?, config.fraction("layer_norm_eps")?),
+        Naming::Timm => {
+            let usual = WIDTHS.contains(&width).then_some(width / 64);
+            (config.count("num_heads")?.or(usual), Some(EPSILON))
+        }
+    };
+    match (heads, epsilon) {
+        (Some(heads), Some(epsilon)) if width.is_multiple_of(heads) => Ok((heads, epsilon)),
+        (Some(heads), Some(_)) => Err(refused(format!("{heads} heads do not divide tokens of {width} values"))),
+        _ => Err(refused(
+            "a ViT needs its config.json, with 'num_attention_heads' and 'layer_norm_eps' of transformers or \
+             'num_heads' among timm's 'model_args': no tensor says how many heads there are"
+                .to_owned(),
+        )),
+    }
+}
+
+fn is_square(number: usize) -> bool {
+    number.isqrt().pow(2) == number
+}
+
+impl Block {
+    fn apply(&self, target: &Target, x: &Tensor, heads: usize) -> Result<Tensor> {
+        let qkv = self.qkv.apply(target, &self.norm1.apply(target, x)?, None)?;
+        let x = self.project.apply(target, &attention(target, &qkv, heads)?, Some(x))?;
+        let hidden = self.fc1.apply(target, &self.norm2.apply(target, &x)?, None)?;
+        self.fc2.apply(target, &hidden, Some(&x))
+    }
+
+    fn memory(&self) -> usize {
+        [&self.qkv, &self.project, &self.fc1, &self.fc2].into_iter().map(FrozenConvolution::memory).sum()
+    }
+}
+
+impl Network for Vit {
+    fn layers(&self) -> Vec<String> {
+        let blocks = (0..self.blocks.len()).map(|i| format!("blocks.{i}"));
+        blocks.chain(["tokens".to_owned(), "cls".to_owned()]).collect()
+    }
+
+    fn default_layers(&self) -> &'static str {
+        "tokens"
+    }
+
+    fn check_size(&self, (height, width): (usize, usize)) -> Result<()> {
+        let side = self.patch_side();
+        if !height.is_multiple_of(side) || !width.is_multiple_of(side) {
+            let near = |size: usize| ((size + side / 2) / side).max(1) * side;
+            return Err(Error::Config(format!(
+                "images of {height} × {width} are no whole patches of {side} × {side}, expected a size such as {} × {}",
+                near(height),
+                near(width)
+            )));
+        }
+        let tokens = height / side * (width / side);
+        if tokens > MAX_TOKENS {
+            let problem = format!("images of {height} × {width} have {tokens} patches, expected at most {MAX_TOKENS}");
+            return Err(Error::Config(problem));
+        }
+        Ok(())
+    }
+
+    fn shape_of(&self, layer: usize, size: (usize, usize)) -> FeatureShape {
+        let (height, width) = self.grid(size);
+        let channels = self.patch.outputs();
+        if layer > self.blocks.len() {
+            return FeatureShape::Vector(channels);
+        }
+        FeatureShape::Map(ImageShape::new(height, width, channels))
+    }
+
+    fn values_at_work(&self, size: (usize, usize)) -> usize {
+        let (height, width) = self.grid(size);
+        let tokens = height * width + self.prefix.dims().first().copied().unwrap_or(1);
+        let hidden = self.blocks.iter().map(|block| block.fc1.outputs()).max().unwrap_or(0);
+        // Queries, keys and values, once more by heads, beside the scores of some queries; or the hidden layer.
+        let attention = tokens * (6 * self.patch.outputs() + 2 * 512);
+        attention.max(tokens * (hidden + 3 * self.patch.outputs()))
+    }
+
+    fn forward(&self, target: &Target, images: &Tensor, kept: &mut Kept) -> Result<()> {
+        let (count, height, width, _) = images.dims4()?;
+        let grid = self.grid((height, width));
+        let channels = self.patch.outputs();
+        let patches = self.patch.apply(target, images, None)?.reshape((count, grid.0 * grid.1, channels))?;
+        let positions = interpolated(&self.positions, self.side, grid, self.interpolation)?;
+        let patches = patches.broadcast_add(&target.tensor(positions, &[grid.0 * grid.1, channels])?)?;
+        let prefix = self.prefix.unsqueeze(0)?.broadcast_as((count, self.prefix.dim(0)?, channels))?.contiguous()?;
+        let mut x = Tensor::cat(&[prefix, patches], 1)?;
+        let last = self.blocks.len();
+        for (i, block) in self.blocks.iter().enumerate().take(kept.last() + 1) {
+            x = block.apply(target, &x, self.heads)?;
+            if kept.wants(i) {
+                kept.keep(i, &self.map(&x, grid)?);
+            }
+        }
+        if kept.wants(last) || kept.wants(last + 1) {
+            let normed = self.norm.apply(target, &x)?;
+            kept.keep(last, &self.map(&normed, grid)?);
+            kept.keep(last + 1, &normed.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?);
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> usize {
+        let blocks = self.blocks.iter().map(Block::memory).sum::<usize>();
+        blocks + self.patch.memory() + self.positions.len() * size_of::<f32>()
+    }
+}
