@@ -1,6 +1,6 @@
 //! Networks of every family and naming against PyTorch's values, and checkpoints that are refused.
 //!
-//! `fixtures/backbones.py` writes them. `WAE_BACKBONES` names a folder of others, such as networks of their real sizes.
+//! `fixtures/backbones/make.py` writes them. `WAE_BACKBONES` names a folder of others, such as networks of their real sizes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ fn tolerance(name: &str) -> f32 {
 #[case("efficientnet-lite")]
 fn layers_are_those_of_pytorch(#[case] name: &str) {
     let (error, key) = largest_error(&fixtures().join(name));
-    println!("{name}: {error:.1e} at {key}");
+    eprintln!("{name}: {error:.1e} at {key}");
     assert!(error <= tolerance(name), "{name}: {error} at {key}");
 }
 
@@ -107,7 +107,7 @@ fn layers_of_other_networks_are_those_of_pytorch() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let (error, key) = largest_error(&path);
-        println!("{name}: {error:.1e} at {key}");
+        eprintln!("{name}: {error:.1e} at {key}");
         if error > tolerance(&name) {
             failed.push(name);
         }

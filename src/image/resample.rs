@@ -1,14 +1,15 @@
-//! Resizing as Pillow does it, to the level: rows first, rounded to bytes, then columns, in fixed point.
+//! Resizing as Pillow 13 does it, to the level: along one side, rounded to bytes, then along the other, in fixed point.
 //!
 //! ```text
 //! out[o] = Σ_i in[i] · f((i + ½ − c_o)/w) / Σ_i f((i + ½ − c_o)/w),   c_o = (o + ½)·s,  w = max(s, 1)
 //! ```
 //!
 //! Where: s is the side of the source by that of the output, and f the filter. Values outside the image do not count.
-//! Floats go the same way without rounding.
+//! Rows are resized first, unless the height shrinks by more than twice of what the width does; older versions of Pillow
+//! always take rows first. Floats go the same way without rounding.
 //!
 //! # Source
-//! Pillow's `src/libImaging/Resample.c`.
+//! Values of `PIL.Image.Image.resize`, of which the order of the sides was found by trials on 8,000 sizes.
 
 use super::{Image, ImageShape, MAX_SIDE, Pixels};
 use crate::error::{Error, Result};
@@ -178,7 +179,7 @@ impl Value for f32 {
     }
 }
 
-/// Rows first, then columns, each only where its side changes.
+/// One side, then the other, each only where it changes.
 fn resized<T: Value>(
     values: &[T],
     source: ImageShape,
@@ -186,17 +187,29 @@ fn resized<T: Value>(
     columns: Option<&[Window]>,
     rows: Option<&[Window]>,
 ) -> Vec<T> {
-    let along = columns.map(|windows| match shape.channels() {
+    let along = |values: &[T], source: ImageShape, windows: &[Window]| match shape.channels() {
         1 => along_rows::<T, 1>(values, source, windows),
         3 => along_rows::<T, 3>(values, source, windows),
         4 => along_rows::<T, 4>(values, source, windows),
         _ => along_rows_of_any(values, source, windows),
-    });
-    let along = along.as_deref().unwrap_or(values);
-    match rows {
-        Some(windows) => along_columns(along, shape.width() * shape.channels(), windows),
-        None => along.to_vec(),
+    };
+    match (columns, rows) {
+        (Some(columns), Some(rows)) if takes_columns_first(source, shape) => {
+            let middle = along_columns(values, source.width() * source.channels(), rows);
+            along(&middle, ImageShape::new(shape.height(), source.width(), source.channels()), columns)
+        }
+        (Some(columns), Some(rows)) => {
+            along_columns(&along(values, source, columns), shape.width() * shape.channels(), rows)
+        }
+        (Some(columns), None) => along(values, source, columns),
+        (None, Some(rows)) => along_columns(values, shape.width() * shape.channels(), rows),
+        (None, None) => values.to_vec(),
     }
+}
+
+/// Whether the height shrinks, and by more than twice of what the width does.
+fn takes_columns_first(source: ImageShape, shape: ImageShape) -> bool {
+    source.height() > shape.height() && source.height() - shape.height() + 2 * shape.width() > 2 * source.width()
 }
 
 /// Resizes each row of pixels of C channels.
@@ -279,6 +292,10 @@ mod tests {
     #[case(1, 5, 17, Filter::Bicubic, (284, [52, 87, 55, 96, 125, 111]))]
     #[case(1, 13, 4, Filter::Bicubic, (41155, [4, 34, 109, 158, 111, 133]))]
     #[case(4, 6, 50, Filter::Bilinear, (48004, [77, 140, 98, 57, 77, 139]))]
+    #[case(3, 6, 16, Filter::Bicubic, (47407, [56, 92, 26, 109, 43, 96]))]
+    #[case(3, 5, 13, Filter::Bilinear, (42393, [87, 89, 56, 140, 74, 112]))]
+    #[case(3, 4, 13, Filter::Bilinear, (9374, [99, 94, 65, 153, 86, 107]))]
+    #[case(1, 20, 50, Filter::Lanczos, (21186, [0, 0, 0, 0, 0, 0]))]
     fn bytes_are_those_of_pillow(
         #[case] channels: usize,
         #[case] height: usize,
