@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ops::{Target, Tensor};
 
 /// The networks that work, for messages.
-pub(super) const KNOWN: &str = "those that work are ResNet-18 to ResNet-152 and wide ResNets (names of timm, torchvision \
+pub(super) const KNOWN: &str = "those that work are ResNet-18 to ResNet-152 and wide ResNets (timm, torchvision \
     and transformers), ViT and DINOv2 (timm, transformers), EfficientNet and EfficientNet-Lite (timm)";
 
 /// The families, of which the first that recognises a checkpoint builds its network.

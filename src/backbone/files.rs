@@ -61,7 +61,7 @@ pub(super) struct WeightList {
 }
 
 impl<'a> WeightFiles<'a> {
-    /// The files of a folder `name`, which messages name: each with its bytes, and `read`, which gives the bytes of one.
+    /// The files of a folder, which messages call `name`: the bytes of each, and `read`, which gives them by its name.
     ///
     /// `single` names the weights among them, where one file is meant and not the folder. A file is read only if its
     /// size is within bounds.
@@ -291,10 +291,10 @@ mod tests {
     #[case::broken_index(&[(INDEX, "{")], "is no JSON")]
     #[case::no_map(&[(INDEX, "{}")], "has no object 'weight_map'")]
     #[case::no_names(&[(INDEX, r#"{"weight_map": {}}"#)], "names no files")]
-    #[case::missing(&[(INDEX, r#"{"weight_map": {"a": "1.safetensors"}}"#)], "names the file '1.safetensors', which is")]
+    #[case::missing(&[(INDEX, r#"{"weight_map": {"a": "1.safetensors"}}"#)], "names the file '1.safetensors'")]
     #[case::cycle(&[(INDEX, r#"{"weight_map": {"a": "model.safetensors.index.json"}}"#)], "expected the name of a")]
     #[case::number(&[(INDEX, r#"{"weight_map": {"a": 1}}"#)], "has '' for tensor 'a'")]
-    #[case::outside(&[(INDEX, r#"{"weight_map": {"a": "../1.safetensors"}}"#)], "has '../1.safetensors' for tensor 'a'")]
+    #[case::outside(&[(INDEX, r#"{"weight_map": {"a": "../1.safetensors"}}"#)], "has '../1.safetensors' for")]
     #[case::absolute(&[(INDEX, r#"{"weight_map": {"a": "/1.safetensors"}}"#)], "expected the name of a .safetensors")]
     #[case::windows(&[(INDEX, r#"{"weight_map": {"a": "..\\1.safetensors"}}"#)], "expected the name of a .safetensors")]
     fn folders_without_weights(#[case] contents: &[(&str, &'static str)], #[case] expected: &str) {

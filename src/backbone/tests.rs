@@ -1,6 +1,6 @@
 //! Networks of every family and naming against PyTorch's values, and checkpoints that are refused.
 //!
-//! `fixtures/backbones/make.py` writes them. `WAE_BACKBONES` names a folder of others, such as networks of their real sizes.
+//! `fixtures/backbones/make.py` writes them. `WAE_BACKBONES` names a folder of others, such as networks of real sizes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -268,13 +268,13 @@ const OF_TRANSFORMERS: &str =
 
 #[rstest]
 #[case::groups(RESNEXT, json!({}), "this is a ResNeXt, which is not read; those that work")]
-#[case::architecture(RESNEXT, json!({"architecture": "seresnet50"}), "names the architecture 'seresnet50', which is not")]
+#[case::architecture(RESNEXT, json!({"architecture": "seresnet50"}), "architecture 'seresnet50', which is not")]
 #[case::family(RESNEXT, json!({"model_type": "vit"}), "has model_type 'vit', but the tensors are those of ResNet")]
 #[case::first_stage("layer1.0.conv1.weight 1", json!({"downsample_in_first_stage": true}), "describes another ResNet")]
 #[case::activation("layer1.0.conv1.weight 1", json!({"hidden_act": "gelu"}), "config.json describes another ResNet")]
 #[case::unknown("a 1; b 1", json!({}), "this network is not known, its tensors are [\"a\", \"b\"]")]
 #[case::padding(STEM, json!({}), "an EfficientNet needs its config.json with timm's 'architecture'")]
-#[case::mobilenet(STEM, json!({"architecture": "mobilenetv2_100"}), "architecture 'mobilenetv2_100', which is not read")]
+#[case::mobilenet(STEM, json!({"architecture": "mobilenetv2_100"}), "'mobilenetv2_100', which is not read")]
 #[case::norm(STEM, json!({"architecture": "efficientnet_b0"}), "tensor 'bn1.weight' is missing in 'net'")]
 #[case::heads(PATCH, json!({}), "no tensor says how many heads there are")]
 #[case::heads_of_transformers(OF_TRANSFORMERS, json!({}), "a ViT needs its config.json")]

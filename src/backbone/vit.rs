@@ -10,15 +10,17 @@
 //! Images may have any size that patches divide: positions are interpolated as timm does it for its names, and as
 //! transformers does for its own. γ is folded into the weights before it.
 
+mod reader;
+
+use self::reader::Reader;
 use super::FeatureShape;
 use super::family::{Family, Kept, Network};
-use super::layers::{check_channels, ordered};
+use super::layers::check_channels;
 use super::names::Naming;
 use super::positions::{Interpolation, interpolated};
-use super::weights::{Parameters, PretrainedWeights};
+use super::weights::PretrainedWeights;
 use crate::error::{Error, Result};
-use crate::kernels::Nonlinearity;
-use crate::ops::frozen::{FrozenConvolution, FrozenLayerNorm, Padding, Window, attention};
+use crate::ops::frozen::{FrozenConvolution, FrozenLayerNorm, attention};
 use crate::ops::{Target, Tensor};
 use crate::shape::ImageShape;
 
@@ -65,14 +67,6 @@ struct Block {
     fc2: FrozenConvolution,
 }
 
-/// Reads the parts of a ViT.
-struct Reader<'a> {
-    target: &'a Target,
-    parameters: Parameters<'a>,
-    width: usize,
-    epsilon: f64,
-}
-
 impl Vit {
     fn try_new(weights: &PretrainedWeights, target: &Target) -> Result<Self> {
         let (patch, width) = patch_and_width(weights)?;
@@ -111,104 +105,6 @@ impl Vit {
         let (images, _, channels) = tokens.dims3()?;
         let patches = tokens.narrow(1, self.prefix.dim(0)?, height * width)?.contiguous()?;
         Ok(patches.reshape((images, height, width, channels))?)
-    }
-}
-
-impl Reader<'_> {
-    /// The layer from patches to tokens.
-    fn patches(&self, side: usize) -> Result<FrozenConvolution> {
-        let width = self.width;
-        let weights = self.parameters.take("patch_embed.proj.weight", &[width, 3, side, side])?;
-        let bias = self.parameters.take_if_there("patch_embed.proj.bias", &[width])?;
-        let weights = ordered(&weights, 3, width, side, |_| 1.0);
-        let window = Window { kernel: side, stride: side, padding: Padding::None };
-        let shift = bias.unwrap_or_else(|| vec![0.0; width]);
-        FrozenConvolution::try_new(self.target, window, weights, shift, Nonlinearity::Identity)
-    }
-
-    /// The tokens before the patches, with their positions; the patches' positions; and the side of their grid.
-    fn positions(&self) -> Result<(Vec<Vec<f32>>, Vec<f32>, usize)> {
-        let weights = self.parameters.weights();
-        let width = self.width;
-        let count = |name: &str| -> Result<usize> {
-            match *weights.shape(name)? {
-                [1, count, _] => Ok(count),
-                ref other => Err(Error::model_tensor(name, format!("has shape {other:?}, expected [1, n, {width}]"))),
-            }
-        };
-        let mut prefix = vec![self.parameters.take("cls_token", &[1, 1, width])?];
-        if weights.has("reg_token") {
-            let registers = count("reg_token")?;
-            let values = self.parameters.take("reg_token", &[1, registers, width])?;
-            prefix.extend(values.chunks_exact(width).map(<[f32]>::to_vec));
-        }
-        let all = count("pos_embed")?;
-        let positions = self.parameters.take("pos_embed", &[1, all, width])?;
-        // Tokens with a position: all of timm's prefix or none of it, the class alone in transformers.
-        let placed = match weights.naming() {
-            Naming::HuggingFace => 1,
-            Naming::Timm if all >= prefix.len() && is_square(all - prefix.len()) => prefix.len(),
-            Naming::Timm => 0,
-        };
-        let patches = all.saturating_sub(placed);
-        if !is_square(patches) || patches == 0 {
-            let problem = format!("has {all} positions, expected a square of patches and at most {placed} before");
-            return Err(Error::model_tensor("pos_embed", problem));
-        }
-        for (token, position) in prefix.iter_mut().zip(positions.chunks_exact(width)).take(placed) {
-            token.iter_mut().zip(position).for_each(|(v, p)| *v += p);
-        }
-        Ok((prefix, positions[placed * width..].to_vec(), patches.isqrt()))
-    }
-
-    fn norm(&self, name: &str) -> Result<FrozenLayerNorm> {
-        let gamma = self.parameters.take(&format!("{name}.weight"), &[self.width])?;
-        let beta = self.parameters.take(&format!("{name}.bias"), &[self.width])?;
-        FrozenLayerNorm::try_new(self.target, gamma, beta, self.epsilon)
-    }
-
-    fn block(&self, i: usize) -> Result<Block> {
-        let part = |part: &str| format!("blocks.{i}.{part}");
-        let width = self.width;
-        let hidden = self.parameters.weights().shape(&part("mlp.fc1.weight"))?.first().copied().unwrap_or(0);
-        check_channels(&part("mlp.fc1.weight"), hidden)?;
-        let queries = [part("attn.query"), part("attn.key"), part("attn.value")];
-        let joined = [part("attn.qkv")];
-        let is_joined = self.parameters.weights().has(&format!("{}.weight", joined[0]));
-        let qkv: &[String] = if is_joined { &joined } else { &queries };
-        let identity = Nonlinearity::Identity;
-        Ok(Block {
-            norm1: self.norm(&part("norm1"))?,
-            qkv: self.dense(qkv, width, 3 * width, None, identity)?,
-            project: self.dense(&[part("attn.proj")], width, width, Some(part("ls1.gamma")), identity)?,
-            norm2: self.norm(&part("norm2"))?,
-            fc1: self.dense(&[part("mlp.fc1")], width, hidden, None, Nonlinearity::Gelu)?,
-            fc2: self.dense(&[part("mlp.fc2")], hidden, width, Some(part("ls2.gamma")), identity)?,
-        })
-    }
-
-    /// A dense layer whose outputs may be split over several tensors, scaled by `gamma` if there is such a tensor.
-    fn dense(
-        &self,
-        names: &[String],
-        inputs: usize,
-        outputs: usize,
-        gamma: Option<String>,
-        function: Nonlinearity,
-    ) -> Result<FrozenConvolution> {
-        let each = outputs / names.len();
-        let mut weights = Vec::with_capacity(inputs * outputs);
-        let mut shift = Vec::with_capacity(outputs);
-        for name in names {
-            weights.extend(self.parameters.take(&format!("{name}.weight"), &[each, inputs])?);
-            let bias = self.parameters.take_if_there(&format!("{name}.bias"), &[each])?;
-            shift.extend(bias.unwrap_or_else(|| vec![0.0; each]));
-        }
-        let gamma = gamma.map(|name| self.parameters.take_if_there(&name, &[outputs])).transpose()?.flatten();
-        let scale = |output: usize| gamma.as_ref().map_or(1.0, |gamma| gamma[output]);
-        shift.iter_mut().enumerate().for_each(|(output, shift)| *shift *= scale(output));
-        let weights = ordered(&weights, inputs, outputs, 1, scale);
-        FrozenConvolution::try_new(self.target, Window::POINT, weights, shift, function)
     }
 }
 
@@ -251,10 +147,6 @@ fn heads_and_epsilon(weights: &PretrainedWeights, width: usize) -> Result<(usize
                 .to_owned(),
         )),
     }
-}
-
-fn is_square(number: usize) -> bool {
-    number.isqrt().pow(2) == number
 }
 
 impl Block {

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Where: s is the side of the source by that of the output, and f the filter. Values outside the image do not count.
-//! Rows are resized first, unless the height shrinks by more than twice of what the width does; older versions of Pillow
+//! Rows are resized first, unless the height shrinks by more than twice of what the width does; Pillow 12 and older
 //! always take rows first. Floats go the same way without rounding.
 //!
 //! # Source

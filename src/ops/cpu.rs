@@ -32,7 +32,7 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core
 }
 
 /// Reads the values of a contiguous f32 tensor on the CPU in place.
-pub(super) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(in crate::ops) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(f(slice(storage, layout)?)),
@@ -69,7 +69,7 @@ impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for InPlace<F> {
     }
 }
 
-pub(super) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+pub(in crate::ops) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 

@@ -49,7 +49,7 @@ pub(super) fn transformers(file: &Value) -> Result<Preprocessing> {
     checked(FILE, Preprocessing { geometry: Some(geometry), filter, mean, deviation, is_from_files: true })
 }
 
-/// The resize, and the crop of a ConvNextImageProcessor, by the key `size`: a number means the shorter side, or of ViT's
+/// The resize, and the crop of a ConvNextImageProcessor, by the key `size`: a number is the shorter side, or of ViT's
 /// processors both.
 fn resize_of_transformers(file: &Value, kind: &str) -> Result<Geometry> {
     const FILE: &str = "preprocessor_config.json";

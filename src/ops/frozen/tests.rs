@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::device::Precision;
+use crate::kernels::Nonlinearity;
 use crate::kernels::tests::{relative_error, values};
 use crate::ops::to_vec;
 
