@@ -49,7 +49,9 @@ pub(crate) fn attention(qkv: &[f32], tokens: usize, heads: usize, depth: usize) 
 
 /// The values of one head's queries, keys or values: `depth` of each token's `stride`, from `first` on.
 fn part_of(qkv: &[f32], first: usize, stride: usize, depth: usize) -> Vec<f32> {
-    qkv.chunks_exact(stride).flat_map(|token| &token[first..first + depth]).copied().collect()
+    let mut part = Vec::with_capacity(qkv.len() / stride * depth);
+    qkv.chunks_exact(stride).for_each(|token| part.extend_from_slice(&token[first..first + depth]));
+    part
 }
 
 /// The attention of one head: (T, d).
@@ -78,12 +80,26 @@ impl Work for Softmax<'_> {
     #[inline(always)]
     fn run(self) {
         for scores in self.scores.chunks_exact_mut(self.tokens) {
-            let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
+            let largest = largest(scores);
             scores.iter_mut().for_each(|s| *s = exp_of_negative(*s - largest));
             let scale = 1.0 / sum(scores, |s| s);
             scores.iter_mut().for_each(|s| *s *= scale);
         }
     }
+}
+
+/// The largest value, in [`LANES`] maxima side by side.
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let larger = |m: f32, v: f32| if v > m { v } else { m };
+    let mut maxima = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            maxima[lane] = larger(maxima[lane], chunk[lane]);
+        }
+    }
+    maxima.iter().chain(rest).fold(f32::NEG_INFINITY, |m, v| larger(m, *v))
 }
 
 /// The sum of f(x), in [`LANES`] sums side by side.

@@ -39,7 +39,11 @@ fn depthwise_on(
     let mut out = vec![0.0; images * g.small_len()];
     out.par_chunks_mut((g.small.1 * channels).max(1)).enumerate().for_each(|(row, out)| {
         let x = &x[row / g.small.0 * g.large_len()..][..g.large_len()];
-        dispatch(backend, Row { g, x, weights, shift, function, row: row % g.small.0, out });
+        let row = Row { g, x, weights, shift, function, row: row % g.small.0, out };
+        match backend {
+            Backend::Portable => dispatch(backend, Unfused(row)),
+            Backend::Avx2 | Backend::Avx512 => dispatch(backend, Fused(row)),
+        }
     });
     out
 }
@@ -55,9 +59,29 @@ struct Row<'a> {
     out: &'a mut [f32],
 }
 
-impl Work for Row<'_> {
+/// A row where a product and a sum are one instruction.
+struct Fused<'a>(Row<'a>);
+
+/// A row where they are two: `f32::mul_add` would be a call of a library.
+struct Unfused<'a>(Row<'a>);
+
+impl Work for Fused<'_> {
     #[inline(always)]
     fn run(self) {
+        self.0.run(f32::mul_add);
+    }
+}
+
+impl Work for Unfused<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.0.run(|x, w, sum| x * w + sum);
+    }
+}
+
+impl Row<'_> {
+    #[inline(always)]
+    fn run(self, multiply_add: impl Fn(f32, f32, f32) -> f32) {
         let g = self.g;
         let channels = g.large_channels;
         // Where each tap inside the image has its input and its weights.
@@ -79,7 +103,7 @@ impl Work for Row<'_> {
                     let x = &self.x[x + first..][..LANES];
                     let w = &self.weights[w + first..][..LANES];
                     for lane in 0..LANES {
-                        sums[lane] += x[lane] * w[lane];
+                        sums[lane] = multiply_add(x[lane], w[lane], sums[lane]);
                     }
                 }
                 out[first..first + LANES].copy_from_slice(&sums);
@@ -89,7 +113,7 @@ impl Work for Row<'_> {
             rest.copy_from_slice(&self.shift[first..]);
             for (x, w) in &taps {
                 let pairs = self.x[x + first..].iter().zip(&self.weights[w + first..]);
-                rest.iter_mut().zip(pairs).for_each(|(sum, (x, w))| *sum += x * w);
+                rest.iter_mut().zip(pairs).for_each(|(sum, (x, w))| *sum = multiply_add(*x, *w, *sum));
             }
         }
         self.function.apply_here(self.out);

@@ -81,12 +81,12 @@ pub(super) fn exp_of_negative(x: f32) -> f32 {
     /// 1.5 · 2²³: adding it rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
     let y = (if x < -87.0 { -87.0 } else { x }) * std::f32::consts::LOG2_E;
-    let n = (y + ROUND) - ROUND;
-    let f = (y - n) * std::f32::consts::LN_2;
+    let rounded = y + ROUND;
+    let f = (y - (rounded - ROUND)) * std::f32::consts::LN_2;
     let tail = 1.0 / 6.0 + f * (1.0 / 24.0 + f * (1.0 / 120.0 + f * (1.0 / 720.0)));
     let p = 1.0 + f * (1.0 + f * (0.5 + f * tail));
-    // `as` takes NaN to 0, and p is NaN then.
-    p * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    // The whole number n stands in the last bits; what is before them is shifted out. Of NaN, p is NaN.
+    p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 #[cfg(test)]

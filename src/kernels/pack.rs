@@ -45,6 +45,9 @@ impl<T: Element> Packed<T> {
     fn of(packed: Packed<f32>) -> Self {
         let Packed { values, width, taps, reduced, outputs } = packed;
         assert!(reduced.is_multiple_of(T::GROUP), "{reduced} channels cannot be grouped by {}", T::GROUP);
+        if T::GROUP == 1 {
+            return Packed { values: values.into_iter().map(T::from_f32).collect(), width, taps, reduced, outputs };
+        }
         let grouped = |(i, _): (usize, &f32)| {
             let (group, within) = (i / (T::GROUP * width), i % (T::GROUP * width));
             let (output, channel) = (within / T::GROUP, within % T::GROUP);
