@@ -18,6 +18,7 @@ import datafusion_wae
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "fixtures/fashion/train.parquet"
 TEST = ROOT / "fixtures/fashion/test.parquet"
+BACKBONES = ROOT / "fixtures/backbones"
 # One partition gives the rows in the order of the file.
 ONE_PARTITION = "SET datafusion.execution.target_partitions = 1"
 # Starts the pool of threads that compute: begun by a training, they would bear the name of its thread.
@@ -63,6 +64,7 @@ def context(folder):
     """A session whose models are in a folder."""
     ctx = datafusion_wae.SessionContext()
     ctx.sql(f"SET wae.model_dir = '{folder}'")
+    ctx.sql(f"SET wae.weights_dir = '{BACKBONES}'")
     ctx.sql(ONE_PARTITION)
     pa.table(ctx.sql(START_THREADS))
     return ctx

@@ -4,7 +4,7 @@ import datafusion
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TEST, context
+from conftest import BACKBONES, TEST, context
 
 import datafusion_wae
 
@@ -26,6 +26,7 @@ SCALARS = {
     "image_decode": "image_decode(image, 14, 14, 1)",
     "image_encode": "image_encode(image_decode(image, 14, 14, 1), 'png')",
     "image_sharpness": "image_sharpness(image)",
+    "image_features": "image_features(image_decode(image, 14, 14, 3), 'resnet-timm', 'pooled', 14)",
 }
 AGGREGATES = {
     "auroc": "auroc(wae_reconstruction_cost(image), label IN (4, 5, 7, 9))",
@@ -53,7 +54,7 @@ def ours(ctx, images):
 def host(models, images):
     # As ours: rows come in the order of the table.
     host = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1))
-    datafusion_wae.register(host, model="clothes", model_dir=models[0])
+    datafusion_wae.register(host, model="clothes", model_dir=models[0], weights_dir=BACKBONES)
     host.from_arrow(images, name="images")
     return host
 

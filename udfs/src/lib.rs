@@ -60,6 +60,7 @@
 //! | `wae_interpolate(a, b, steps [, model])` | the images between two codes |
 //! | `image_encode(image [, format])` | the bytes of a PNG or JPEG file |
 //! | `image_sharpness(image)` | how sharp it is |
+//! | `image_features(image, weights [, layer [, size]])` | features by a pretrained network |
 //!
 //! | aggregate | gives |
 //! |---|---|
@@ -106,6 +107,7 @@ mod table;
 mod text;
 mod vectors;
 mod waiting;
+mod weights;
 mod window;
 
 use std::sync::Arc;

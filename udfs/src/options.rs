@@ -39,6 +39,7 @@ const DEVICE: &str =
 pub struct WaeOptions {
     model: Option<String>,
     model_dir: String,
+    weights_dir: String,
     device: Device,
     precision: Precision,
     batch_size: usize,
@@ -91,6 +92,7 @@ impl Default for WaeOptions {
         Self {
             model: None,
             model_dir: "models".to_owned(),
+            weights_dir: ".".to_owned(),
             device: Device::Auto,
             precision: Precision::F32,
             batch_size: 256,
@@ -128,6 +130,11 @@ impl WaeOptions {
     /// The folder that holds the model files: a path, or a URL of a registered object store.
     pub fn model_dir(&self) -> &str {
         &self.model_dir
+    }
+
+    /// The folder below which pretrained networks are found.
+    pub fn weights_dir(&self) -> &str {
+        &self.weights_dir
     }
 
     /// The object stores that the folder may be in.
@@ -186,7 +193,7 @@ impl WaeOptions {
     }
 
     /// Each option's name, value and description.
-    fn list(&self) -> [(&'static str, Option<String>, &'static str); 12] {
+    fn list(&self) -> [(&'static str, Option<String>, &'static str); 13] {
         let on_error = match self.on_error {
             OnError::Error => "error",
             OnError::Null => "null",
@@ -198,6 +205,7 @@ impl WaeOptions {
                 Some(self.model_dir.clone()),
                 "Where the model files are: a folder, or a URL of a registered object store",
             ),
+            ("weights_dir", Some(self.weights_dir.clone()), "The folder below which pretrained networks are found"),
             ("device", Some(self.device.to_string()), DEVICE),
             (
                 "precision",
@@ -226,6 +234,8 @@ impl WaeOptions {
             "model" => self.model = (!value.is_empty()).then(|| value.to_owned()),
             "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder or a URL, got ''"),
             "model_dir" => self.model_dir = value.to_owned(),
+            "weights_dir" if value.is_empty() => return config_err!("wae.weights_dir must be a folder, got ''"),
+            "weights_dir" => self.weights_dir = value.to_owned(),
             "device" => self.device = device(value)?,
             "precision" => {
                 let name = choice(name, value, &Precision::ALL.map(|(name, _)| name))?;
@@ -326,7 +336,8 @@ mod tests {
     #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
     #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
     #[case("model_dir", "", "wae.model_dir must be a folder or a URL, got ''")]
-    #[case("models", "x", "unknown option 'wae.models', expected one of wae.model, wae.model_dir, wae.device")]
+    #[case("weights_dir", "", "wae.weights_dir must be a folder, got ''")]
+    #[case("models", "x", "unknown option 'wae.models', expected one of wae.model, wae.model_dir, wae.weights_dir")]
     fn a_bad_value_says_what_was_expected(#[case] key: &str, #[case] value: &str, #[case] message: &str) {
         let error = WaeOptions::default().set(key, value).unwrap_err().strip_backtrace();
         assert!(error.contains(message), "{error}");

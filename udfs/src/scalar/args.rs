@@ -1,5 +1,6 @@
 //! The arguments of scalar functions: checks at planning, batches at run time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
@@ -29,6 +30,7 @@ pub(crate) struct PlannedArgs<'a> {
     literals: &'a [Option<&'a ScalarValue>],
     model: Option<&'a LoadedModel>,
     score: Score,
+    options: &'a WaeOptions,
 }
 
 impl<'a> PlannedArgs<'a> {
@@ -39,8 +41,14 @@ impl<'a> PlannedArgs<'a> {
         literals: &'a [Option<&'a ScalarValue>],
         model: Option<&'a LoadedModel>,
         score: Score,
+        options: &'a WaeOptions,
     ) -> Self {
-        Self { documentation, fields, literals, model, score }
+        Self { documentation, fields, literals, model, score, options }
+    }
+
+    /// The session's options.
+    pub(crate) fn options(&self) -> &'a WaeOptions {
+        self.options
     }
 
     /// The function's name.
@@ -293,13 +301,48 @@ impl<'a> Batch<'a> {
         column: &ImageColumn,
         compute: impl Fn(usize) -> wae_core::Result<T> + Sync,
     ) -> Result<Vec<Option<T>>> {
-        let rows = (0..column.len()).into_par_iter();
-        let rows: Vec<_> = rows.map(|row| (!column.is_null(row)).then(|| compute(row))).collect();
-        let images = rows.iter().flatten().count();
         let mut unreadable = Unreadable::default();
+        let values = self.map_some(column, 0..column.len(), &compute, &mut unreadable)?;
+        let images = (0..column.len()).filter(|row| !column.is_null(*row)).count();
+        unreadable.warn(self.function, images, None);
+        Ok(values)
+    }
+
+    /// As [`Self::map_rows`], `at_a_time` rows at a time, so that what is computed of the others need not be in memory:
+    /// `take` gets the rows that have a value, and their values.
+    pub(crate) fn map_chunks<T: Send>(
+        &self,
+        column: &ImageColumn,
+        at_a_time: usize,
+        compute: impl Fn(usize) -> wae_core::Result<T> + Sync,
+        mut take: impl FnMut(&[usize], Vec<T>) -> Result<()>,
+    ) -> Result<()> {
+        let mut unreadable = Unreadable::default();
+        for first in (0..column.len()).step_by(at_a_time) {
+            let rows = first..(first + at_a_time).min(column.len());
+            let values = self.map_some(column, rows.clone(), &compute, &mut unreadable)?;
+            let (rows, values): (Vec<_>, Vec<_>) =
+                rows.zip(values).filter_map(|(row, value)| value.map(|value| (row, value))).unzip();
+            take(&rows, values)?;
+        }
+        let images = (0..column.len()).filter(|row| !column.is_null(*row)).count();
+        unreadable.warn(self.function, images, None);
+        Ok(())
+    }
+
+    /// Computes the images of some rows, and counts those that cannot be read.
+    fn map_some<T: Send>(
+        &self,
+        column: &ImageColumn,
+        rows: Range<usize>,
+        compute: &(impl Fn(usize) -> wae_core::Result<T> + Sync),
+        unreadable: &mut Unreadable,
+    ) -> Result<Vec<Option<T>>> {
+        let computed = rows.clone().into_par_iter().map(|row| (!column.is_null(row)).then(|| compute(row)));
+        let computed: Vec<_> = computed.collect();
         let place = |row| Place::of_image(row, column, self.paths.as_ref());
         // In order, so that of several errors the first row's is reported, not the first found.
-        let values = rows.into_iter().enumerate().map(|(row, computed)| match computed.transpose() {
+        let values = rows.zip(computed).map(|(row, computed)| match computed.transpose() {
             Ok(value) => Ok(value),
             Err(e) if self.options.forgives(&e) => {
                 unreadable.push(place(row), e);
@@ -307,8 +350,6 @@ impl<'a> Batch<'a> {
             }
             Err(e) => Err(row_error(self.function, place(row), e)),
         });
-        let values = values.collect::<Result<Vec<_>>>()?;
-        unreadable.warn(self.function, images, None);
-        Ok(values)
+        values.collect()
     }
 }

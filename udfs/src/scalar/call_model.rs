@@ -64,7 +64,8 @@ impl KernelFunction {
             }
         };
         let score = scores::default_score(Some(&model), options);
-        let planned = PlannedArgs::new(self.kernel.documentation(), &args.arg_fields, literals, Some(&model), score);
+        let documentation = self.kernel.documentation();
+        let planned = PlannedArgs::new(documentation, &args.arg_fields, literals, Some(&model), score, options);
         // Planning checked the arguments against the model of then: with another type, or where they do not fit, it is
         // another.
         let is_planned =

@@ -170,7 +170,8 @@ impl ScalarUDFImpl for KernelFunction {
         let model = self.planned_model(&ReturnFieldArgs { arg_fields, scalar_arguments })?;
         let arg_fields = self.image.restore(arg_fields);
         let score = scores::default_score(model.as_deref(), &self.options);
-        let planned = PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score);
+        let planned =
+            PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score, &self.options);
         let field = self.kernel.field(&planned)?;
         let waits_for_model = model.is_none() && self.is_over_model();
         if self.image.is_planned() && !waits_for_model {

@@ -57,9 +57,9 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// A type of each argument that the function takes, for `SHOW FUNCTIONS`.
     fn example_types(&self) -> Vec<DataType> {
         let example = |parameter| match parameter {
-            "model" | "score" | "format" | "layout" | "outputs" | "function" => DataType::Utf8,
+            "model" | "score" | "format" | "layout" | "outputs" | "function" | "weights" | "layer" => DataType::Utf8,
             "alpha" => DataType::Float64,
-            "height" | "width" | "channels" | "steps" => DataType::Int64,
+            "height" | "width" | "channels" | "steps" | "size" => DataType::Int64,
             "latent" | "a" | "b" => example_vector(DataType::Float32),
             _ => DataType::Binary,
         };

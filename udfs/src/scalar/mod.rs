@@ -7,6 +7,7 @@ pub(crate) mod function;
 pub(crate) mod image_argument;
 mod image_decode;
 mod image_encode;
+mod image_features;
 pub(crate) mod image_reader;
 mod image_sharpness;
 pub(crate) mod kernel;
@@ -50,5 +51,6 @@ pub(crate) fn all(options: &WaeOptions) -> Vec<ScalarUDF> {
         image_decode::image_decode_udf(options),
         image_encode::image_encode_udf(options),
         image_sharpness::image_sharpness_udf(options),
+        image_features::image_features_udf(options),
     ]
 }

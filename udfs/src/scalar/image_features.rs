@@ -1,0 +1,208 @@
+//! `image_features(image, weights [, layer [, size]])`: layers of a pretrained network.
+//!
+//! The networks, their layers and the preparation of images are those of [`wae_core::backbone`].
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float32Array};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::ScalarUDF;
+use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
+use wae_core::image::tensor_field;
+
+use crate::columns::{buffer, fixed_size_list, scatter};
+use crate::documentation::FunctionDocumentation;
+use crate::error::{exec_error, plan_error};
+use crate::options::WaeOptions;
+use crate::scalar::args::{Batch, PlannedArgs};
+use crate::scalar::function::KernelFunction;
+use crate::scalar::kernel::ScalarKernel;
+use crate::weights;
+
+const NAME: &str = "image_features";
+/// Positions of `weights`, `layer` and `size`.
+const WEIGHTS: usize = 1;
+const LAYER: usize = 2;
+const SIZE: usize = 3;
+/// Images that are decoded at a time.
+const IMAGES: usize = 64;
+/// The key of the result's metadata that has the SHA-256 of the weights.
+const SHA256: &str = "wae.weights.sha256";
+
+/// The function under a session's options.
+pub(crate) fn image_features_udf(options: &WaeOptions) -> ScalarUDF {
+    KernelFunction::udf(&ImageFeatures, options)
+}
+
+/// (H, W, 3) -> (h, w, C), or (C,).
+#[derive(Debug)]
+struct ImageFeatures;
+
+/// The network of a call, its layers, and the size that images are resized to.
+struct Call {
+    backbone: Arc<Backbone>,
+    layers: LayerSelection,
+    size: Option<(usize, usize)>,
+    shape: FeatureShape,
+}
+
+impl Call {
+    fn try_new(options: &WaeOptions, weights: &str, layer: Option<&str>, size: Option<(usize, usize)>) -> Result<Self> {
+        let backbone = weights::load(NAME, weights, options)?;
+        let layers = backbone.layer_selection(layer).map_err(|e| plan_error(NAME, &e))?;
+        let Some(seen) = size.or_else(|| backbone.preprocessing().input_size()) else {
+            return plan_err!(
+                "{NAME}: weights '{weights}' come without the size of images, expected the argument size"
+            );
+        };
+        let shape = backbone.shape_of(&layers, seen).map_err(|e| plan_error(NAME, &e))?;
+        Ok(Self { backbone, layers, size, shape })
+    }
+
+    /// The field of the result, with the weights' SHA-256 in its metadata.
+    fn field(&self) -> Field {
+        let field = match self.shape {
+            FeatureShape::Map(map) => {
+                let dims = [("H", map.height()), ("W", map.width()), ("C", map.channels())];
+                tensor_field(NAME, DataType::Float32, &dims, true)
+            }
+            FeatureShape::Vector(channels) => list_field(channels),
+        };
+        let mut metadata = field.metadata().clone();
+        metadata.insert(SHA256.to_owned(), self.backbone.sha256().to_owned());
+        field.with_metadata(metadata)
+    }
+}
+
+fn list_field(length: usize) -> Field {
+    let item = Field::new_list_field(DataType::Float32, true);
+    Field::new(NAME, DataType::FixedSizeList(Arc::new(item), length as i32), true)
+}
+
+impl ScalarKernel for ImageFeatures {
+    fn documentation(&self) -> &'static FunctionDocumentation {
+        &DOCUMENTATION
+    }
+
+    fn required(&self) -> usize {
+        2
+    }
+
+    fn model_position(&self, _: usize, _: &dyn Fn(usize) -> bool) -> Option<usize> {
+        None
+    }
+
+    fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
+        let number = |t: &DataType| if t.is_integer() { DataType::Int64 } else { t.clone() };
+        types.iter().enumerate().map(|(i, t)| if i == SIZE { number(t) } else { t.clone() }).collect()
+    }
+
+    fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
+        args.check_image()?;
+        if [WEIGHTS, LAYER, SIZE].iter().any(|i| args.is_placeholder(*i)) {
+            return Ok(list_field(0));
+        }
+        let size = match args.field(SIZE) {
+            None => None,
+            Some(_) => Some(size_of(args.literal(SIZE))?),
+        };
+        let weights = args.text(WEIGHTS)?.unwrap_or_default();
+        Ok(Call::try_new(args.options(), weights, args.text(LAYER)?, size)?.field())
+    }
+
+    fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
+        let text = |i: usize| -> Result<Option<String>> {
+            let value = batch.scalar(i, DOCUMENTATION.parameter(i).unwrap_or_default())?;
+            Ok(value.and_then(|value| value.try_as_str().flatten().map(str::to_owned)))
+        };
+        let size = batch.scalar(SIZE, "size")?.map(|size| size_of(Some(&size))).transpose()?;
+        let call = Call::try_new(batch.options(), &text(WEIGHTS)?.unwrap_or_default(), text(LAYER)?.as_deref(), size)?;
+        let planned = batch.return_field();
+        let sha256 = planned.metadata().get(SHA256);
+        if sha256.is_some_and(|sha256| sha256 != call.backbone.sha256())
+            || planned.data_type() != call.field().data_type()
+        {
+            return exec_err!("{NAME}: the weights were replaced while the query was planned, expected one version");
+        }
+        let Some(column) = batch.images_in_order(None, None)? else { return Ok(batch.nulls()) };
+        let limits = batch.options().limits();
+        let width = call.shape.len();
+        let mut values = buffer(NAME, batch.rows(), width)?;
+        let mut valid = vec![false; batch.rows()];
+        let read = |row: usize| column.image(row, Some(3), &limits);
+        batch.map_chunks(&column, IMAGES, read, |rows, images| {
+            let features = call.backbone.features(&images, &call.layers, call.size);
+            for (row, features) in rows.iter().zip(features.map_err(|e| exec_error(NAME, &e))?) {
+                scatter(&mut values, &[*row], features.values());
+                valid[*row] = true;
+            }
+            Ok(())
+        })?;
+        fixed_size_list(planned, Arc::new(Float32Array::from(values)), valid.into())
+    }
+}
+
+/// The height and width that `size` says: a number is both, a text such as '224x308' each.
+fn size_of(value: Option<&ScalarValue>) -> Result<(usize, usize)> {
+    let expected =
+        || plan_datafusion_err!("{NAME}: size must be an integer, or a text such as '224x308', both literals");
+    match value {
+        Some(ScalarValue::Int64(Some(side))) if *side > 0 => Ok((*side as usize, *side as usize)),
+        Some(value) => {
+            let text = value.try_as_str().flatten().ok_or_else(expected)?;
+            let (height, width) = text.split_once(['x', '×']).ok_or_else(expected)?;
+            let side = |side: &str| side.trim().parse().map_err(|_| expected());
+            Ok((side(height)?, side(width)?))
+        }
+        None => Err(expected()),
+    }
+}
+
+const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
+    name: NAME,
+    syntax: "image_features(image, weights [, layer [, size]])",
+    description: "Features of an image by a pretrained network: a layer, as a tensor of Float32, height x width x channels, or \
+         as a list where it is one vector. ResNet, ViT, DINOv2, EfficientNet and EfficientNet-Lite are read from safetensors \
+         as timm, torchvision and transformers save them. Nothing is downloaded.",
+    arguments: &[
+        ("image", "The image: encoded bytes, a tensor, or an image of any other form, in colour."),
+        (
+            "weights",
+            "A folder with model.safetensors, config.json and preprocessor_config.json, or a .safetensors file, below \
+             `wae.weights_dir`: a string literal.",
+        ),
+        (
+            "layer",
+            "The layer, or several joined by '+', maps resized to the largest of them: 'layer1' to 'layer4', 'pooled' of a \
+             ResNet; 'blocks.0' and so on, 'tokens', 'cls' of a ViT; 'blocks.0' to 'blocks.6', 'pooled' of an \
+             EfficientNet. By default what suits anomaly detection: 'layer2+layer3', 'tokens', 'blocks.4+blocks.6'.",
+        ),
+        (
+            "size",
+            "The size that the whole image is resized to: a number of pixels, or a text such as '224x308'. Without it, the \
+             image is resized and cropped as the network's files say.",
+        ),
+    ],
+    example: "SELECT image_features(image, 'dinov2-small', 'cls') AS embedding FROM 'photos.parquet';",
+    related: &["image_decode", "wae_encode"],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_a_number_or_two() {
+        assert_eq!(size_of(Some(&ScalarValue::Int64(Some(224)))).unwrap(), (224, 224));
+        for text in ["224x308", "224 × 308"] {
+            assert_eq!(size_of(Some(&ScalarValue::from(text))).unwrap(), (224, 308));
+        }
+        for bad in
+            [ScalarValue::Int64(Some(0)), ScalarValue::from("224"), ScalarValue::from("x"), ScalarValue::from(1.5)]
+        {
+            let error = size_of(Some(&bad)).unwrap_err().strip_backtrace();
+            assert!(error.contains("size must be an integer, or a text such as '224x308'"), "{error}");
+        }
+    }
+}
