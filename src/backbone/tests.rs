@@ -303,3 +303,43 @@ fn vits_of_wrong_shapes(#[case] tensors: &str, #[case] expected: &str) {
     let error = weights(&format!("blocks.0.attn.qkv.weight 1; {tensors}"), None).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
+
+/// Bytes of the header changed at random: a network, or an error, never a panic or a shape that is not computed.
+#[rstest]
+#[case("resnet-timm")]
+#[case("vit-timm")]
+#[case("dinov2-registers-timm")]
+#[case("efficientnet-lite")]
+fn damaged_headers_are_errors(#[case] name: &str) {
+    use rand::{RngExt, SeedableRng};
+    let folder = fixtures().join(name);
+    let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+    let (model, config) = (read("model.safetensors"), read("config.json"));
+    let header = 8 + u64::from_le_bytes(*model.first_chunk().unwrap()) as usize;
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let mut refused = 0;
+    for _ in 0..150 {
+        let mut files = BTreeMap::from([("model.safetensors", model.clone()), ("config.json", config.clone())]);
+        let (file, end) =
+            if generator.random_bool(0.8) { ("model.safetensors", header) } else { ("config.json", config.len()) };
+        for _ in 0..generator.random_range(1..3) {
+            let at = generator.random_range(0..end);
+            files.get_mut(file).unwrap()[at] = b"0123456789[]{}:,abw"[generator.random_range(0..19)];
+        }
+        let sizes = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.len() as u64)).collect();
+        let files = WeightFiles::new("net", sizes, None, move |name| Ok(files[name].clone()));
+        let backbone = PretrainedWeights::read(&files).and_then(|weights| Backbone::try_new(&weights, Device::Cpu));
+        let Ok(backbone) = backbone else {
+            refused += 1;
+            continue;
+        };
+        let layer = backbone.layer_selection(None).unwrap();
+        let size = (35, 42);
+        if let (Ok(shape), Ok(features)) =
+            (backbone.shape_of(&layer, size), backbone.features(&[picture(9, 9)], &layer, Some(size)))
+        {
+            assert_eq!(features[0].shape(), shape);
+        }
+    }
+    assert!(refused > 75, "{refused}");
+}

@@ -116,3 +116,67 @@ fn read(root: &Path, path: &Path) -> wae_core::Result<Vec<u8>> {
     }
     fs::read(&canonical).map_err(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::config::ExtensionOptions;
+
+    use super::*;
+
+    fn options(dir: &Path) -> WaeOptions {
+        let mut options = WaeOptions::default();
+        options.set("weights_dir", &dir.display().to_string()).unwrap();
+        options
+    }
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/backbones")
+    }
+
+    #[test]
+    fn a_network_is_kept_until_a_file_of_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("sub/net");
+        fs::create_dir_all(&folder).unwrap();
+        for file in ["model.safetensors", "config.json"] {
+            fs::copy(fixtures().join("resnet-timm").join(file), folder.join(file)).unwrap();
+        }
+        let options = options(dir.path());
+        let first = load("f", "sub/net", &options).unwrap();
+        assert!(Arc::ptr_eq(&first, &load("f", "./sub/net", &options).unwrap()));
+        let config = fs::read_to_string(folder.join("config.json")).unwrap();
+        fs::write(folder.join("config.json"), config + " ").unwrap();
+        let second = load("f", "sub/net", &options).unwrap();
+        assert_ne!(first.sha256(), second.sha256());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_cannot_leave_the_folder() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path());
+        symlink(fixtures().canonicalize().unwrap().join("resnet-timm"), dir.path().join("out")).unwrap();
+        let error = load("f", "out", &options).unwrap_err().strip_backtrace();
+        assert!(error.contains("f: weights 'out' are a link out of wae.weights_dir"), "{error}");
+        let folder = dir.path().join("net");
+        fs::create_dir(&folder).unwrap();
+        let model = fixtures().canonicalize().unwrap().join("resnet-timm/model.safetensors");
+        symlink(&model, folder.join("model.safetensors")).unwrap();
+        let error = load("f", "net", &options).unwrap_err().strip_backtrace();
+        assert!(error.contains("it is no file below wae.weights_dir, or a link out of it"), "{error}");
+        // As in the cache of Hugging Face: links to other folders below the root.
+        fs::copy(&model, dir.path().join("blob")).unwrap();
+        fs::remove_file(folder.join("model.safetensors")).unwrap();
+        symlink("../blob", folder.join("model.safetensors")).unwrap();
+        load("f", "net", &options).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_or_not_local() {
+        let error = load("f", "net", &options(Path::new("absent"))).unwrap_err().strip_backtrace();
+        assert!(error.contains("f: cannot open 'absent' (wae.weights_dir)"), "{error}");
+        let error = load("f", "net", &options(Path::new("s3://bucket/nets"))).unwrap_err().strip_backtrace();
+        assert!(error.contains("wae.weights_dir is 's3://bucket/nets', expected a local folder"), "{error}");
+    }
+}

@@ -108,7 +108,11 @@ impl ScalarKernel for ImageFeatures {
             Some(_) => Some(size_of(args.literal(SIZE))?),
         };
         let weights = args.text(WEIGHTS)?.unwrap_or_default();
-        Ok(Call::try_new(args.options(), weights, args.text(LAYER)?, size)?.field())
+        let layer = match args.literal(LAYER) {
+            Some(value) if value.is_null() => None,
+            _ => args.text(LAYER)?,
+        };
+        Ok(Call::try_new(args.options(), weights, layer, size)?.field())
     }
 
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
@@ -176,7 +180,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
             "layer",
             "The layer, or several joined by '+', maps resized to the largest of them: 'layer1' to 'layer4', 'pooled' of a \
              ResNet; 'blocks.0' and so on, 'tokens', 'cls' of a ViT; 'blocks.0' to 'blocks.6', 'pooled' of an \
-             EfficientNet. By default what suits anomaly detection: 'layer2+layer3', 'tokens', 'blocks.4+blocks.6'.",
+             EfficientNet. By default, or where it is NULL, what suits anomaly detection: 'layer2+layer3', 'tokens', 'blocks.4+blocks.6'.",
         ),
         (
             "size",
