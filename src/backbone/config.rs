@@ -1,4 +1,4 @@
-//! What `config.json` says of a network: timm's and transformers' keys.
+//! Keys of `config.json`, timm's and those of transformers.
 
 use serde_json::Value;
 

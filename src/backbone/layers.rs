@@ -78,8 +78,10 @@ impl LayerReader<'_> {
     /// Factor and term of each channel.
     fn norm(&self, name: &str, channels: usize) -> Result<(Vec<f32>, Vec<f32>)> {
         let part = |part: &str| self.parameters.take(&format!("{name}.{part}"), &[channels]);
-        let (gamma, beta) = (part("weight")?, part("bias")?);
-        let (mean, variance) = (part("running_mean")?, part("running_var")?);
+        let gamma = part("weight")?;
+        let beta = part("bias")?;
+        let mean = part("running_mean")?;
+        let variance = part("running_var")?;
         let factor = |c: usize| f64::from(gamma[c]) / (f64::from(variance[c]) + self.epsilon).sqrt();
         let scale: Vec<f32> = (0..channels).map(|c| factor(c) as f32).collect();
         let shift: Vec<f32> =

@@ -41,9 +41,8 @@ pub(super) fn interpolated(
     }
     let mut out = vec![0.0_f64; height * width * channels];
     for (place, sums) in out.chunks_exact_mut(channels.max(1)).enumerate() {
-        let (y, x) = (place / width, place % width);
-        for (from, weight) in weights(side, width, x, interpolation) {
-            let source = &rows[(y * side + from) * channels..][..channels];
+        for (from, weight) in weights(side, width, place % width, interpolation) {
+            let source = &rows[(place / width * side + from) * channels..][..channels];
             sums.iter_mut().zip(source).for_each(|(sum, v)| *sum += weight * v);
         }
     }

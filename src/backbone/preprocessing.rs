@@ -63,7 +63,8 @@ pub(super) struct Prepared {
 }
 
 impl Preprocessing {
-    /// What a checkpoint's files say; ImageNet's mean and deviation, without an input size, where they say nothing.
+    /// The preparation that a checkpoint's files say; ImageNet's mean and deviation, without an input size, where they say
+    /// nothing.
     pub(super) fn of(weights: &PretrainedWeights) -> Result<Self> {
         let read = |value: Option<&Value>, read: fn(&Value) -> Result<Self>| value.map(read).transpose();
         let in_files = |e| Error::Model(format!("weights '{}': {e}", weights.name()));
@@ -162,7 +163,8 @@ impl fmt::Display for Preprocessing {
 impl Resize {
     /// (height, width) for an image.
     fn output(self, image: ImageShape) -> (usize, usize) {
-        let (height, width) = (image.height(), image.width());
+        let height = image.height();
+        let width = image.width();
         match self {
             Self::Exact(height, width) => (height, width),
             // ⌊side·long/short⌋ in floating point, as both libraries have it.

@@ -39,9 +39,9 @@ pub(crate) fn attention(qkv: &[f32], tokens: usize, heads: usize, depth: usize) 
         .collect();
     let mut out = vec![0.0; images * tokens * width];
     out.par_chunks_mut(width).enumerate().for_each(|(row, out)| {
-        let (image, token) = (row / tokens, row % tokens);
-        for (out, head) in out.chunks_exact_mut(depth).zip(&heads_of_images[image * heads..]) {
-            out.copy_from_slice(&head[token * depth..][..depth]);
+        let heads = &heads_of_images[row / tokens * heads..];
+        for (out, head) in out.chunks_exact_mut(depth).zip(heads) {
+            out.copy_from_slice(&head[row % tokens * depth..][..depth]);
         }
     });
     out

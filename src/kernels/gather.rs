@@ -257,15 +257,11 @@ impl<T: Element, const MR: usize> Table<T, MR> {
                         _ => sums_at.at(i * scratch.tile + row * width),
                     });
                     let finish = last.then_some(Finish { shift: shift[first..].as_ptr(), relu: epilogue.relu, to });
-                    let mut is_first = pass == 0;
-                    if let (true, Some(residual)) = (is_first, epilogue.residual) {
-                        // The residual stands where the sums of earlier taps would.
-                        for (sums, index) in sums.iter().zip(outputs).filter_map(|(sums, i)| i.map(|i| (sums, i))) {
-                            let residual = &residual[index + first..][..used];
-                            std::ptr::copy_nonoverlapping(residual.as_ptr(), *sums, used);
-                        }
-                        is_first = false;
+                    let residual = epilogue.residual.filter(|_| pass == 0);
+                    if let Some(residual) = residual {
+                        place_residual(residual, outputs, &sums, first..first + used);
                     }
+                    let is_first = pass == 0 && residual.is_none();
                     (tile.run)(taps, weights.reduced / T::GROUP, values, &sums, is_first, finish);
                     if last && !whole {
                         for (row, index) in outputs.iter().enumerate().filter_map(|(row, i)| i.map(|i| (row, i))) {
@@ -275,6 +271,23 @@ impl<T: Element, const MR: usize> Table<T, MR> {
                 }
             }
         }
+    }
+}
+
+/// Puts the residual of a tile's rows and of some channels where the sums of earlier taps would stand.
+///
+/// # Safety
+/// Each of `sums` has room for these channels. `residual` has as many values as the output.
+unsafe fn place_residual<const MR: usize>(
+    residual: &[f32],
+    outputs: &[Option<usize>; MR],
+    sums: &[*mut f32; MR],
+    channels: Range<usize>,
+) {
+    for (sums, index) in sums.iter().zip(outputs).filter_map(|(sums, index)| index.map(|index| (sums, index))) {
+        let values = &residual[index + channels.start..index + channels.end];
+        // SAFETY: the caller vouches for the room, and nobody else writes it.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), *sums, values.len()) };
     }
 }
 

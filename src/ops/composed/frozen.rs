@@ -66,7 +66,8 @@ fn places(g: &Geometry, padded: &Tensor, tap: usize) -> Result<Tensor> {
     let (height, width) = grid(g);
     let (images, _, _, channels) = padded.dims4()?;
     let s = g.stride;
-    let (u, v) = (tap / g.kernel, tap % g.kernel);
+    let u = tap / g.kernel;
+    let v = tap % g.kernel;
     let lines = padded.reshape((images, height, s, width * s * channels))?;
     let lines = lines.narrow(2, u % s, 1)?.narrow(1, u / s, g.small.0)?.contiguous()?;
     let places = lines.reshape((images * g.small.0, width, s, channels))?;
