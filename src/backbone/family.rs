@@ -120,7 +120,10 @@ pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Bo
     {
         return Err(refused(&format!("config.json names the architecture '{named}', which is not read")));
     }
-    if let Some(named) = config.model_type()
+    if let Some(key) = config.unread_argument() {
+        return Err(refused(&format!("config.json has '{key}' among its model_args, which is not read")));
+    }
+    if let Some(named) = config.model_type()?
         && !family.model_types.contains(&named)
     {
         let name = family.name;

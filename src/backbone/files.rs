@@ -111,7 +111,7 @@ impl<'a> WeightFiles<'a> {
         if *bytes > MAX_JSON_BYTES {
             return Err(self.problem(format!("{name} has {bytes} bytes, expected at most {MAX_JSON_BYTES}")));
         }
-        let bytes = (self.read)(name)?;
+        let bytes = self.read(name)?;
         match serde_json::from_slice(&bytes) {
             Ok(value @ Value::Object(_)) => Ok(Some((value, bytes))),
             Ok(_) => Err(self.problem(format!("{name} holds no JSON object"))),
@@ -139,7 +139,8 @@ impl<'a> WeightFiles<'a> {
                 self.problem(format!("{} files of weights, expected at most {MAX_SHARDS}", weights.files.len()))
             );
         }
-        let bytes = weights.files.iter().fold(0_u64, |sum, name| sum.saturating_add(self.sizes[name]));
+        let size = |name: &String| self.sizes.get(name).copied().unwrap_or(u64::MAX);
+        let bytes = weights.files.iter().fold(0_u64, |sum, name| sum.saturating_add(size(name)));
         if bytes > MAX_WEIGHT_BYTES {
             return Err(self.problem(format!("the weights have {bytes} bytes, expected at most {MAX_WEIGHT_BYTES}")));
         }
@@ -149,6 +150,9 @@ impl<'a> WeightFiles<'a> {
     fn find(&self) -> Result<WeightList> {
         if let Some(single) = &self.single {
             self.check_format(single)?;
+            if !self.sizes.contains_key(single) {
+                return Err(self.problem("this is no regular file, or none any more"));
+            }
             return Ok(WeightList { files: vec![single.clone()], index: None });
         }
         if self.sizes.contains_key(SINGLE) {

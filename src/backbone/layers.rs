@@ -101,7 +101,7 @@ pub(super) fn check_channels(tensor: &str, channels: usize) -> Result<()> {
 }
 
 /// Refuses values that are not finite once a norm is folded in: a variance below −ε, or a factor that is too large.
-fn check_finite(name: &str, values: &[f32]) -> Result<()> {
+pub(super) fn check_finite(name: &str, values: &[f32]) -> Result<()> {
     match values.iter().all(|v| v.is_finite()) {
         true => Ok(()),
         false => Err(Error::model_tensor(name, "does not fit into 32 bits with its norm folded in")),

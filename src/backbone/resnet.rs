@@ -11,6 +11,7 @@
 use super::FeatureShape;
 use super::family::{Family, KNOWN, Kept, Network};
 use super::layers::LayerReader;
+use super::names::Naming;
 use super::weights::PretrainedWeights;
 use crate::error::{Error, Result};
 use crate::kernels::Nonlinearity;
@@ -50,7 +51,15 @@ struct Block {
 impl ResNet {
     fn try_new(weights: &PretrainedWeights, target: &Target) -> Result<Self> {
         let config = weights.config();
-        if config.is_true("downsample_in_first_stage") || config.text("hidden_act").is_some_and(|name| name != "relu") {
+        if weights.naming() == Naming::HuggingFace && config.is_empty() {
+            let name = weights.name();
+            let missing = "no tensor says which convolution of a block has the stride";
+            return Err(Error::Model(format!(
+                "weights '{name}': a ResNet of transformers needs its config.json: {missing}"
+            )));
+        }
+        if config.is_true("downsample_in_first_stage")? || config.text("hidden_act")?.is_some_and(|name| name != "relu")
+        {
             let name = weights.name();
             let expected = "expected ReLU, and a first stage that keeps the size";
             return Err(Error::Model(format!("weights '{name}': config.json describes another ResNet; {expected}")));
@@ -63,7 +72,7 @@ impl ResNet {
         let reader = LayerReader { target, parameters: weights.parameters(), epsilon: EPSILON };
         let stem = reader.convolution(("conv1", "bn1"), 3, Window::symmetric(7, 2), Nonlinearity::Relu)?;
         // timm and torchvision stride in the window of 3 × 3; transformers may do so in the first.
-        let strides_first = config.is_true("downsample_in_bottleneck");
+        let strides_first = config.is_true("downsample_in_bottleneck")?;
         let mut channels = stem.outputs();
         let mut stages = Vec::with_capacity(STAGES);
         for stage in 1..=STAGES {

@@ -282,7 +282,9 @@ const OF_TRANSFORMERS: &str =
 #[case::division(PATCH, json!({"model_args": {"num_heads": 3}}), "3 heads do not divide tokens of 40 values")]
 #[case::function(PATCH, json!({"hidden_act": "quick_gelu"}), "hidden_act 'quick_gelu' or SwiGLU, expected 'gelu'")]
 #[case::swiglu(PATCH, json!({"use_swiglu_ffn": true}), "or SwiGLU, expected 'gelu' without")]
-#[case::no_class(WIDE, json!({}), "tensor 'cls_token' is missing in 'net'")]
+#[case::no_architecture(WIDE, json!({}), "a ViT needs its config.json")]
+#[case::unread_argument(WIDE, json!({"model_args": {"act_layer": "relu"}}), "'act_layer' among its model_args")]
+#[case::no_class(WIDE, json!({"architecture": "vit_tiny_patch16_224"}), "tensor 'cls_token' is missing in 'net'")]
 fn networks_that_their_files_do_not_describe(
     #[case] tensors: &str,
     #[case] config: serde_json::Value,
@@ -300,7 +302,8 @@ fn networks_that_their_files_do_not_describe(
 #[case("patch_embed.proj.weight 192,3,7,7; cls_token 1,1,192; pos_embed 1,1,192", "has 1 positions, expected a square")]
 #[case("patch_embed.proj.weight 192,3,7,7; cls_token 1,1,192; pos_embed 5,192", "expected [1, n, 192]")]
 fn vits_of_wrong_shapes(#[case] tensors: &str, #[case] expected: &str) {
-    let error = weights(&format!("blocks.0.attn.qkv.weight 1; {tensors}"), None).unwrap_err().to_string();
+    let config = json!({"architecture": "vit_tiny_patch16_224"});
+    let error = weights(&format!("blocks.0.attn.qkv.weight 1; {tensors}"), Some(config)).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 

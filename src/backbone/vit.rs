@@ -127,14 +127,15 @@ fn heads_and_epsilon(weights: &PretrainedWeights, width: usize) -> Result<(usize
     let config = weights.config();
     let name = weights.name();
     let refused = |problem: String| Error::Model(format!("weights '{name}': {problem}"));
-    let function = config.text("hidden_act").unwrap_or("gelu");
-    if function != "gelu" || config.is_true("use_swiglu_ffn") {
+    let function = config.text("hidden_act")?.unwrap_or("gelu");
+    if function != "gelu" || config.is_true("use_swiglu_ffn")? {
         return Err(refused(format!("config.json has hidden_act '{function}' or SwiGLU, expected 'gelu' without")));
     }
     let (heads, epsilon) = match weights.naming() {
         Naming::HuggingFace => (config.count("num_attention_heads")?, config.fraction("layer_norm_eps")?),
         Naming::Timm => {
-            let usual = WIDTHS.contains(&width).then_some(width / 64);
+            // All of timm's of these widths have heads of 64 values; other libraries have others under the same names.
+            let usual = (config.architecture().is_some() && WIDTHS.contains(&width)).then_some(width / 64);
             (config.count("num_heads")?.or(usual), Some(EPSILON))
         }
     };
@@ -204,7 +205,7 @@ impl Network for Vit {
         let tokens = height * width + self.prefix.dims().first().copied().unwrap_or(1);
         let hidden = self.blocks.iter().map(|block| block.fc1.outputs()).max().unwrap_or(0);
         // Queries, keys and values, once more by heads, beside the scores of some queries; or the hidden layer.
-        let attention = tokens * (6 * self.patch.outputs() + 2 * 512);
+        let attention = tokens * (6 * self.patch.outputs() + self.heads * 512);
         attention.max(tokens * (hidden + 3 * self.patch.outputs()))
     }
 

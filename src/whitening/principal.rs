@@ -28,6 +28,7 @@ const SPARE: usize = 16;
 const ITERATIONS: usize = 100;
 /// The relative change of all variances at which the iteration ends.
 const SETTLED: f64 = 1e-10;
+
 /// The first `count` principal directions of a scatter matrix, (C, C).
 ///
 /// # Errors

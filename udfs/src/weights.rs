@@ -4,7 +4,8 @@
 //! serves the whole process; weights whose files were replaced are read again.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::SystemTime;
@@ -54,11 +55,14 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
     }
     let root = root(function, options)?;
     let sizes = stamp.iter().map(|(name, (bytes, _))| (name.clone(), *bytes)).collect();
-    let files = WeightFiles::new(name, sizes, single, |file| read(&root, &folder.join(file)));
+    let files = WeightFiles::new(name, sizes, single, |file| {
+        read(&root, &folder.join(file), stamp.get(file).map_or(0, |(bytes, _)| *bytes))
+    });
     let backbone = PretrainedWeights::read(&files).and_then(|weights| Backbone::try_new(&weights, device));
     let backbone = Arc::new(backbone.map_err(|e| refused(&e))?);
     log::info!("read weights '{name}' (sha256 {})", backbone.sha256());
     cache.retain(|cached| cached.path != path || cached.device != device);
+    drop(files);
     cache.push(Cached { path, device, stamp, backbone: Arc::clone(&backbone) });
     let mut total: usize = cache.iter().map(|cached| cached.backbone.memory()).sum();
     while total > options.cache_bytes() && cache.len() > 1 {
@@ -84,11 +88,15 @@ fn resolve(function: &str, name: &str, options: &WaeOptions) -> Result<PathBuf> 
     if name.is_empty() || !Path::new(name).components().all(is_below) {
         return plan_err!("{function}: weights must be a path below wae.weights_dir, without '..', got '{name}'");
     }
-    let path = root.join(name).canonicalize().map_err(|e| {
+    // Without `.`, so that a network has one name in the cache. A link keeps its own name and folder: the files of a
+    // download are links to others without an ending.
+    let path: PathBuf =
+        root.components().chain(Path::new(name).components().filter(|c| *c != Component::CurDir)).collect();
+    let canonical = path.canonicalize().map_err(|e| {
         plan_datafusion_err!("{function}: no weights '{name}' in '{}' (wae.weights_dir): {e}", options.weights_dir())
     })?;
     // Where a link leads is not told: who asks may not be allowed to know.
-    if path.starts_with(&root) {
+    if canonical.starts_with(&root) {
         return Ok(path);
     }
     plan_err!("{function}: weights '{name}' are a link out of wae.weights_dir, expected a file or a folder in it")
@@ -106,15 +114,18 @@ fn stamp(folder: &Path) -> std::io::Result<Stamp> {
     Ok(stamp)
 }
 
-/// Reads a file of a network, which lies below the root once links are followed. Its size has been checked.
-fn read(root: &Path, path: &Path) -> wae_core::Result<Vec<u8>> {
+/// Reads a file of a network, which lies below the root once links are followed, and at most a byte beyond the size that
+/// was checked.
+fn read(root: &Path, path: &Path, size: u64) -> wae_core::Result<Vec<u8>> {
     let at = |e| Error::io(path, e);
     let canonical = path.canonicalize().map_err(at)?;
     if !canonical.starts_with(root) || !fs::metadata(&canonical).map_err(at)?.is_file() {
         let reason = "it is no file below wae.weights_dir, or a link out of it";
         return Err(at(std::io::Error::other(reason)));
     }
-    fs::read(&canonical).map_err(at)
+    let mut bytes = Vec::new();
+    File::open(&canonical).map_err(at)?.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(at)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -170,6 +181,7 @@ mod tests {
         fs::remove_file(folder.join("model.safetensors")).unwrap();
         symlink("../blob", folder.join("model.safetensors")).unwrap();
         load("f", "net", &options).unwrap();
+        load("f", "net/model.safetensors", &options).unwrap();
     }
 
     #[test]

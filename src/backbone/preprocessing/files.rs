@@ -42,7 +42,9 @@ pub(super) fn transformers(file: &Value) -> Result<Preprocessing> {
         };
         geometry = resize_of_transformers(file, kind)?;
     }
-    if does("do_center_crop", false) == Some(true) {
+    // The processors of transformers differ in what they do where the file does not say.
+    let crops = ["Bit", "DeiT"].iter().any(|kinds| kind.starts_with(kinds));
+    if does("do_center_crop", crops) == Some(true) {
         let (height, width) = sides(FILE, file, "crop_size")?;
         geometry.crop = Some(Crop { height, width, rounds_to_even: false });
     }

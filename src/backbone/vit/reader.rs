@@ -1,13 +1,16 @@
 //! The parts of a ViT, read from a checkpoint.
 
-use super::Block;
-use crate::backbone::layers::{check_channels, ordered};
+use super::{Block, MAX_TOKENS};
+use crate::backbone::layers::{check_channels, check_finite, ordered};
 use crate::backbone::names::Naming;
 use crate::backbone::weights::Parameters;
 use crate::error::{Error, Result};
 use crate::kernels::Nonlinearity;
 use crate::ops::Target;
 use crate::ops::frozen::{FrozenConvolution, FrozenLayerNorm, Padding, Window};
+
+/// The most registers; published networks have 4 or 8.
+const MAX_REGISTERS: usize = 64;
 
 /// Reads the parts of a ViT.
 pub(super) struct Reader<'a> {
@@ -42,6 +45,10 @@ impl Reader<'_> {
         let mut prefix = vec![self.parameters.take("cls_token", &[1, 1, width])?];
         if weights.has("reg_token") {
             let registers = count("reg_token")?;
+            if registers > MAX_REGISTERS {
+                let problem = format!("has {registers} registers, expected at most {MAX_REGISTERS}");
+                return Err(Error::model_tensor("reg_token", problem));
+            }
             let values = self.parameters.take("reg_token", &[1, registers, width])?;
             prefix.extend(values.chunks_exact(width).map(<[f32]>::to_vec));
         }
@@ -54,8 +61,10 @@ impl Reader<'_> {
             Naming::Timm => 0,
         };
         let patches = all.saturating_sub(placed);
-        if !is_square(patches) || patches == 0 {
-            let problem = format!("has {all} positions, expected a square of patches and at most {placed} before");
+        if !is_square(patches) || !(1..=MAX_TOKENS).contains(&patches) {
+            let problem = format!(
+                "has {all} positions, expected a square of 1 to {MAX_TOKENS} patches and at most {placed} before"
+            );
             return Err(Error::model_tensor("pos_embed", problem));
         }
         for (token, position) in prefix.iter_mut().zip(positions.chunks_exact(width)).take(placed) {
@@ -111,6 +120,8 @@ impl Reader<'_> {
         let scale = |output: usize| gamma.as_ref().map_or(1.0, |gamma| gamma[output]);
         shift.iter_mut().enumerate().for_each(|(output, shift)| *shift *= scale(output));
         let weights = ordered(&weights, inputs, outputs, 1, scale);
+        check_finite(&names[0], &weights)?;
+        check_finite(&names[0], &shift)?;
         FrozenConvolution::try_new(self.target, Window::POINT, weights, shift, function)
     }
 }

@@ -75,14 +75,25 @@ fn places(g: &Geometry, padded: &Tensor, tap: usize) -> Result<Tensor> {
     Ok(places.reshape((images, g.small.0, g.small.1, channels))?)
 }
 
+/// The most scores of an attention in memory together: 512 MB.
+const SCORES: usize = 1 << 27;
+
 /// Attention of queries, keys and values, (N, T, 3, heads, d) → (N, T, heads·d).
 pub(crate) fn attention(qkv: &Tensor, precision: Precision) -> Result<Tensor> {
     let (images, tokens, _, heads, depth) = qkv.dims5()?;
     let part = |part: usize| qkv.narrow(2, part, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous(); // (N, heads, T, d)
     let queries = part(0)?.affine(1.0 / (depth as f64).sqrt(), 0.0)?;
-    let scores = product(&queries, &part(1)?.transpose(2, 3)?.contiguous()?, precision)?;
-    let weights = candle_nn::ops::softmax_last_dim(&scores)?;
-    let values = product(&weights, &part(2)?, precision)?;
+    let keys = part(1)?.transpose(2, 3)?.contiguous()?;
+    let values = part(2)?;
+    // Some queries at a time: all scores together may be more values than an operation can count.
+    let rows = (SCORES / (images * heads * tokens).max(1)).clamp(1, tokens);
+    let mut parts = Vec::with_capacity(tokens.div_ceil(rows));
+    for first in (0..tokens).step_by(rows) {
+        let some = queries.narrow(2, first, rows.min(tokens - first))?.contiguous()?;
+        let weights = candle_nn::ops::softmax_last_dim(&product(&some, &keys, precision)?)?;
+        parts.push(product(&weights, &values, precision)?);
+    }
+    let values = Tensor::cat(&parts, 2)?;
     Ok(values.transpose(1, 2)?.contiguous()?.reshape((images, tokens, heads * depth))?)
 }
 

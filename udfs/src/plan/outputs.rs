@@ -24,12 +24,17 @@ pub(super) fn with_tensor_types(plan: LogicalPlan) -> Result<LogicalPlan> {
             node.input = Arc::new(restore(Arc::unwrap_or_clone(node.input))?);
             Ok(LogicalPlan::Copy(node))
         }
-        LogicalPlan::Ddl(_)
-        | LogicalPlan::Dml(_)
-        | LogicalPlan::Statement(_)
-        | LogicalPlan::Explain(_)
-        | LogicalPlan::Analyze(_)
-        | LogicalPlan::DescribeTable(_) => Ok(plan),
+        LogicalPlan::Explain(mut node) => {
+            node.plan = Arc::new(with_tensor_types(Arc::unwrap_or_clone(node.plan))?);
+            Ok(LogicalPlan::Explain(node))
+        }
+        LogicalPlan::Analyze(mut node) => {
+            node.input = Arc::new(with_tensor_types(Arc::unwrap_or_clone(node.input))?);
+            Ok(LogicalPlan::Analyze(node))
+        }
+        LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Statement(_) | LogicalPlan::DescribeTable(_) => {
+            Ok(plan)
+        }
         plan => restore(plan),
     }
 }

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, Float32Array};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
+use wae_core::Error;
 use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
 use wae_core::image::tensor_field;
 
@@ -136,8 +137,11 @@ impl ScalarKernel for ImageFeatures {
         let mut valid = vec![false; batch.rows()];
         let read = |row: usize| column.image(row, Some(3), &limits);
         batch.map_chunks(&column, IMAGES, read, |rows, images| {
-            let features = call.backbone.features(&images, &call.layers, call.size);
-            for (row, features) in rows.iter().zip(features.map_err(|e| exec_error(NAME, &e))?) {
+            let features = call.backbone.features(&images, &call.layers, call.size).map_err(|e| match e {
+                Error::Row { row, source } => exec_error(NAME, &source.in_row(rows[row])),
+                e => exec_error(NAME, &e),
+            })?;
+            for (row, features) in rows.iter().zip(features) {
                 scatter(&mut values, &[*row], features.values());
                 valid[*row] = true;
             }
