@@ -11,7 +11,7 @@
 //! wrong ones features are off by up to 0.9 of their size.
 
 use super::FeatureShape;
-use super::family::{Family, Kept, Network};
+use super::family::{Family, FrozenNetwork, Kept};
 use super::layers::LayerReader;
 use super::weights::PretrainedWeights;
 use crate::error::{Error, Result};
@@ -178,7 +178,7 @@ impl Block {
     }
 }
 
-impl Network for EfficientNet {
+impl FrozenNetwork for EfficientNet {
     fn layers(&self) -> Vec<String> {
         (0..STRIDES.len()).map(|stage| format!("blocks.{stage}")).chain(["pooled".to_owned()]).collect()
     }

@@ -41,11 +41,11 @@ pub(super) struct Family {
     /// The values of `model_type` that transformers has for the family.
     pub(super) model_types: &'static [&'static str],
     /// Builds the network.
-    pub(super) build: fn(&PretrainedWeights, &Target) -> Result<Box<dyn Network>>,
+    pub(super) build: fn(&PretrainedWeights, &Target) -> Result<Box<dyn FrozenNetwork>>,
 }
 
 /// A network with fixed weights, whose layers have names.
-pub(super) trait Network: Debug + Send + Sync {
+pub(super) trait FrozenNetwork: Debug + Send + Sync {
     /// The names of its layers, in the order in which they are computed.
     fn layers(&self) -> Vec<String>;
 
@@ -105,7 +105,7 @@ impl Kept {
 ///
 /// # Errors
 /// [`Error::Model`] if it is none that works: the error names it where it is known; and those of its tensors.
-pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Box<dyn Network>> {
+pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Box<dyn FrozenNetwork>> {
     let refused = |what: &str| Error::Model(format!("weights '{}': {what}; {KNOWN}", weights.name()));
     let is_other = |(_, prefixes): &&(&str, &[&str])| prefixes.iter().any(|prefix| weights.has_prefix(prefix));
     if let Some((name, _)) = OTHERS.iter().find(is_other) {

@@ -51,7 +51,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use self::family::{Kept, Network};
+use self::family::{FrozenNetwork, Kept};
 pub use self::features::{FeatureShape, Features};
 pub use self::files::WeightFiles;
 use self::preprocessing::Prepared;
@@ -61,6 +61,7 @@ pub use self::weights::PretrainedWeights;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::image::{Image, MAX_SIDE};
+use crate::ops::frozen::agrees_with_kernels;
 use crate::ops::{MOST_VALUES, Target, Tensor, to_vec};
 
 /// The most images of a pass.
@@ -74,7 +75,7 @@ const ACTIVATION: usize = 1 << 26;
 /// the processor, an image's features are the same bits whatever images stand beside it.
 #[derive(Debug)]
 pub struct Backbone {
-    network: Box<dyn Network>,
+    network: Box<dyn FrozenNetwork>,
     preprocessing: Preprocessing,
     target: Target,
     name: String,
@@ -99,7 +100,12 @@ impl Backbone {
     /// [`Error::ModelTensor`] and [`Error::ModelTensorShape`] if a tensor is not as the network has it;
     /// [`Error::Device`] if the device cannot be opened.
     pub fn try_new(weights: &PretrainedWeights, device: Device) -> Result<Self> {
-        Self::on(weights, Target::open(device, Precision::F32)?)
+        let target = Target::open(device, Precision::F32)?;
+        // Opening a device compares the operations of models; a network here has others.
+        if !target.has_kernels() {
+            agrees_with_kernels(&target)?;
+        }
+        Self::on(weights, target)
     }
 
     fn on(weights: &PretrainedWeights, target: Target) -> Result<Self> {

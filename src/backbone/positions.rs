@@ -10,9 +10,9 @@
 //! # Source
 //! `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`.
 
-use crate::error::Result;
+use crate::image::cubic;
 
-/// How a library interpolates positions.
+/// The interpolation of positions in a library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interpolation {
     /// timm's, and that of transformers' DINOv2 with registers.
@@ -27,9 +27,9 @@ pub(super) fn interpolated(
     side: usize,
     (height, width): (usize, usize),
     interpolation: Interpolation,
-) -> Result<Vec<f32>> {
+) -> Vec<f32> {
     if (side, side) == (height, width) {
-        return Ok(values.to_vec());
+        return values.to_vec();
     }
     let channels = values.len() / (side * side).max(1);
     let mut rows = vec![0.0_f64; height * side * channels];
@@ -39,14 +39,15 @@ pub(super) fn interpolated(
             row.iter_mut().zip(source).for_each(|(sum, v)| *sum += weight * f64::from(*v));
         }
     }
+    let columns: Vec<_> = (0..width).map(|x| weights(side, width, x, interpolation)).collect();
     let mut out = vec![0.0_f64; height * width * channels];
     for (place, sums) in out.chunks_exact_mut(channels.max(1)).enumerate() {
-        for (from, weight) in weights(side, width, place % width, interpolation) {
+        for (from, weight) in &columns[place % width] {
             let source = &rows[(place / width * side + from) * channels..][..channels];
             sums.iter_mut().zip(source).for_each(|(sum, v)| *sum += weight * v);
         }
     }
-    Ok(out.into_iter().map(|v| v as f32).collect())
+    out.into_iter().map(|v| v as f32).collect()
 }
 
 /// The places that an output place is made of, with their weights.
@@ -74,17 +75,6 @@ fn weights(from: usize, to: usize, place: usize, interpolation: Interpolation) -
     }
 }
 
-fn cubic(x: f64, a: f64) -> f64 {
-    let x = x.abs();
-    if x <= 1.0 {
-        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    } else {
-        0.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -102,7 +92,7 @@ mod tests {
         #[case] expected: &[f32],
     ) {
         let grid: Vec<f32> = (0..9_u8).map(|i| f32::from(i).powi(2)).collect();
-        let got = interpolated(&grid, 3, size, interpolation).unwrap();
+        let got = interpolated(&grid, 3, size, interpolation);
         assert_eq!(got.len(), expected.len());
         assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{got:?}");
     }

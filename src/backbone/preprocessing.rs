@@ -21,7 +21,7 @@ const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocessing {
     /// The steps to the files' input size; `None` where no file says it.
-    geometry: Option<Geometry>,
+    geometry: Option<ResizeAndCrop>,
     filter: Filter,
     mean: [f32; 3],
     deviation: [f32; 3],
@@ -30,7 +30,7 @@ pub struct Preprocessing {
 
 /// Resize and crop to an input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Geometry {
+struct ResizeAndCrop {
     resize: Option<Resize>,
     crop: Option<Crop>,
 }

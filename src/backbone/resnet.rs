@@ -9,7 +9,7 @@
 //! Depth, widths and the kind of the blocks are read off the tensors.
 
 use super::FeatureShape;
-use super::family::{Family, KNOWN, Kept, Network};
+use super::family::{Family, FrozenNetwork, KNOWN, Kept};
 use super::layers::LayerReader;
 use super::names::Naming;
 use super::weights::PretrainedWeights;
@@ -155,7 +155,7 @@ impl Block {
     }
 }
 
-impl Network for ResNet {
+impl FrozenNetwork for ResNet {
     fn layers(&self) -> Vec<String> {
         (1..=STAGES).map(|stage| format!("layer{stage}")).chain(["pooled".to_owned()]).collect()
     }

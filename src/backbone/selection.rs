@@ -1,7 +1,7 @@
 //! Layers as a user asks for them: one, or several joined by `+`.
 
 use super::FeatureShape;
-use super::family::{Kept, Network};
+use super::family::{FrozenNetwork, Kept};
 use crate::error::{Error, Result};
 use crate::ops::Tensor;
 use crate::ops::frozen::resize_bilinear;
@@ -20,7 +20,7 @@ pub struct LayerSelection {
 
 impl LayerSelection {
     /// The layers of a text such as `layer2+layer3`; spaces around names do not count.
-    pub(super) fn parse(network: &dyn Network, text: &str) -> Result<Self> {
+    pub(super) fn parse(network: &dyn FrozenNetwork, text: &str) -> Result<Self> {
         let names = network.layers();
         let mut layers = Vec::new();
         for name in text.split('+').map(str::trim) {

@@ -14,7 +14,7 @@ mod reader;
 
 use self::reader::Reader;
 use super::FeatureShape;
-use super::family::{Family, Kept, Network};
+use super::family::{Family, FrozenNetwork, Kept};
 use super::layers::check_channels;
 use super::names::Naming;
 use super::positions::{Interpolation, interpolated};
@@ -163,7 +163,7 @@ impl Block {
     }
 }
 
-impl Network for Vit {
+impl FrozenNetwork for Vit {
     fn layers(&self) -> Vec<String> {
         let blocks = (0..self.blocks.len()).map(|i| format!("blocks.{i}"));
         blocks.chain(["tokens".to_owned(), "cls".to_owned()]).collect()
@@ -214,7 +214,7 @@ impl Network for Vit {
         let grid = self.grid((height, width));
         let channels = self.patch.outputs();
         let patches = self.patch.apply(target, images, None)?.reshape((count, grid.0 * grid.1, channels))?;
-        let positions = interpolated(&self.positions, self.side, grid, self.interpolation)?;
+        let positions = interpolated(&self.positions, self.side, grid, self.interpolation);
         let patches = patches.broadcast_add(&target.tensor(positions, &[grid.0 * grid.1, channels])?)?;
         let prefix = self.prefix.unsqueeze(0)?.broadcast_as((count, self.prefix.dim(0)?, channels))?.contiguous()?;
         let mut x = Tensor::cat(&[prefix, patches], 1)?;

@@ -46,6 +46,7 @@ use self::pixels::write_f32;
 pub use self::pixels::{PixelSlice, Pixels};
 pub(crate) use self::preprocess::MAX_SIDE;
 pub use self::preprocess::{Preprocess, resize};
+pub(crate) use self::resample::cubic;
 pub use self::resample::{Filter, resample};
 pub use self::sharpness::sharpness;
 pub use self::tensor::ImageType;

@@ -41,17 +41,7 @@ impl Filter {
     fn at(self, x: f64) -> f64 {
         match self {
             Self::Bilinear => (1.0 - x.abs()).max(0.0),
-            Self::Bicubic => {
-                const A: f64 = -0.5;
-                let x = x.abs();
-                if x < 1.0 {
-                    ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-                } else if x < 2.0 {
-                    (((x - 5.0) * x + 8.0) * x - 4.0) * A
-                } else {
-                    0.0
-                }
-            }
+            Self::Bicubic => cubic(x, -0.5),
             Self::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
             Self::Lanczos => 0.0,
         }
@@ -64,6 +54,18 @@ impl Filter {
             Self::Bicubic => "bicubic",
             Self::Lanczos => "lanczos",
         }
+    }
+}
+
+/// Keys' cubic.
+pub(crate) fn cubic(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    } else {
+        0.0
     }
 }
 

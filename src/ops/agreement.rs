@@ -52,7 +52,7 @@ impl From<Disagreement> for Error {
 }
 
 /// A value, or the reason why two implementations do not agree.
-type Compared<T> = Result<T, Disagreement>;
+pub(super) type Compared<T> = Result<T, Disagreement>;
 
 /// Compares the composed operations on a device with the CPU's kernels, in f32 and in a precision.
 pub(super) fn composed_with_kernels(device: &Device, precision: Precision) -> Compared<()> {
@@ -120,7 +120,7 @@ fn tolerance(precision: Precision) -> f32 {
 }
 
 /// Refuses values that are off by more than the tolerance, or are not finite.
-fn check(what: impl fmt::Display, got: &Tensor, expected: &Tensor, precision: Precision) -> Compared<()> {
+pub(super) fn check(what: impl fmt::Display, got: &Tensor, expected: &Tensor, precision: Precision) -> Compared<()> {
     let got_shape = got.dims();
     let expected_shape = expected.dims();
     if got_shape != expected_shape {

@@ -3,8 +3,10 @@
 //! On the CPU they are [`crate::kernels`], with the shift, the residual and the function behind a convolution in its
 //! store; elsewhere, and under `WAE_KERNELS=composed`, they are [`super::composed`].
 
+mod agreement;
 mod convolution;
 
+pub(crate) use self::agreement::agrees_with_kernels;
 pub(crate) use self::convolution::{FrozenConvolution, FrozenDepthwise};
 use super::composed::frozen as composed;
 use super::cpu::{tensor, with_values};

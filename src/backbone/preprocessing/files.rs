@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Crop, Geometry, IMAGENET, Preprocessing, Resize};
+use super::{Crop, IMAGENET, Preprocessing, Resize, ResizeAndCrop};
 use crate::error::{Error, Result};
 use crate::image::{Filter, MAX_SIDE};
 
@@ -31,7 +31,7 @@ pub(super) fn transformers(file: &Value) -> Result<Preprocessing> {
         Some(false) => ([0.0; 3], [1.0; 3]),
         _ => (colours(FILE, file, "image_mean")?, deviation(FILE, file, "image_std")?),
     };
-    let mut geometry = Geometry { resize: None, crop: None };
+    let mut geometry = ResizeAndCrop { resize: None, crop: None };
     let mut filter = Filter::Bicubic;
     if does("do_resize", true) != Some(false) {
         filter = match file.get("resample").and_then(Value::as_u64) {
@@ -53,27 +53,27 @@ pub(super) fn transformers(file: &Value) -> Result<Preprocessing> {
 
 /// The resize, and the crop of a ConvNextImageProcessor, by the key `size`: a number is the shorter side, or of ViT's
 /// processors both.
-fn resize_of_transformers(file: &Value, kind: &str) -> Result<Geometry> {
+fn resize_of_transformers(file: &Value, kind: &str) -> Result<ResizeAndCrop> {
     const FILE: &str = "preprocessor_config.json";
     let size = file.get("size").unwrap_or(&Value::Null);
     let is_square = kind.starts_with("ViT") || kind.starts_with("DeiT");
     if size.get("height").is_some() || (size.is_number() && is_square) {
         let (height, width) = sides(FILE, file, "size")?;
-        return Ok(Geometry { resize: Some(Resize::Exact(height, width)), crop: None });
+        return Ok(ResizeAndCrop { resize: Some(Resize::Exact(height, width)), crop: None });
     }
     let shortest = side(size).or_else(|| side(size.get("shortest_edge")?));
     let Some(shortest) = shortest else {
         return Err(refused(FILE, file, "size", "a side, a height and a width, or a shortest_edge"));
     };
     if !kind.starts_with("ConvNext") {
-        return Ok(Geometry { resize: Some(Resize::Shortest(shortest)), crop: None });
+        return Ok(ResizeAndCrop { resize: Some(Resize::Shortest(shortest)), crop: None });
     }
     if shortest >= WITHOUT_CROP {
-        return Ok(Geometry { resize: Some(Resize::Exact(shortest, shortest)), crop: None });
+        return Ok(ResizeAndCrop { resize: Some(Resize::Exact(shortest, shortest)), crop: None });
     }
     let share = share(FILE, file)?.unwrap_or(CROP_SHARE);
     let crop = Crop { height: shortest, width: shortest, rounds_to_even: false };
-    Ok(Geometry { resize: Some(Resize::Shortest((shortest as f64 / share) as usize)), crop: Some(crop) })
+    Ok(ResizeAndCrop { resize: Some(Resize::Shortest((shortest as f64 / share) as usize)), crop: Some(crop) })
 }
 
 /// The preprocessing of timm's `pretrained_cfg`.
@@ -103,7 +103,7 @@ pub(super) fn timm(file: &Value) -> Result<Preprocessing> {
     let has = |key: &str| file.get(key).is_some_and(|value| !value.is_null());
     let mean = if has("mean") { colours(FILE, file, "mean")? } else { IMAGENET.0 };
     let deviation = if has("std") { deviation(FILE, file, "std")? } else { IMAGENET.1 };
-    let geometry = Some(Geometry { resize: Some(resize), crop });
+    let geometry = Some(ResizeAndCrop { resize: Some(resize), crop });
     checked(FILE, Preprocessing { geometry, filter, mean, deviation, is_from_files: true })
 }
 
