@@ -26,6 +26,7 @@ use crate::session::{failure, query, run, set_model_dir, text};
 
 const TRAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/train.parquet");
 const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion/test.parquet");
+const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/backbones");
 
 /// Rows of the test images; each of the four files that the cluster reads has them all.
 const ROWS: usize = 1500;
@@ -154,6 +155,9 @@ fn every_function_gives_what_it_gives_in_one_process() {
         let local = one_process(&folder).await;
         let cluster = start(&folder, 2);
         let ctx = client(&cluster, &folder).await;
+        for context in [&ctx, &local] {
+            query(context, &format!("SET wae.weights_dir = '{WEIGHTS}'")).await;
+        }
         for sql in [
             "SELECT file, label, wae_latent_distance(image) AS d, wae_detect(image) AS s FROM test WHERE file = 1 \
              ORDER BY d DESC LIMIT 10",
@@ -166,6 +170,9 @@ fn every_function_gives_what_it_gives_in_one_process() {
             "SELECT label, image_sharpness(image_decode(image_encode(image), 14, 14, 1)) AS s, \
              image_sharpness(image_decode(image_encode(image))) AS t FROM test WHERE file = 2 ORDER BY s DESC LIMIT 5",
             "SELECT file, wae_anomaly_map(image) AS map FROM test ORDER BY wae_anomaly_score(image) DESC, file LIMIT 2",
+            "SELECT file, image_features(image, 'efficientnet-lite', 'pooled', 32) AS f FROM test \
+             ORDER BY wae_reconstruction_cost(image), file LIMIT 3",
+            "SELECT label, max(image_features(image, 'vit-timm', 'cls')[1]) AS m FROM test GROUP BY label ORDER BY label",
             "SELECT cardinality(wae_interpolate(wae_encode(image), wae_encode(image), 3)) AS n, count(*) FROM test \
              GROUP BY n",
             "SELECT auroc(wae_reconstruction_cost(image), label IN (5, 7, 8, 9)) AS a, \

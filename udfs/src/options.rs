@@ -6,6 +6,7 @@
 //! ```
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -117,6 +118,21 @@ impl WaeOptions {
     /// The model taken where a function is called without one.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// The options as they travel to another node.
+    pub(crate) fn to_message(&self) -> BTreeMap<String, String> {
+        self.entries().into_iter().filter_map(|entry| Some((entry.key, entry.value?))).collect()
+    }
+
+    /// The options that travelled.
+    ///
+    /// # Errors
+    /// A configuration error for an option that this version does not know.
+    pub(crate) fn of_message(message: &BTreeMap<String, String>) -> Result<Self> {
+        let mut options = Self::default();
+        message.iter().try_for_each(|(key, value)| options.set(key, value))?;
+        Ok(options)
     }
 
     /// The same options, with the object stores that `wae.model_dir` may be a URL of: those of a RuntimeEnv. Contexts

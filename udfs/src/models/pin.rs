@@ -10,7 +10,6 @@ use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::common::{DataFusionError, Result, exec_err, plan_datafusion_err};
-use datafusion::config::ExtensionOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::models::{self, LoadedModel};
@@ -86,8 +85,8 @@ impl Pin {
 
     /// The pin as it travels.
     pub(crate) fn message(&self) -> Message {
-        let options = self.0.options.entries().into_iter().filter_map(|entry| Some((entry.key, entry.value?)));
-        Message { model: self.name().to_owned(), sha256: self.sha256().to_owned(), options: options.collect() }
+        let options = self.0.options.to_message();
+        Message { model: self.name().to_owned(), sha256: self.sha256().to_owned(), options }
     }
 
     /// The pin that travelled; no file is read yet.
@@ -95,10 +94,7 @@ impl Pin {
     /// # Errors
     /// A configuration error for an option that this version does not know.
     pub(crate) fn of_message(message: Message) -> Result<Self> {
-        let mut options = WaeOptions::default();
-        for (key, value) in &message.options {
-            options.set(key, value)?;
-        }
+        let options = WaeOptions::of_message(&message.options)?;
         let Message { model: name, sha256, .. } = message;
         Ok(Self(Arc::new(Inner { name, sha256, options, model: OnceLock::new() })))
     }

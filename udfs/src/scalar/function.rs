@@ -187,10 +187,16 @@ impl ScalarUDFImpl for KernelFunction {
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let (own, _) = self.split(&args);
         let is_text = |i: usize| matches!(&own[i], Expr::Literal(value, _) if value.data_type().is_string());
-        let Some(position) = self.kernel.model_position(own.len(), &is_text) else {
-            return Ok(ExprSimplifyResult::Original(args));
-        };
         let options = WaeOptions::of(info.config_options());
+        let Some(position) = self.kernel.model_position(own.len(), &is_text) else {
+            let Some(mut pinned) = self.kernel.pin(own, &options)? else {
+                return Ok(ExprSimplifyResult::Original(args));
+            };
+            pinned.extend(self.split(&args).1.cloned());
+            let function = ScalarUDF::from(Self { options, ..self.clone() });
+            let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), pinned));
+            return Ok(ExprSimplifyResult::Simplified(call));
+        };
         let name = match own.get(position) {
             _ if self.pinned.is_some() => return Ok(ExprSimplifyResult::Original(args)),
             None => default_model(self.name(), &options)?,

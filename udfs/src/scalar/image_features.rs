@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float32Array};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use wae_core::Error;
 use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
 use wae_core::image::tensor_field;
@@ -28,8 +28,9 @@ const LAYER: usize = 2;
 const SIZE: usize = 3;
 /// Images that are decoded at a time.
 const IMAGES: usize = 64;
-/// The key of the result's metadata that has the SHA-256 of the weights.
-const SHA256: &str = "wae.weights.sha256";
+/// Stands between the name of weights and the SHA-256 of their files, where a call names it. Planning adds it, so that
+/// every node computes with the weights that planning read.
+const VERSION: &str = "@sha256:";
 
 /// The function under a session's options.
 pub(crate) fn image_features_udf(options: &WaeOptions) -> ScalarUDF {
@@ -50,7 +51,18 @@ struct Call {
 
 impl Call {
     fn try_new(options: &WaeOptions, weights: &str, layer: Option<&str>, size: Option<(usize, usize)>) -> Result<Self> {
+        let (weights, sha256) =
+            weights.split_once(VERSION).map_or((weights, None), |(name, sha256)| (name, Some(sha256)));
         let backbone = weights::load(NAME, weights, options)?;
+        if let Some(sha256) = sha256
+            && sha256 != backbone.sha256()
+        {
+            return plan_err!(
+                "{NAME}: expected weights '{weights}' of sha256 {sha256}, wae.weights_dir holds others of this name, of \
+                 sha256 {}",
+                backbone.sha256()
+            );
+        }
         let layers = backbone.layer_selection(layer).map_err(|e| plan_error(NAME, &e))?;
         let Some(seen) = size.or_else(|| backbone.preprocessing().input_size()) else {
             return plan_err!(
@@ -61,18 +73,14 @@ impl Call {
         Ok(Self { backbone, layers, size, shape })
     }
 
-    /// The field of the result, with the weights' SHA-256 in its metadata.
     fn field(&self) -> Field {
-        let field = match self.shape {
+        match self.shape {
             FeatureShape::Map(map) => {
                 let dims = [("H", map.height()), ("W", map.width()), ("C", map.channels())];
                 tensor_field(NAME, DataType::Float32, &dims, true)
             }
             FeatureShape::Vector(channels) => list_field(channels),
-        };
-        let mut metadata = field.metadata().clone();
-        metadata.insert(SHA256.to_owned(), self.backbone.sha256().to_owned());
-        field.with_metadata(metadata)
+        }
     }
 }
 
@@ -92,6 +100,15 @@ impl ScalarKernel for ImageFeatures {
 
     fn model_position(&self, _: usize, _: &dyn Fn(usize) -> bool) -> Option<usize> {
         None
+    }
+
+    fn pin(&self, args: &[Expr], options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
+        let Some(Expr::Literal(value, metadata)) = args.get(WEIGHTS) else { return Ok(None) };
+        let Some(name) = value.try_as_str().flatten().filter(|name| !name.contains(VERSION)) else { return Ok(None) };
+        let sha256 = weights::load(NAME, name, options)?.sha256().to_owned();
+        let mut pinned = args.to_vec();
+        pinned[WEIGHTS] = Expr::Literal(format!("{name}{VERSION}{sha256}").into(), metadata.clone());
+        Ok(Some(pinned))
     }
 
     fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
@@ -124,10 +141,7 @@ impl ScalarKernel for ImageFeatures {
         let size = batch.scalar(SIZE, "size")?.map(|size| size_of(Some(&size))).transpose()?;
         let call = Call::try_new(batch.options(), &text(WEIGHTS)?.unwrap_or_default(), text(LAYER)?.as_deref(), size)?;
         let planned = batch.return_field();
-        let sha256 = planned.metadata().get(SHA256);
-        if sha256.is_some_and(|sha256| sha256 != call.backbone.sha256())
-            || planned.data_type() != call.field().data_type()
-        {
+        if planned.data_type() != call.field().data_type() {
             return exec_err!("{NAME}: the weights were replaced while the query was planned, expected one version");
         }
         let Some(column) = batch.images_in_order(None, None)? else { return Ok(batch.nulls()) };
@@ -178,7 +192,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
         (
             "weights",
             "A folder with model.safetensors, config.json and preprocessor_config.json, or a .safetensors file, below \
-             `wae.weights_dir`: a string literal.",
+             `wae.weights_dir`: a string literal. A version is named by the SHA-256 of its files, as EXPLAIN shows it: \
+             'dinov2-small@sha256:...'.",
         ),
         (
             "layer",

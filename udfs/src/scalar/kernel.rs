@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
-use datafusion::logical_expr::Volatility;
+use datafusion::logical_expr::{Expr, Volatility};
 use wae_core::calibrate::Score;
 
 use crate::documentation::{FunctionDocumentation, example_vector};
+use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::pass::Outputs;
 
@@ -69,6 +70,12 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// The types that arguments are cast to; most functions take them as they are.
     fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
         types.to_vec()
+    }
+
+    /// The arguments of a call that name the version of the files that it reads, other than a model's; `None` if it
+    /// reads none, or names them already.
+    fn pin(&self, _args: &[Expr], _options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
+        Ok(None)
     }
 
     /// Checks the arguments, and gives the result's field.
