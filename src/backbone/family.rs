@@ -118,7 +118,10 @@ pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Bo
     if let Some(named) = config.architecture()
         && !(family.is_architecture)(named)
     {
-        return Err(refused(&format!("config.json names the architecture '{named}', which is not read")));
+        let name = family.name;
+        return Err(refused(&format!(
+            "config.json names the architecture '{named}', but the tensors are those of {name}"
+        )));
     }
     if let Some(key) = config.unread_argument() {
         return Err(refused(&format!("config.json has '{key}' among its model_args, which is not read")));

@@ -44,7 +44,7 @@ pub use self::metadata::tensor_field;
 pub use self::order::AxisOrder;
 use self::pixels::write_f32;
 pub use self::pixels::{PixelSlice, Pixels};
-pub(crate) use self::preprocess::MAX_SIDE;
+pub use self::preprocess::MAX_SIDE;
 pub use self::preprocess::{Preprocess, resize};
 pub(crate) use self::resample::cubic;
 pub use self::resample::{Filter, resample};

@@ -8,7 +8,7 @@ use super::{Image, ImageShape, Pixels};
 use crate::error::{Error, Result};
 
 /// The largest height and width of an image in a model.
-pub(crate) const MAX_SIDE: usize = 4096;
+pub const MAX_SIDE: usize = 4096;
 
 /// Centre crop, then antialiased resize; stored in the model file, and done alike in training and in scoring.
 ///

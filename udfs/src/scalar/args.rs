@@ -19,7 +19,9 @@ use crate::error::{Place, Unreadable, exec_error, row_error};
 use crate::models::LoadedModel;
 use crate::models::argument::is_placeholder;
 use crate::options::WaeOptions;
-use crate::scalar::image_argument::{check_image, check_image_or_features, check_layout, read, read_for};
+use crate::scalar::image_argument::{
+    check_features, check_image, check_image_or_features, check_layout, read, read_for,
+};
 use crate::scalar::image_reader::ImageReader;
 use crate::scalar::pass::{Outputs, Pass, PassBuilder};
 
@@ -120,8 +122,9 @@ impl<'a> PlannedArgs<'a> {
     /// Checks that the first argument, whose type planning has looked for, says how its values make an image; the
     /// model's shape is that of a list of one channel whose type does not say it.
     pub(crate) fn check_layout(&self) -> Result<()> {
-        let config = self.model.map(|model| model.wae().config());
-        self.image().map_or(Ok(()), |image| check_layout(self.function(), image, config))
+        let Some(image) = self.image() else { return Ok(()) };
+        check_layout(self.function(), image, self.model.map(|model| model.wae().config()))?;
+        self.model.map_or(Ok(()), |model| check_features(self.function(), image, model))
     }
 
     /// The field of the first argument, unless it is an untyped NULL or a pass.

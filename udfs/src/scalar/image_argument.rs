@@ -16,6 +16,22 @@ pub(crate) fn check_image(function: &str, field: &Field, model: Option<&LoadedMo
     let image_type = type_of(function, field, model.map(|model| model.wae().config()))?;
     let (Some(got), Some(model)) = (image_type.shape(), model) else { return Ok(()) };
     image_type.check_order().map_err(|e| plan_error(function, &e))?;
+    // A vector of as many values may be a map whose type an expression lost: planning looks for it.
+    let expected = model.wae().config().source();
+    let may_be_map = (got.height(), got.width(), got.channels()) == (1, 1, expected.len());
+    if may_be_map { Ok(()) } else { check_shape(function, got, model) }
+}
+
+/// Checks that features, whose type planning has looked for, have the shape that a model takes.
+pub(crate) fn check_features(function: &str, field: &Field, model: &LoadedModel) -> Result<()> {
+    let config = model.wae().config();
+    if config.input().is_none() {
+        return Ok(());
+    }
+    type_of(function, field, Some(config))?.shape().map_or(Ok(()), |got| check_shape(function, got, model))
+}
+
+fn check_shape(function: &str, got: ImageShape, model: &LoadedModel) -> Result<()> {
     let config = model.wae().config();
     if config.preprocess().is_none() && got != config.source() {
         return plan_err!("{function}: {}", shape_mismatch(got, model.name(), config));

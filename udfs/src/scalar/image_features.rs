@@ -10,7 +10,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, pla
 use datafusion::logical_expr::{Expr, ScalarUDF};
 use wae_core::Error;
 use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
-use wae_core::image::tensor_field;
+use wae_core::image::{MAX_SIDE, tensor_field};
 
 use crate::columns::{buffer, fixed_size_list, scatter};
 use crate::documentation::FunctionDocumentation;
@@ -111,11 +111,6 @@ impl ScalarKernel for ImageFeatures {
         Ok(Some(pinned))
     }
 
-    fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
-        let number = |t: &DataType| if t.is_integer() { DataType::Int64 } else { t.clone() };
-        types.iter().enumerate().map(|(i, t)| if i == SIZE { number(t) } else { t.clone() }).collect()
-    }
-
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
         if [WEIGHTS, LAYER, SIZE].iter().any(|i| args.is_placeholder(*i)) {
@@ -123,7 +118,12 @@ impl ScalarKernel for ImageFeatures {
         }
         let size = match args.field(SIZE) {
             None => None,
-            Some(_) => Some(size_of(args.literal(SIZE))?),
+            Some(field) => match args.literal(SIZE) {
+                Some(value) => size_of(value)?,
+                None => {
+                    return plan_err!("{NAME}: size must be a literal, got an expression of type {}", field.data_type());
+                }
+            },
         };
         let weights = args.text(WEIGHTS)?.unwrap_or_default();
         let layer = match args.literal(LAYER) {
@@ -138,7 +138,7 @@ impl ScalarKernel for ImageFeatures {
             let value = batch.scalar(i, DOCUMENTATION.parameter(i).unwrap_or_default())?;
             Ok(value.and_then(|value| value.try_as_str().flatten().map(str::to_owned)))
         };
-        let size = batch.scalar(SIZE, "size")?.map(|size| size_of(Some(&size))).transpose()?;
+        let size = batch.scalar(SIZE, "size")?.map(|size| size_of(&size)).transpose()?.flatten();
         let call = Call::try_new(batch.options(), &text(WEIGHTS)?.unwrap_or_default(), text(LAYER)?.as_deref(), size)?;
         let planned = batch.return_field();
         if planned.data_type() != call.field().data_type() {
@@ -165,20 +165,24 @@ impl ScalarKernel for ImageFeatures {
     }
 }
 
-/// The height and width that `size` says: a number is both, a text such as '224x308' each.
-fn size_of(value: Option<&ScalarValue>) -> Result<(usize, usize)> {
-    let expected =
-        || plan_datafusion_err!("{NAME}: size must be an integer, or a text such as '224x308', both literals");
-    match value {
-        Some(ScalarValue::Int64(Some(side))) if *side > 0 => Ok((*side as usize, *side as usize)),
-        Some(value) => {
-            let text = value.try_as_str().flatten().ok_or_else(expected)?;
-            let (height, width) = text.split_once(['x', '×']).ok_or_else(expected)?;
-            let side = |side: &str| side.trim().parse().map_err(|_| expected());
-            Ok((side(height)?, side(width)?))
-        }
-        None => Err(expected()),
+/// The height and width of `size`: a number is both, a text such as '224x308' has each; `None` of NULL.
+fn size_of(value: &ScalarValue) -> Result<Option<(usize, usize)>> {
+    if value.is_null() {
+        return Ok(None);
     }
+    let expected = || {
+        plan_datafusion_err!(
+            "{NAME}: size must be a whole number from 1 to {MAX_SIDE}, or two such as '224x308', got {value}"
+        )
+    };
+    let text = match value.try_as_str().flatten() {
+        Some(text) => text.to_owned(),
+        None if value.data_type().is_integer() => value.to_string(),
+        None => return Err(expected()),
+    };
+    let side = |side: &str| side.trim().parse().ok().filter(|side| (1..=MAX_SIDE).contains(side)).ok_or_else(expected);
+    let (height, width) = text.split_once(['x', '×']).unwrap_or((&text, &text));
+    Ok(Some((side(height)?, side(width)?)))
 }
 
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
@@ -203,8 +207,9 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
         ),
         (
             "size",
-            "The size that the whole image is resized to: a number of pixels, or a text such as '224x308'. Without it, the \
-             image is resized and cropped as the network's files say.",
+            "The size that the whole image is resized to: a number of pixels, or a text such as '224x308', height x width. \
+             Without it, the image is resized and cropped as the network's files say. By name, it must be given where \
+             layer is: layer => NULL takes the default.",
         ),
     ],
     example: "SELECT image_features(image, 'dinov2-small', 'cls') AS embedding FROM 'photos.parquet';",
@@ -217,15 +222,23 @@ mod tests {
 
     #[test]
     fn a_size_is_a_number_or_two() {
-        assert_eq!(size_of(Some(&ScalarValue::Int64(Some(224)))).unwrap(), (224, 224));
-        for text in ["224x308", "224 × 308"] {
-            assert_eq!(size_of(Some(&ScalarValue::from(text))).unwrap(), (224, 308));
+        for value in [ScalarValue::Int64(Some(224)), ScalarValue::UInt8(Some(224)), ScalarValue::from("224")] {
+            assert_eq!(size_of(&value).unwrap(), Some((224, 224)));
         }
-        for bad in
-            [ScalarValue::Int64(Some(0)), ScalarValue::from("224"), ScalarValue::from("x"), ScalarValue::from(1.5)]
-        {
-            let error = size_of(Some(&bad)).unwrap_err().strip_backtrace();
-            assert!(error.contains("size must be an integer, or a text such as '224x308'"), "{error}");
+        for text in ["224x308", "224 × 308"] {
+            assert_eq!(size_of(&ScalarValue::from(text)).unwrap(), Some((224, 308)));
+        }
+        assert_eq!(size_of(&ScalarValue::Null).unwrap(), None);
+        for (bad, got) in [
+            (ScalarValue::Int64(Some(0)), "0"),
+            (ScalarValue::Int32(Some(-1)), "-1"),
+            (ScalarValue::from("5000x10"), "5000x10"),
+            (ScalarValue::from("x"), "x"),
+            (ScalarValue::from(1.5), "1.5"),
+        ] {
+            let error = size_of(&bad).unwrap_err().strip_backtrace();
+            let expected = format!("size must be a whole number from 1 to 4096, or two such as '224x308', got {got}");
+            assert!(error.contains(&expected), "{error}");
         }
     }
 }
