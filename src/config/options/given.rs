@@ -177,7 +177,8 @@ impl<'a> Given<'a> {
         match scales {
             Some(scales) if ScoreScale::check(&scales).is_ok() => Ok(scales),
             _ => self.refuse(
-                "'auto', or at most 8 different scales, numbers from 1 to 1024, 'mean' and 'whole', such as '16,mean,whole'",
+                "'auto', or a text of at most 8 different scales, whole numbers from 1 to 1024, 'mean' and 'whole', such as \
+                 '16,mean,whole'",
             ),
         }
     }

@@ -280,8 +280,8 @@ pub static OPTIONS: &[TrainOption] = &[
     },
     TrainOption {
         name: "score_scales",
-        documentation: "the scales at which the anomaly map looks for strange places: numbers from 1 to 1024, by which \
-            the side is divided to give the width of a smoothing, and all places together by their `mean` or, as \
+        documentation: "the scales at which the anomaly map looks for strange places, up to 8 different ones: whole numbers \
+            from 1 to 1024, by which the side is divided to give the width of a smoothing, and all places together by their `mean` or, as \
             `whole`, their 4-norm; `'auto'` is `'16,mean,whole'`, of features `'16'`, see *Which score*",
         set: |o, g| g.auto(Given::score_scales).map(|v| o.score_scales = v),
         json: |o| or_auto(o.score_scales.as_deref().map(ScoreScale::text)),

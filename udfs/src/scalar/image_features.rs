@@ -121,7 +121,10 @@ impl ScalarKernel for ImageFeatures {
             Some(field) => match args.literal(SIZE) {
                 Some(value) => size_of(value)?,
                 None => {
-                    return plan_err!("{NAME}: size must be a literal, got an expression of type {}", field.data_type());
+                    return plan_err!(
+                        "{NAME}: size must be a literal, got an expression of type {}",
+                        field.data_type()
+                    );
                 }
             },
         };
