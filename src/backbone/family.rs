@@ -119,9 +119,7 @@ pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Bo
         && !(family.is_architecture)(named)
     {
         let name = family.name;
-        return Err(refused(&format!(
-            "config.json names the architecture '{named}', but the tensors are those of {name}"
-        )));
+        return Err(refused(&format!("config.json names the architecture '{named}', which is no {name} that is read")));
     }
     if let Some(key) = config.unread_argument() {
         return Err(refused(&format!("config.json has '{key}' among its model_args, which is not read")));
