@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::weights::PretrainedWeights;
 use crate::error::{Error, Result};
-use crate::image::{Filter, Image, MAX_SIDE, Pixels, resample};
+use crate::image::{Filter, Image, MAX_SIDE, Pixels, crop_rows, resample};
 use crate::shape::ImageShape;
 
 mod files;
@@ -193,18 +193,11 @@ impl Crop {
         let left = before(source.width() - self.width);
         let shape = ImageShape::new(self.height, self.width, source.channels());
         let pixels = match image.pixels() {
-            Pixels::U8(values) => Pixels::U8(cropped(values, source, shape, (top, left))),
-            Pixels::F32(values) => Pixels::F32(cropped(values, source, shape, (top, left))),
+            Pixels::U8(values) => Pixels::U8(crop_rows(values, source, shape, (top, left))),
+            Pixels::F32(values) => Pixels::F32(crop_rows(values, source, shape, (top, left))),
         };
         Image::try_new(shape, pixels)
     }
-}
-
-/// The values of `shape` from (top, left) on.
-fn cropped<T: Copy>(values: &[T], source: ImageShape, shape: ImageShape, (top, left): (usize, usize)) -> Vec<T> {
-    let rows = values.chunks_exact(source.width() * source.channels()).skip(top).take(shape.height());
-    let len = shape.width() * shape.channels();
-    rows.flat_map(|row| &row[left * source.channels()..][..len]).copied().collect()
 }
 
 #[cfg(test)]

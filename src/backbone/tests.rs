@@ -24,7 +24,9 @@ fn open(name: &str) -> Backbone {
 /// The image of the script's `picture`.
 fn picture(height: usize, width: usize) -> Image {
     let value = |i: usize| {
-        let (y, x, c) = (i / 3 / width, i / 3 % width, i % 3);
+        let y = i / 3 / width;
+        let x = i / 3 % width;
+        let c = i % 3;
         ((3 * y * y + 5 * x * y + 2 * x * x + 7 * x * (c + 1)) / 16 + 50 * c) as u8
     };
     let pixels = Pixels::U8((0..height * width * 3).map(value).collect());
@@ -317,7 +319,8 @@ fn damaged_headers_are_errors(#[case] name: &str) {
     use rand::{RngExt, SeedableRng};
     let folder = fixtures().join(name);
     let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
-    let (model, config) = (read("model.safetensors"), read("config.json"));
+    let model = read("model.safetensors");
+    let config = read("config.json");
     let header = 8 + u64::from_le_bytes(*model.first_chunk().unwrap()) as usize;
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(7);
     let mut refused = 0;

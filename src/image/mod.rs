@@ -45,6 +45,7 @@ pub use self::order::AxisOrder;
 use self::pixels::write_f32;
 pub use self::pixels::{PixelSlice, Pixels};
 pub use self::preprocess::MAX_SIDE;
+pub(crate) use self::preprocess::crop_rows;
 pub use self::preprocess::{Preprocess, resize};
 pub(crate) use self::resample::cubic;
 pub use self::resample::{Filter, resample};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Image, ImageShape, Pixels};
 use crate::error::{Error, Result};
 
-/// The largest height and width of an image in a model.
+/// The largest height and width of an image in a model, in pixels.
 pub const MAX_SIDE: usize = 4096;
 
 /// Centre crop, then antialiased resize; stored in the model file, and done alike in training and in scoring.
@@ -126,19 +126,24 @@ fn centre_crop(image: Image, height: usize, width: usize) -> Result<Image> {
         )));
     }
     let shape = ImageShape::new(height, width, source.channels());
+    let place = ((source.height() - height) / 2, (source.width() - width) / 2);
     let pixels = match image.pixels() {
-        Pixels::U8(values) => Pixels::U8(crop_rows(values, source, shape)),
-        Pixels::F32(values) => Pixels::F32(crop_rows(values, source, shape)),
+        Pixels::U8(values) => Pixels::U8(crop_rows(values, source, shape, place)),
+        Pixels::F32(values) => Pixels::F32(crop_rows(values, source, shape, place)),
     };
     Image::try_new(shape, pixels)
 }
 
-/// The values of the centred `shape` out of those of `source`, which is at least as large.
-fn crop_rows<T: Copy>(values: &[T], source: ImageShape, shape: ImageShape) -> Vec<T> {
-    let top = (source.height() - shape.height()) / 2;
-    let left = (source.width() - shape.width()) / 2 * source.channels();
+/// The values of a `shape` out of those of `source`, from a row and a column on; it lies within the source.
+pub(crate) fn crop_rows<T: Copy>(
+    values: &[T],
+    source: ImageShape,
+    shape: ImageShape,
+    (top, left): (usize, usize),
+) -> Vec<T> {
     let rows = values.chunks_exact(source.width() * source.channels()).skip(top).take(shape.height());
-    rows.flat_map(|row| row.iter().skip(left).take(shape.width() * shape.channels()).copied()).collect()
+    let len = shape.width() * shape.channels();
+    rows.flat_map(|row| &row[left * source.channels()..][..len]).copied().collect()
 }
 
 /// Resizes an image of any number of channels to `height` × `width`, with f32 values in [0, 1].

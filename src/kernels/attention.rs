@@ -169,14 +169,18 @@ mod tests {
 
     #[test]
     fn attention_agrees_with_the_definition() {
-        let (images, tokens, heads, depth) = (2, 530, 2, 5);
+        let images = 2;
+        let tokens = 530;
+        let heads = 2;
+        let depth = 5;
         let qkv = values(images * tokens * 3 * heads * depth, 1);
         let at = |n: usize, t: usize, part: usize, h: usize, i: usize| {
             f64::from(qkv[(((n * tokens + t) * 3 + part) * heads + h) * depth + i])
         };
         let mut expected = Vec::new();
         for row in 0..images * tokens {
-            let (n, t) = (row / tokens, row % tokens);
+            let n = row / tokens;
+            let t = row % tokens;
             for h in 0..heads {
                 let score = |u: usize| (0..depth).map(|i| at(n, t, 0, h, i) * at(n, u, 1, h, i)).sum::<f64>();
                 let weights: Vec<f64> = (0..tokens).map(|u| (score(u) / (depth as f64).sqrt()).exp()).collect();

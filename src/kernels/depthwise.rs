@@ -154,8 +154,11 @@ mod tests {
         let b = values(c, 3);
         let mut expected = vec![0.0; 2 * g.small_len()];
         for (index, sum) in expected.iter_mut().enumerate() {
-            let (pixel, channel) = (index / c, index % c);
-            let (n, i, j) = (pixel / (g.small.0 * g.small.1), pixel / g.small.1 % g.small.0, pixel % g.small.1);
+            let pixel = index / c;
+            let channel = index % c;
+            let n = pixel / (g.small.0 * g.small.1);
+            let i = pixel / g.small.1 % g.small.0;
+            let j = pixel % g.small.1;
             *sum = f64::from(b[channel]);
             for tap in 0..g.taps() {
                 let y = (i * g.stride + tap / g.kernel).wrapping_sub(g.padding.0);
