@@ -5,6 +5,17 @@ use crate::shape::ImageShape;
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// A sentence about a name that is none of those known, with all of them, and a question where one is nearly the same:
+/// `unknown option 'epoch', expected one of batch_size, epochs; did you mean 'epochs'?`
+pub fn unknown_name(kind: &str, given: &str, known: &[&str]) -> String {
+    let distance = |name: &&&str| strsim::damerau_levenshtein(&given.to_lowercase(), name);
+    // A typing error in three letters; of a shorter name, one.
+    let most = (given.chars().count() / 3).max(1);
+    let near = known.iter().min_by_key(distance).filter(|name| distance(name) <= most);
+    let question = near.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    format!("unknown {kind} '{given}', expected one of {}{question}", known.join(", "))
+}
+
 /// An error of the engine. Each message says what was expected and what was given; the SQL layer adds the function's
 /// name.
 #[derive(Debug, thiserror::Error)]

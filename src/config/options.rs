@@ -46,7 +46,7 @@ pub use self::schedule::{LambdaSchedule, Schedule};
 pub use self::table::OPTIONS;
 use super::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Prior, ScoreScale};
 use crate::device::{Device, Precision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unknown_name};
 use crate::image::{AxisOrder, Preprocess};
 
 /// The seed of every random choice when none is given.
@@ -65,9 +65,8 @@ impl TrainOption {
     /// # Errors
     /// [`Error::Config`] for an unknown name, with the list of valid ones.
     pub fn find(name: &str) -> Result<&'static Self> {
-        OPTIONS.iter().find(|option| option.name == name).ok_or_else(|| {
-            Error::Config(format!("unknown option '{name}', expected one of {}", OPTION_NAMES.join(", ")))
-        })
+        let unknown = || Error::Config(unknown_name("option", name, &OPTION_NAMES));
+        OPTIONS.iter().find(|option| option.name == name).ok_or_else(unknown)
     }
 }
 

@@ -16,6 +16,7 @@ use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionO
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use wae_core::calibrate::Score;
 use wae_core::checkpoint::MAX_BYTES;
+use wae_core::error::unknown_name;
 use wae_core::image::Limits;
 use wae_core::{Device, Error, Precision};
 
@@ -274,7 +275,8 @@ impl WaeOptions {
             "max_sample_rows" => self.max_sample_rows = integer(name, value, 0)?,
             _ => {
                 let names: Vec<_> = self.list().iter().map(|(name, ..)| format!("wae.{name}")).collect();
-                return config_err!("unknown option 'wae.{name}', expected one of {}", names.join(", "));
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                return config_err!("{}", unknown_name("option", &format!("wae.{name}"), &names));
             }
         }
         Ok(())

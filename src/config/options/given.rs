@@ -53,6 +53,15 @@ impl<'a> Given<'a> {
         Self { name, value, shown }
     }
 
+    /// The value as text; the items of a list with commas between them.
+    fn text(&self) -> String {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match self.value {
+            Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+            value => text(value),
+        }
+    }
+
     fn refuse<T>(&self, expected: impl Display) -> Result<T> {
         Err(Error::train_option(self.name, format!("must be {expected}, got {}", self.shown)))
     }
@@ -126,9 +135,9 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// Choices between commas, each at most once: `'flip,shift'`.
+    /// Choices, each at most once: `'flip,shift'` or `['flip', 'shift']`.
     pub(super) fn choices<T: Copy>(&self, choices: &[(&str, T)]) -> Result<Vec<T>> {
-        let text = self.value.as_str().unwrap_or_default().to_ascii_lowercase();
+        let text = self.text().to_ascii_lowercase();
         let given: Vec<&str> = text.split(',').map(str::trim).collect();
         let chosen: Vec<T> =
             choices.iter().filter(|(name, _)| given.contains(name)).map(|(_, choice)| *choice).collect();
@@ -155,41 +164,43 @@ impl<'a> Given<'a> {
     pub(super) fn network(&self) -> Result<NetworkChoice> {
         const EXPECTED: &str = "'auto', 'small', 'mnist', 'celeba', widths such as '32,64,128', or dense layers such as \
             'dense:256,128'";
-        let Some(text) = self.value.as_str() else { return self.refuse(EXPECTED) };
+        let text = self.text();
         let named = NetworkChoice::NAMED.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
         let choice = named.map(|(_, choice)| choice).or_else(|| match text.split_at_checked(DENSE.len()) {
             Some((kind, list)) if kind.eq_ignore_ascii_case(DENSE) => widths(list).map(NetworkChoice::Dense),
-            _ => widths(text).map(NetworkChoice::Widths),
+            _ => widths(&text).map(NetworkChoice::Widths),
         });
         choice.map_or_else(|| self.refuse(EXPECTED), Ok)
     }
 
-    /// Widths of layers: `'512,512'`.
+    /// Widths of layers: `'512,512'` or `[512, 512]`.
     pub(super) fn widths(&self) -> Result<Vec<usize>> {
-        let widths = self.value.as_str().and_then(widths);
-        widths.map_or_else(|| self.refuse("widths such as '512,512'"), Ok)
+        widths(&self.text()).map_or_else(|| self.refuse("widths such as '512,512'"), Ok)
     }
 
-    /// Scales of the anomaly map: `'16,mean,whole'`, `16`.
+    /// Scales of the anomaly map: `'16,mean,whole'`, `[16, 4]`, `16`.
     pub(super) fn score_scales(&self) -> Result<Vec<ScoreScale>> {
-        let text = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
-        let scales: Option<Vec<ScoreScale>> = text.split(',').map(ScoreScale::parse).collect();
+        let scales: Option<Vec<ScoreScale>> = self.text().split(',').map(ScoreScale::parse).collect();
         match scales {
             Some(scales) if ScoreScale::check(&scales).is_ok() => Ok(scales),
             _ => self.refuse(
-                "'auto', or a text of at most 8 different scales, whole numbers from 1 to 1024, 'mean' and 'whole', such as \
+                "'auto', or at most 8 different scales, whole numbers from 1 to 1024, 'mean' and 'whole', such as \
                  '16,mean,whole'",
             ),
         }
     }
 
-    /// One side or two: `64`, `'64'`, `'48x64'` (height × width).
+    /// One side or two: `64`, `'64'`, `'48x64'`, `[48, 64]` (height × width).
     pub(super) fn sides(&self) -> Result<(usize, usize)> {
         let parse = |text: &str| text.trim().parse::<usize>().ok().filter(|v| (1..=bounds::SIDE).contains(v));
         let sides = match self.value {
             Value::String(text) => match text.split_once(['x', 'X', '×']) {
                 Some((h, w)) => parse(h).zip(parse(w)),
                 None => parse(text).map(|s| (s, s)),
+            },
+            Value::Array(sides) => match sides.as_slice() {
+                [h, w] => parse(&h.to_string()).zip(parse(&w.to_string())),
+                _ => None,
             },
             other => parse(&other.to_string()).map(|s| (s, s)),
         };

@@ -41,7 +41,7 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("scales", "[0.5, 2]", "[]", Some(|o| o.scales = vec![1.0, f64::NAN])),
     ("prior", r#""sphere""#, r#""cauchy""#, None),
     ("prior_scale", "2", "0", Some(|o| o.prior.scale = f64::NAN)),
-    ("adversary_widths", r#""16,8""#, "16", Some(|o| o.adversary_widths = vec![0])),
+    ("adversary_widths", r#""16,8""#, r#""16,0""#, Some(|o| o.adversary_widths = vec![0])),
     ("adversary_learning_rate", "0.001", "2", Some(|o| o.adversary_learning_rate = Some(0.0))),
     ("log_p", "true", "1", None),
     ("log_variance_penalty", "0.2", "-1", Some(|o| o.log_variance_penalty = 1e7)),
@@ -281,6 +281,30 @@ fn kernel_is_the_convolutions_or_the_divergences() {
     assert_eq!((options.kernel, options.kernel_size), (KernelKind::Rbf, None));
     let options = TrainOptions::try_from_options([("kernel", json!(3))]).unwrap();
     assert_eq!((options.kernel, options.kernel_size), (KernelKind::Imq, Some(3)));
+}
+
+#[rstest]
+#[case("network", json!([8, 16]), json!("8,16"))]
+#[case("size", json!([48, 64]), json!("48x64"))]
+#[case("augment", json!(["flip", "shift"]), json!("flip,shift"))]
+#[case("score_scales", json!([16, "whole"]), json!("16,whole"))]
+fn a_list_is_read_as_the_text_of_its_items(#[case] name: &str, #[case] list: Value, #[case] text: Value) {
+    let read = |value| TrainOptions::try_from_options([(name, value)]).unwrap();
+    assert_eq!(read(list), read(text));
+}
+
+#[rstest]
+#[case("epoch", Some("epochs"))]
+#[case("LatentDim", Some("latent_dim"))]
+#[case("lernign_rate", Some("learning_rate"))]
+#[case("lr", None)]
+#[case("banana", None)]
+fn an_unknown_name_is_answered_with_a_near_one(#[case] given: &str, #[case] near: Option<&str>) {
+    let error = TrainOption::find(given).unwrap_err().to_string();
+    let question = near.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    assert!(error.starts_with(&format!("unknown option '{given}', expected one of adversary_learning_rate, ")));
+    assert_eq!(error.contains("did you mean"), near.is_some(), "{error}");
+    assert!(error.ends_with(&question), "{error}");
 }
 
 #[rstest]
