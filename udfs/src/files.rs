@@ -11,6 +11,8 @@ use datafusion::datasource::file_format::json::JsonFormatFactory;
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::prelude::SessionContext;
 
+use crate::table::below_home;
+
 /// Other endings of files that hold JSON, a value a line.
 const JSON_LINES: [&str; 2] = ["jsonl", "ndjson"];
 /// Endings that FROM reads, those of texts first.
@@ -57,6 +59,12 @@ pub(crate) fn explain(path: &str, options: &ConfigOptions) -> Option<String> {
     let at = Path::new(path);
     if at.is_dir() {
         return explain_folder(path, options);
+    }
+    if let Ok(at_home) = below_home(path)
+        && at_home != path
+        && !at.exists()
+    {
+        return Some(format!("FROM takes '~' for the name of a folder, expected '{at_home}'"));
     }
     let found = if at.is_file() { at.to_owned() } else { glob::glob(path).ok()?.flatten().find(|at| at.is_file())? };
     let name = found.file_name()?.to_string_lossy().into_owned();

@@ -19,6 +19,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
+use wae_core::error::unknown_name;
 
 use super::parameters::{self, has_parameter};
 use crate::documentation::{FunctionDocumentation, of_expression};
@@ -102,17 +103,18 @@ impl Call {
         config: &ConfigOptions,
     ) -> Result<Self> {
         let name = function.name();
-        let parameters = function.documentation.parameter_list();
+        let parameters: Vec<_> = function.documentation.parameters().collect();
         let mut arguments: Vec<(String, Argument)> = Vec::with_capacity(given.len());
         let mut named = false;
         for (position, (given_name, argument)) in given.into_iter().enumerate() {
             let is_named = given_name.is_some();
-            let is_known = |given: &str| function.documentation.parameters().any(|parameter| parameter == given);
+            let is_known = |given: &str| parameters.contains(&given);
             let argument_name = match (given_name, function.documentation.parameter(position)) {
                 (Some(given), _) if function.takes_options || is_known(&given) => given,
-                (Some(given), _) => {
-                    return plan_err!("{name}: unknown argument '{given}', expected one of {parameters}");
+                (Some(given), _) if parameters.is_empty() => {
+                    return plan_err!("{name} takes no arguments, got '{given}'");
                 }
+                (Some(given), _) => return plan_err!("{name}: {}", unknown_name("argument", &given, &parameters)),
                 (None, _) if named => return plan_err!("{name}: positional arguments come before named ones"),
                 (None, Some(parameter)) => parameter.to_owned(),
                 (None, None) => {
@@ -186,7 +188,7 @@ impl RelationPlanner for WaeRelationPlanner {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let Some(args) = args else {
-            check_path(name, context)?;
+            check_name(self.0, name, context)?;
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let called = match name.0.as_slice() {
@@ -222,8 +224,13 @@ impl RelationPlanner for WaeRelationPlanner {
     }
 }
 
-/// Refuses a path that is there and gives no table, with the way to read it. A name without quotes is no path.
-fn check_path(name: &ast::ObjectName, context: &dyn RelationPlannerContext) -> Result<()> {
+/// Refuses a path that is there and gives no table, with the way to read it, and a table function without its
+/// parentheses. A name without quotes is no path.
+fn check_name(
+    functions: &[&TableFunction],
+    name: &ast::ObjectName,
+    context: &dyn RelationPlannerContext,
+) -> Result<()> {
     let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).collect();
     let is_quoted = |part: &ast::Ident| part.quote_style.is_some();
     let path = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
@@ -232,7 +239,14 @@ fn check_path(name: &ast::ObjectName, context: &dyn RelationPlannerContext) -> R
         _ => !parts.iter().any(|part| is_quoted(part)) && Path::new(&path).is_file(),
     };
     let provider = context.context_provider();
-    if !is_path || provider.get_table_source(context.object_name_to_table_reference(name.clone())?).is_ok() {
+    if provider.get_table_source(context.object_name_to_table_reference(name.clone())?).is_ok() {
+        return Ok(());
+    }
+    if let Some(function) = functions.iter().find(|function| path.eq_ignore_ascii_case(function.name())) {
+        let example = function.documentation.example;
+        return plan_err!("{} is a table function: it takes parentheses, as in {example}", function.name());
+    }
+    if !is_path {
         return Ok(());
     }
     if parts.len() > 1 {

@@ -138,7 +138,12 @@ impl Source {
             None => None,
         };
         let Some(table) = table else {
-            let missing = || format!("no table or file '{name}'");
+            let missing = || match name.split_whitespace().next().map(str::to_ascii_lowercase).as_deref() {
+                Some("select" | "with" | "values") => {
+                    format!("the source is a query in quotes, expected one in parentheses: ({name})")
+                }
+                _ => format!("no table or file '{name}'"),
+            };
             return plan_err!("{function}: {}", files::explain(name, state.config_options()).unwrap_or_else(missing));
         };
         LogicalPlanBuilder::scan(resolved.table.as_ref(), provider_as_source(table), None)?.build()

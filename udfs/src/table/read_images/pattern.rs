@@ -82,7 +82,7 @@ fn is_file(path: &Path) -> bool {
 }
 
 /// A pattern with the home folder in the place of `~`.
-fn below_home(pattern: &str) -> Result<String, String> {
+pub(crate) fn below_home(pattern: &str) -> Result<String, String> {
     let rest = match pattern.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
         _ => return Ok(pattern.to_owned()),
