@@ -45,6 +45,15 @@ fn last_cell(table: &str) -> &str {
     table.lines().rev().find_map(|line| line.strip_prefix('|')).unwrap().trim_matches([' ', '|'])
 }
 
+/// DataFusion folds the list of an EXECUTE before it brings the items to one type, and Arrow panics over them.
+#[test]
+fn a_panic_ends_its_statement_alone() {
+    let (code, _, stderr) = shell(&["-c", "PREPARE q AS SELECT $1; EXECUTE q([0.5, 1])"]);
+    assert_eq!(code, 1, "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.starts_with("Execution error: a library that runs the statement has failed: "), "{stderr}");
+}
+
 #[test]
 fn statements_are_read_in_the_dialect_that_is_set() {
     let dir = TempDir::new().unwrap();

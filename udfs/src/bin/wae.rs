@@ -15,6 +15,7 @@ mod script;
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion_wae::WaeTrainExec;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
@@ -68,6 +69,7 @@ enum Task {
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     match start(&Arguments::parse_from(std::env::args_os().map(as_statement))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -189,7 +191,7 @@ impl Shell {
             for statement in statements {
                 let planned = OnceCell::new();
                 tokio::select! {
-                    result = self.run_statement(statement, &planned) => result?,
+                    result = guarded(self.run_statement(statement, &planned)) => result?,
                     // The query is dropped by now, and a training of it stops as soon as its batch is done.
                     _ = tokio::signal::ctrl_c() => return cancelled(planned.get().and_then(WaeTrainExec::find)).await,
                 }
@@ -220,6 +222,15 @@ impl Shell {
         drop(progress);
         output.finish()
     }
+}
+
+/// Runs a statement to its end or to a panic, which the planning of some statements can come to below us: in DataFusion
+/// 55, `EXECUTE q([0.5, 1])` is one. Nothing of a statement is kept after it, so that the session can go on.
+async fn guarded(statement: impl Future<Output = Result<()>>) -> Result<()> {
+    AssertUnwindSafe(statement).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
+        exec_err!("a library that runs the statement has failed: {}", text.unwrap_or("no reason given"))
+    })
 }
 
 /// Waits until a training has stopped, at most to the next Ctrl-C, and says whether a model or a checkpoint is left.
