@@ -61,7 +61,7 @@ impl ScalarKernel for ImageEncode {
 
 fn check_format(format: &str) -> Result<()> {
     match format {
-        "png" | "jpeg" => Ok(()),
+        "png" | "jpeg" | "jpg" => Ok(()),
         other => plan_err!("{NAME}: format must be 'png' or 'jpeg', got '{other}'"),
     }
 }
@@ -72,7 +72,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     description: "Encodes an image as the bytes of a PNG or JPEG file.",
     arguments: &[
         ("image", "The image: a tensor, or an image of any other form."),
-        ("format", "'png' (the default) or 'jpeg': a string literal."),
+        ("format", "'png' (the default) or 'jpeg' (also 'jpg'): a string literal."),
     ],
     example: "SELECT image_encode(image) AS png FROM wae_sample(16, model => 'fashion');",
     related: &["image_decode"],
