@@ -174,17 +174,15 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_interpolate(a, b, steps [, model])",
     description: "The images between two latent codes: a List of image tensors of UInt8, `steps` of them, decoded from points at \
-         equal distances on the line from a to b, both included. DataFusion takes the tensor's type off an item that is \
-         taken out of a list: functions over a model know the shape, and `image_encode` needs it again, as below.",
+         equal distances on the line from a to b, both included; of a model of features, Float32 in the column's units. \
+         `unnest` makes them rows.",
     arguments: &[
         ("a", LATENT_ARGUMENT),
         ("b", "Another latent code."),
         ("steps", "The number of images: an integer from 2 to 1000."),
         ("model", MODEL_ARGUMENT),
     ],
-    example: "SELECT image_encode(with_metadata(image, 'ARROW:extension:name', 'arrow.fixed_shape_tensor', \
-         'ARROW:extension:metadata', '{\"shape\":[28,28,1]}')) FROM (SELECT unnest(wae_interpolate(wae_encode(x), \
-         wae_encode(y), 8)) AS image FROM pairs);",
+    example: "SELECT image_encode(image) FROM (SELECT unnest(wae_interpolate(wae_encode(x), wae_encode(y), 8)) AS image FROM pairs);",
     related: &["wae_decode"],
 };
 
