@@ -229,7 +229,8 @@ impl Shell {
 async fn guarded(statement: impl Future<Output = Result<()>>) -> Result<()> {
     AssertUnwindSafe(statement).catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
-        exec_err!("a library that runs the statement has failed: {}", text.unwrap_or("no reason given"))
+        let line = text.and_then(|text| text.lines().next()).unwrap_or("no reason given");
+        exec_err!("a library that runs the statement has failed: {line}")
     })
 }
 
