@@ -5,7 +5,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `format` | `wae/1`, or `wae/2` where the configuration has `score_scales` or `input` |
-//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing, input, score |
+//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing, input, score, backbone |
 //! | `history` | JSON: an [`EpochReport`] an epoch; may be missing |
 //! | `training` | JSON of a [`TrainingInfo`]: rows, seed, options; may be missing |
 //!
@@ -29,6 +29,7 @@
 //! | `score.usual`, `score.levels` | of `wae/2`: what is usual at each place of the anomaly map, (H, W), and at each scale, (S, 2) |
 //! | `calibration.costs`, `calibration.latent_distances`, `calibration.anomaly_scores` | sorted scores of the held-out rows |
 //! | `input.mean`, `input.projection`, `input.deviation` | the whitening of features, (C), (C, k) and (k) |
+//! | `backbone.*` | a pretrained network up to the layer used, in timm's names and in the types that it came in; none with `embed => false` |
 //! | `calibration.latent_mean`, `calibration.latent_precision` | where the training codes lie: their mean and precision |
 //!
 //! The held-out anomaly scores are those that p-values rank: of `wae/2` the largest place of the map before it is scaled,
@@ -43,6 +44,7 @@
 //! A training that was stopped goes on from a [`Checkpoint`], a file of the same kind and of another format.
 
 mod anomaly;
+mod backbone;
 mod differences;
 mod files;
 mod format;
@@ -53,10 +55,12 @@ mod resume;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::backbone::ModelBackbone;
 pub use self::files::{remove_temporary_files, write_atomically};
 pub(crate) use self::format::{check_header, values as tensor_values};
 use self::format::{check_names_and_shapes, json, values};
@@ -65,6 +69,7 @@ pub use self::history::EpochReport;
 pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
 pub(crate) use self::resume::{OptimizerState, State};
 use crate::architecture::{Architecture, LayerSpec, parameters};
+use crate::backbone::{Backbone, TENSOR_PREFIX};
 use crate::calibrate::{AnomalyStatistics, Calibration, HeldOut, LatentStatistics, Scale, Score};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -117,14 +122,38 @@ pub struct ModelFile {
     anomaly: Option<AnomalyStatistics>,
     calibration: Option<Calibration>,
     whitening: Option<Whitening>,
+    backbone: ModelBackbone,
     training: Option<TrainingInfo>,
 }
 
 impl ModelFile {
     /// A model with its weights, and the whitening of its input if that is features.
     pub(crate) fn new(config: Config, tensors: Tensors, whitening: Option<Whitening>) -> Self {
-        let history = Vec::new();
-        Self { config, tensors, history, latent: None, anomaly: None, calibration: None, whitening, training: None }
+        Self {
+            config,
+            tensors,
+            history: Vec::new(),
+            latent: None,
+            anomaly: None,
+            calibration: None,
+            whitening,
+            backbone: ModelBackbone::default(),
+            training: None,
+        }
+    }
+
+    /// A model whose input is what a pretrained network sees.
+    pub(crate) fn with_model_backbone(self, backbone: ModelBackbone) -> Self {
+        Self { backbone, ..self }
+    }
+
+    /// A model with the pretrained network that it names, where the file does not hold it (`embed => false`).
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network is another one, or if the model names none.
+    pub fn with_backbone(self, network: Arc<Backbone>) -> Result<Self> {
+        let backbone = self.backbone.with_network(network, &self.config)?;
+        Ok(Self { backbone, ..self })
     }
 
     pub(crate) fn with_training(mut self, history: Vec<EpochReport>, training: TrainingInfo) -> Self {
@@ -163,7 +192,12 @@ impl ModelFile {
         let weights: BTreeMap<String, Vec<usize>> =
             Architecture::new(&config).layers().flat_map(LayerSpec::tensors).map(|(_, n, s)| (n, s)).collect();
         let others = input::shapes(&config).into_iter().chain(anomaly::shapes(&config));
-        check_names_and_shapes(&file, &weights.clone().into_iter().chain(others).collect(), held_out::is_known)?;
+        let has_backbone = config.backbone().is_some_and(|backbone| backbone.embed);
+        let is_known = |name: &str, shape: &[usize]| {
+            held_out::is_known(name, shape) || (has_backbone && name.starts_with(TENSOR_PREFIX))
+        };
+        check_names_and_shapes(&file, &weights.clone().into_iter().chain(others).collect(), is_known)?;
+        let backbone = ModelBackbone::read(&file, &config)?;
         let tensors = read_weights(&file, weights)?;
         let whitening = input::read_whitening(&file, &config)?;
         let history = json(&metadata, "history")?.unwrap_or_default();
@@ -171,7 +205,7 @@ impl ModelFile {
         let anomaly = anomaly::read(&file, &config)?;
         let calibration = read_calibration(&file)?;
         let training = json(&metadata, "training")?;
-        Ok(Self { config, tensors, history, latent, anomaly, calibration, whitening, training })
+        Ok(Self { config, tensors, history, latent, anomaly, calibration, whitening, backbone, training })
     }
 
     /// Reads a model file.
@@ -195,7 +229,7 @@ impl ModelFile {
         if let Some(training) = &self.training {
             metadata.insert("training", format::text(training)?);
         }
-        format::to_bytes(&metadata, &self.all_tensors().collect::<Vec<_>>())
+        format::to_bytes(&metadata, &self.all_tensors().collect::<Vec<_>>(), &self.backbone.tensors())
     }
 
     /// Writes the file so that a crash at any moment leaves what was there before, or all of it.
@@ -207,7 +241,7 @@ impl ModelFile {
         write_atomically(path, &self.to_bytes()?).map_err(|e| Error::io(path, e))
     }
 
-    /// Name, shape and values of every tensor of the file, in its order.
+    /// Name, shape and values of every tensor of the file but those of a pretrained network, in its order.
     fn all_tensors(&self) -> impl Iterator<Item = (&str, Vec<usize>, &[f32])> {
         let network = self.tensors.iter().map(|(name, t)| (name.as_str(), t.shape.clone(), t.values.as_slice()));
         let name = |score| SCORES.iter().find(|(s, _)| *s == score).map_or("", |(_, name)| name);
@@ -260,6 +294,11 @@ impl ModelFile {
     /// The whitening of the input, if that is features.
     pub fn whitening(&self) -> Option<&Whitening> {
         self.whitening.as_ref()
+    }
+
+    /// The pretrained network, as the file holds it or as it was given beside it.
+    pub(crate) fn backbone(&self) -> &ModelBackbone {
+        &self.backbone
     }
 
     /// The training that made the model, if this crate did it.

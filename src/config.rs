@@ -4,6 +4,7 @@
 //! [`Config::try_new`]: a value of the type is valid. The options of a training are [`TrainOptions`].
 
 mod architecture;
+mod backbone;
 mod input;
 mod network;
 mod objective;
@@ -12,13 +13,14 @@ mod score;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::backbone::BackboneConfig;
 pub use self::input::{FEATURE_CHANNELS, Input};
 pub use self::network::{Convolutions, Network};
 pub use self::objective::{ADVERSARY_WIDTHS, Cost, EncoderKind, IMQ_SCALES, KernelKind, Objective, Prior, PriorKind};
 pub(crate) use self::options::AUTO_COMPONENTS;
 pub use self::options::{
-    Augmentation, CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule, NetworkChoice,
-    OPTION_NAMES, OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
+    Augmentation, BackboneChoice, CheckpointInterval, DEFAULT_SEED, Initialisation, InputChoice, LambdaSchedule,
+    NetworkChoice, OPTION_NAMES, OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
 pub use self::score::{Score, ScoreScale};
 use crate::error::{Error, Result};
@@ -79,6 +81,9 @@ pub struct Parts {
     /// The kind of input other than images: values that are whitened before the network sees them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+    /// The pretrained network whose features the input is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<BackboneConfig>,
 }
 
 impl Config {
@@ -93,6 +98,9 @@ impl Config {
         match &parts.input {
             Some(input) => input.validate(&parts)?,
             None => within("channels", image.channels(), bounds::CHANNELS)?,
+        }
+        if let Some(backbone) = &parts.backbone {
+            backbone.validate(&parts)?;
         }
         within("latent_dim", parts.latent_dim, bounds::LATENT)?;
         parts.network.validate()?;
@@ -140,12 +148,29 @@ impl Config {
         self.0.image
     }
 
-    /// The kind of input other than images.
+    /// The kind of input other than images: what is whitened before the model sees it.
     pub fn input(&self) -> Option<Input> {
         self.0.input
     }
 
-    /// The shape of a row before it is whitened, (H, W, C); of images, the shape that the network sees.
+    /// The kind of rows other than images: as [`Self::input`], but none where a pretrained network makes features of
+    /// images.
+    pub fn row_input(&self) -> Option<Input> {
+        self.0.input.filter(|_| self.0.backbone.is_none())
+    }
+
+    /// The pretrained network whose features the input is.
+    pub fn backbone(&self) -> Option<&BackboneConfig> {
+        self.0.backbone.as_ref()
+    }
+
+    /// Height and width of a map of an image: those that the model sees, or that its pretrained network does.
+    pub fn map_size(&self) -> (usize, usize) {
+        self.0.backbone.as_ref().map_or((self.0.image.height(), self.0.image.width()), |backbone| backbone.size)
+    }
+
+    /// The shape of a row before it is whitened, (H, W, C); of images, the shape that the network sees, and of those
+    /// that a pretrained network sees, the shape of its features.
     pub fn source(&self) -> ImageShape {
         match self.0.input {
             Some(Input::Features { channels, .. }) => self.0.image.with_channels(channels),
@@ -246,6 +271,7 @@ mod tests {
             score: Score::Cost,
             score_scales: Vec::new(),
             input: None,
+            backbone: None,
         }
     }
 

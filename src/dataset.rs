@@ -8,6 +8,7 @@
 //! Images are kept in memory while [`Resources`] grants it, and in a file from then on, all of them: the same rows in
 //! the same order, read at their places as they are asked for.
 
+mod collect;
 mod fingerprint;
 mod resources;
 mod rows;
@@ -16,19 +17,16 @@ mod store;
 
 use rayon::prelude::*;
 
+pub(crate) use self::collect::IMAGES_SEEN;
 pub(crate) use self::fingerprint::Fingerprint;
 pub use self::resources::{Resources, SpillFile, Unlimited};
-use self::rows::{INDEX_BYTES, Row, Rows, RowsWriter};
+use self::rows::{Rows, RowsWriter};
 use self::split::{Split, share};
-use crate::config::{InputChoice, TrainOptions};
+use crate::backbone::FeatureExtractor;
+use crate::config::{BackboneChoice, InputChoice, TrainOptions};
 use crate::error::{Error, Result};
-use crate::image::{ImageColumn, ImageShape, Limits, Pixels, Preprocess};
+use crate::image::{ImageShape, Limits, Pixels, Preprocess};
 use crate::whitening::Whitening;
-
-/// The most rows that are decoded at a time: memory is asked for before each of these chunks.
-const CHUNK: usize = 256;
-/// The most bytes of a chunk as floats, unless one image has more.
-const CHUNK_BYTES: usize = 8 << 20;
 
 /// Values of features from which statistics are taken at a time: 32 MB as they are computed with.
 const STATISTICS: usize = 1 << 22;
@@ -41,6 +39,8 @@ struct Preparation {
     seed: u64,
     input: InputChoice,
     components: Option<usize>,
+    backbone: Option<BackboneChoice>,
+    layer: Option<String>,
 }
 
 impl Preparation {
@@ -49,8 +49,10 @@ impl Preparation {
             preprocess: options.preprocess.clone(),
             holdout: options.holdout,
             seed: options.seed,
-            input: options.input,
+            input: options.model_input(),
             components: options.components,
+            backbone: options.backbone.clone(),
+            layer: options.layer.clone(),
         }
     }
 }
@@ -58,13 +60,15 @@ impl Preparation {
 /// Collects the images of a source, in any order and from any number of columns.
 #[derive(Debug)]
 pub struct DatasetBuilder {
-    preparation: Preparation,
+    options: TrainOptions,
     limits: Limits,
     skip_unreadable: bool,
     /// Whether the log has the first image that was skipped.
     warned: bool,
     rows: RowsWriter,
     skipped: u64,
+    /// The pretrained network, once there was a column.
+    extractor: Option<FeatureExtractor>,
 }
 
 impl DatasetBuilder {
@@ -82,80 +86,14 @@ impl DatasetBuilder {
         resources: Box<dyn Resources>,
     ) -> Self {
         Self {
-            preparation: Preparation::of(options),
+            options: options.clone(),
             limits,
             skip_unreadable,
             warned: false,
-            rows: RowsWriter::new(resources, options.input),
+            rows: RowsWriter::new(resources, options.model_input()),
             skipped: 0,
+            extractor: None,
         }
-    }
-
-    /// Decodes a column in parallel and keeps its images, resized and cropped where the options say so.
-    ///
-    /// Grey images among RGB ones become RGB, which loses nothing.
-    ///
-    /// # Errors
-    /// [`Error::Row`] for an image that cannot be read, and for one of another size than those before it;
-    /// [`Error::Type`] if features are to be trained on, and the column was not read as such, or the other way round;
-    /// [`Error::Resources`] if memory is refused and so is a file; [`Error::Io`] if the file cannot be written.
-    pub fn push(&mut self, column: &ImageColumn) -> Result<()> {
-        let features = self.preparation.input == InputChoice::Features;
-        if features != column.holds_features() && (0..column.len()).any(|row| !column.is_null(row)) {
-            let (expected, got) = if features { ("features", "images") } else { ("images", "features") };
-            return Err(Error::Type(format!("the column was read as {got}, expected {expected} as the options say")));
-        }
-        let mut start = 0;
-        while start < column.len() {
-            let end = (start + self.chunk()).min(column.len());
-            self.push_rows(column, start..end)?;
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// The number of rows to decode next, from the size of the first image: images of another size are not kept.
-    fn chunk(&self) -> usize {
-        let size = |shape: ImageShape| CHUNK_BYTES / (size_of::<f32>() * shape.len());
-        self.rows.shape().map_or(1, size).clamp(1, CHUNK)
-    }
-
-    fn push_rows(&mut self, column: &ImageColumn, rows: std::ops::Range<usize>) -> Result<()> {
-        let values = self.rows.shape().map_or(0, ImageShape::len) * rows.len();
-        let reserved = values * size_of::<f32>() + rows.len() * INDEX_BYTES;
-        let before = self.rows.len();
-        self.rows.store_mut().reserve(reserved)?;
-        let decode = Decode {
-            column,
-            preprocess: self.preparation.preprocess.as_ref(),
-            limits: &self.limits,
-            expected: self.shape(),
-            seed: self.preparation.seed,
-        };
-        let images: Vec<(usize, Option<Result<Row>>)> =
-            rows.into_par_iter().map(|row| (row, decode.row(row))).collect();
-        for (row, image) in images {
-            match image {
-                None => self.skipped += 1,
-                Some(Err(error)) if self.skip_unreadable => {
-                    if !std::mem::replace(&mut self.warned, true) {
-                        log::warn!("an image to train on cannot be read and is skipped, and so may be others: {error}");
-                    }
-                    self.skipped += 1;
-                }
-                Some(image) => self.keep(&image?, row)?,
-            }
-        }
-        let kept = (self.rows.len() - before) * INDEX_BYTES;
-        self.rows.store_mut().release(reserved - kept);
-        Ok(())
-    }
-
-    fn keep(&mut self, image: &Row, row: usize) -> Result<()> {
-        self.rows.push(image).map_err(|error| match error {
-            Error::Data(_) => error.in_row(row),
-            error => error,
-        })
     }
 
     /// The shape of the images so far: grey ones become RGB with the first that is.
@@ -189,15 +127,15 @@ impl DatasetBuilder {
         if u32::try_from(rows).is_err() {
             return Err(Error::Data(format!("{rows} images came, expected at most {}", u32::MAX)));
         }
-        let held_out = share(rows, self.preparation.holdout);
+        let held_out = share(rows, self.options.holdout);
         if rows < held_out + 2 {
             return Err(Error::Data(format!(
                 "training needs at least 2 rows beside the held-out ones, got {rows} of which {held_out} are held out"
             )));
         }
         let (images, keys) = self.rows.finish(shape)?;
-        let split = Split::new(&keys, self.preparation.holdout);
-        split.log(self.preparation.holdout);
+        let split = Split::new(&keys, self.options.holdout);
+        split.log(self.options.holdout);
         let fingerprint = Fingerprint::of(split.order.iter().map(|row| keys[*row as usize]), split.held_out);
         let Split { order, held_out, .. } = split;
         let mut dataset = Dataset {
@@ -205,7 +143,7 @@ impl DatasetBuilder {
             order,
             held_out,
             skipped: self.skipped,
-            preparation: self.preparation,
+            preparation: Preparation::of(&self.options),
             fingerprint,
             whitening: None,
         };
@@ -213,29 +151,6 @@ impl DatasetBuilder {
             dataset.whitening = Some(dataset.fit_whitening()?);
         }
         Ok(dataset)
-    }
-}
-
-/// The decoder of a column's rows.
-struct Decode<'a> {
-    column: &'a ImageColumn,
-    preprocess: Option<&'a Preprocess>,
-    limits: &'a Limits,
-    expected: Option<ImageShape>,
-    seed: u64,
-}
-
-impl Decode<'_> {
-    /// A row's image; `None` where it is NULL.
-    fn row(&self, row: usize) -> Option<Result<Row>> {
-        if self.column.is_null(row) {
-            return None;
-        }
-        let image = self.column.image(row, None, self.limits).and_then(|image| match self.preprocess {
-            Some(preprocess) => preprocess.apply(image),
-            None => Ok(image),
-        });
-        Some(image.map(|image| Row::new(&image, self.expected, self.seed)).map_err(|e| e.in_row(row)))
     }
 }
 

@@ -77,9 +77,11 @@ impl Trainer {
     fn on_target(options: TrainOptions, dataset: Dataset, target: Target) -> Result<Self> {
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
-                "the images were collected under another seed, holdout, size, crop, input or components".to_owned(),
+                "the images were collected under another seed, holdout, size, crop, input, components, backbone or layer"
+                    .to_owned(),
             ));
         }
+        options.check_embedded()?;
         let config = options.config_of(dataset.shape(), dataset.source())?;
         target.check_rows(options.batch_size.min(dataset.training_rows()), largest_activation(&config))?;
         let mut weights = generator(options.seed, Purpose::Weights, 0);

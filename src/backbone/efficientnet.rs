@@ -11,7 +11,8 @@
 //! wrong ones features are off by up to 0.9 of their size.
 
 use super::FeatureShape;
-use super::family::{Family, FrozenNetwork, Kept};
+use super::architecture::BackboneArchitecture;
+use super::family::{Family, FrozenNetwork, Kept, number_behind, starts_with_one};
 use super::layers::LayerReader;
 use super::weights::PretrainedWeights;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub(super) const FAMILY: Family = Family {
     is_one: |weights| weights.has("conv_stem.weight") && weights.has("blocks.1.0.conv_dw.weight"),
     is_architecture: |name| is_architecture(name.strip_prefix("tf_").unwrap_or(name)),
     model_types: &[],
-    build: |weights, target| Ok(Box::new(EfficientNet::try_new(weights, target)?)),
+    architecture,
 };
 
 /// Strides of the stages of every member.
@@ -41,10 +42,11 @@ fn is_architecture(name: &str) -> bool {
 }
 
 #[derive(Debug)]
-struct EfficientNet {
+pub(super) struct EfficientNet {
     stem: FrozenConvolution,
     stages: Vec<Vec<Block>>,
-    head: FrozenConvolution,
+    /// None of a part of a network.
+    head: Option<FrozenConvolution>,
 }
 
 #[derive(Debug)]
@@ -64,17 +66,26 @@ struct Kind<'a> {
     function: Nonlinearity,
 }
 
+/// What timm's name of the network says.
+fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
+    let Some(architecture) = weights.config().architecture() else {
+        return Err(Error::Model(format!(
+            "weights '{}': an EfficientNet needs its config.json with timm's 'architecture': padding and epsilon differ \
+             between efficientnet_... and tf_efficientnet_..., and no tensor says which it is",
+            weights.name()
+        )));
+    };
+    let tensorflow = architecture.starts_with("tf_");
+    Ok(BackboneArchitecture::EfficientNet { tensorflow, lite: architecture.contains("lite") })
+}
+
 impl EfficientNet {
-    fn try_new(weights: &PretrainedWeights, target: &Target) -> Result<Self> {
-        let Some(architecture) = weights.config().architecture() else {
-            return Err(Error::Model(format!(
-                "weights '{}': an EfficientNet needs its config.json with timm's 'architecture': padding and epsilon \
-                 differ between efficientnet_... and tf_efficientnet_..., and no tensor says which it is",
-                weights.name()
-            )));
-        };
-        let is_tensorflow = architecture.starts_with("tf_");
-        let is_lite = architecture.contains("lite");
+    pub(super) fn try_new(
+        weights: &PretrainedWeights,
+        is_tensorflow: bool,
+        is_lite: bool,
+        target: &Target,
+    ) -> Result<Self> {
         let reader =
             LayerReader { target, parameters: weights.parameters(), epsilon: if is_tensorflow { 1e-3 } else { 1e-5 } };
         let kind = Kind {
@@ -86,6 +97,9 @@ impl EfficientNet {
         let mut channels = stem.outputs();
         let mut stages = Vec::with_capacity(STRIDES.len());
         for (stage, stride) in STRIDES.into_iter().enumerate() {
+            if weights.ends_before(&format!("blocks.{stage}.")) {
+                break;
+            }
             let mut blocks = Vec::new();
             for i in 0..weights.count(&format!("blocks.{stage}.")).max(1) {
                 let stride = if i == 0 { stride } else { 1 };
@@ -95,8 +109,12 @@ impl EfficientNet {
             }
             stages.push(blocks);
         }
-        let head = kind.reader.convolution(("conv_head", "bn2"), channels, Window::POINT, kind.function)?;
-        kind.reader.parameters.finish(&format!("an EfficientNet such as {architecture}"), &UNUSED)?;
+        let head = if stages.len() < STRIDES.len() || weights.ends_before("conv_head.") {
+            None
+        } else {
+            Some(kind.reader.convolution(("conv_head", "bn2"), channels, Window::POINT, kind.function)?)
+        };
+        kind.reader.parameters.finish(if is_lite { "an EfficientNet-Lite" } else { "an EfficientNet" }, &UNUSED)?;
         Ok(Self { stem, stages, head })
     }
 
@@ -180,7 +198,8 @@ impl Block {
 
 impl FrozenNetwork for EfficientNet {
     fn layers(&self) -> Vec<String> {
-        (0..STRIDES.len()).map(|stage| format!("blocks.{stage}")).chain(["pooled".to_owned()]).collect()
+        let stages = (0..self.stages.len()).map(|stage| format!("blocks.{stage}"));
+        stages.chain(self.head.iter().map(|_| "pooled".to_owned())).collect()
     }
 
     fn default_layers(&self) -> &'static str {
@@ -192,9 +211,9 @@ impl FrozenNetwork for EfficientNet {
     }
 
     fn shape_of(&self, layer: usize, size: (usize, usize)) -> FeatureShape {
-        match layer < STRIDES.len() {
-            true => FeatureShape::Map(self.map(layer, size)),
-            false => FeatureShape::Vector(self.head.outputs()),
+        match &self.head {
+            Some(head) if layer >= STRIDES.len() => FeatureShape::Vector(head.outputs()),
+            _ => FeatureShape::Map(self.map(layer, size)),
         }
     }
 
@@ -206,7 +225,7 @@ impl FrozenNetwork for EfficientNet {
             largest = largest.max(3 * size.0 * size.1 * block.widest());
             size = block.depthwise.window().output(size);
         }
-        largest.max(2 * size.0 * size.1 * self.head.outputs())
+        largest.max(2 * size.0 * size.1 * self.head.as_ref().map_or(0, FrozenConvolution::outputs))
     }
 
     fn forward(&self, target: &Target, images: &Tensor, kept: &mut Kept) -> Result<()> {
@@ -217,8 +236,8 @@ impl FrozenNetwork for EfficientNet {
             }
             kept.keep(i, &x);
         }
-        if kept.wants(STRIDES.len()) {
-            let head = self.head.apply(target, &x, None)?;
+        if let Some(head) = self.head.as_ref().filter(|_| kept.wants(STRIDES.len())) {
+            let head = head.apply(target, &x, None)?;
             kept.keep(STRIDES.len(), &mean_of_places(target, &head)?);
         }
         Ok(())
@@ -226,7 +245,15 @@ impl FrozenNetwork for EfficientNet {
 
     fn memory(&self) -> usize {
         let blocks = self.stages.iter().flatten().map(Block::memory).sum::<usize>();
-        blocks + self.stem.memory() + self.head.memory()
+        blocks + self.stem.memory() + self.head.as_ref().map_or(0, FrozenConvolution::memory)
+    }
+
+    fn uses(&self, tensor: &str, last: usize) -> bool {
+        match number_behind("blocks.", tensor) {
+            Some(stage) => stage <= last,
+            None if starts_with_one(tensor, &["conv_head.", "bn2."]) => last >= STRIDES.len(),
+            None => starts_with_one(tensor, &["conv_stem.", "bn1."]),
+        }
     }
 }
 

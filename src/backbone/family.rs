@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use super::architecture::BackboneArchitecture;
 use super::weights::PretrainedWeights;
 use super::{FeatureShape, efficientnet, resnet, vit};
 use crate::error::{Error, Result};
@@ -40,8 +41,8 @@ pub(super) struct Family {
     pub(super) is_architecture: fn(&str) -> bool,
     /// The values of `model_type` that transformers has for the family.
     pub(super) model_types: &'static [&'static str],
-    /// Builds the network.
-    pub(super) build: fn(&PretrainedWeights, &Target) -> Result<Box<dyn FrozenNetwork>>,
+    /// What no tensor shows, from the files of JSON.
+    pub(super) architecture: fn(&PretrainedWeights) -> Result<BackboneArchitecture>,
 }
 
 /// A network with fixed weights, whose layers have names.
@@ -66,6 +67,19 @@ pub(super) trait FrozenNetwork: Debug + Send + Sync {
 
     /// Bytes of the weights.
     fn memory(&self) -> usize;
+
+    /// Whether a tensor, by timm's name, has a part in the layers up to `last`.
+    fn uses(&self, tensor: &str, last: usize) -> bool;
+}
+
+/// The number in a name such as `blocks.3.norm1.weight`, behind `prefix`.
+pub(super) fn number_behind(prefix: &str, tensor: &str) -> Option<usize> {
+    tensor.strip_prefix(prefix)?.split('.').next()?.parse().ok()
+}
+
+/// Whether a name begins with one of these.
+pub(super) fn starts_with_one(tensor: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| tensor.starts_with(prefix))
 }
 
 /// The layers that a call asks for, by their indices, and their tensors once they are computed.
@@ -101,11 +115,11 @@ impl Kept {
     }
 }
 
-/// The network of a checkpoint.
+/// The architecture of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Model`] if it is none that works: the error names it where it is known; and those of its tensors.
-pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Box<dyn FrozenNetwork>> {
+/// [`Error::Model`] if it is none that works: the error names it where it is known.
+pub(super) fn recognise(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
     let refused = |what: &str| Error::Model(format!("weights '{}': {what}; {KNOWN}", weights.name()));
     let is_other = |(_, prefixes): &&(&str, &[&str])| prefixes.iter().any(|prefix| weights.has_prefix(prefix));
     if let Some((name, _)) = OTHERS.iter().find(is_other) {
@@ -130,5 +144,5 @@ pub(super) fn network(weights: &PretrainedWeights, target: &Target) -> Result<Bo
         let name = family.name;
         return Err(refused(&format!("config.json has model_type '{named}', but the tensors are those of {name}")));
     }
-    (family.build)(weights, target)
+    (family.architecture)(weights)
 }

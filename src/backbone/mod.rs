@@ -33,8 +33,10 @@
 //! # Ok::<(), wae_core::Error>(())
 //! ```
 
+mod architecture;
 mod config;
 mod efficientnet;
+mod extractor;
 mod family;
 mod features;
 mod files;
@@ -47,13 +49,18 @@ mod selection;
 mod vit;
 mod weights;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
+pub use self::architecture::BackboneArchitecture;
+pub use self::extractor::FeatureExtractor;
 use self::family::{FrozenNetwork, Kept};
 pub use self::features::{FeatureShape, Features};
 pub use self::files::WeightFiles;
+pub use self::names::Naming;
 use self::preprocessing::Prepared;
 pub use self::preprocessing::Preprocessing;
 pub use self::selection::LayerSelection;
@@ -66,6 +73,8 @@ use crate::ops::{MOST_VALUES, Target, Tensor, to_vec};
 
 /// The most images of a pass.
 const IMAGES: usize = 16;
+/// Stands before the names of a network's tensors in a model file.
+pub(crate) const TENSOR_PREFIX: &str = "backbone.";
 /// The most values that the images of a pass have in memory together, unless one image alone has more: 256 MB.
 const ACTIVATION: usize = 1 << 26;
 
@@ -76,10 +85,14 @@ const ACTIVATION: usize = 1 << 26;
 #[derive(Debug)]
 pub struct Backbone {
     network: Box<dyn FrozenNetwork>,
+    architecture: BackboneArchitecture,
     preprocessing: Preprocessing,
     target: Target,
     name: String,
     sha256: String,
+    /// Bytes of each tensor, by timm's name.
+    tensors: BTreeMap<String, usize>,
+    computed: AtomicU64,
 }
 
 impl Backbone {
@@ -109,13 +122,58 @@ impl Backbone {
     }
 
     fn on(weights: &PretrainedWeights, target: Target) -> Result<Self> {
-        let network = family::network(weights, &target)?;
+        let architecture = family::recognise(weights)?;
+        let network = architecture.build(weights, &target)?;
         let preprocessing = Preprocessing::of(weights)?;
-        let name = weights.name().to_owned();
         if !preprocessing.is_from_files() {
+            let name = weights.name();
             log::warn!("weights '{name}' come without a file on preprocessing: taking ImageNet's mean and deviation");
         }
-        Ok(Self { network, preprocessing, target, name, sha256: weights.sha256().to_owned() })
+        Ok(Self::of_network(weights, network, architecture, preprocessing, target))
+    }
+
+    /// Builds the part of a network that a model file holds.
+    ///
+    /// # Errors
+    /// Those of its tensors, under their names in the file.
+    pub(crate) fn of_part(
+        part: &PretrainedWeights,
+        architecture: BackboneArchitecture,
+        preprocessing: Preprocessing,
+        device: Device,
+    ) -> Result<Self> {
+        let target = Target::open(device, Precision::F32)?;
+        if !target.has_kernels() {
+            agrees_with_kernels(&target)?;
+        }
+        let in_file = |tensor: String| format!("{TENSOR_PREFIX}{tensor}");
+        let network = architecture.build(part, &target).map_err(|e| match e {
+            Error::ModelTensor { tensor, problem } => Error::ModelTensor { tensor: in_file(tensor), problem },
+            Error::ModelTensorShape { tensor, expected, got } => {
+                Error::ModelTensorShape { tensor: in_file(tensor), expected, got }
+            }
+            e => e,
+        })?;
+        Ok(Self::of_network(part, network, architecture, preprocessing, target))
+    }
+
+    fn of_network(
+        weights: &PretrainedWeights,
+        network: Box<dyn FrozenNetwork>,
+        architecture: BackboneArchitecture,
+        preprocessing: Preprocessing,
+        target: Target,
+    ) -> Self {
+        Self {
+            network,
+            architecture,
+            preprocessing,
+            target,
+            name: weights.name().to_owned(),
+            sha256: weights.sha256().to_owned(),
+            tensors: weights.tensors().map(|(name, .., data)| (name.to_owned(), data.len())).collect(),
+            computed: AtomicU64::new(0),
+        }
     }
 
     /// The folder or file that it was loaded from.
@@ -126,6 +184,16 @@ impl Backbone {
     /// The SHA-256 of its files, as [`PretrainedWeights::sha256`] has it.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Its family, and what no tensor shows.
+    pub fn architecture(&self) -> BackboneArchitecture {
+        self.architecture
+    }
+
+    /// Images that it has computed since it was loaded.
+    pub fn images_computed(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
     }
 
     /// The preparation of images, as its files say.
@@ -218,6 +286,7 @@ impl Backbone {
             let (height, width) = first.size;
             let images = self.target.tensor(values, &[images.len(), height, width, 3])?;
             let values = to_vec(&self.forward(&images, layers, shape)?)?;
+            self.computed.fetch_add((values.len() / shape.len()) as u64, Ordering::Relaxed);
             features.extend(values.chunks_exact(shape.len()).map(|values| Features::new(shape, values.to_vec())));
         }
         Ok(features)

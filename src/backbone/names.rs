@@ -1,11 +1,15 @@
 //! Names of tensors: those of torchvision, Hugging Face's transformers and timm, all as timm has them.
 
+use serde::{Deserialize, Serialize};
+
 /// The library whose names a checkpoint has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Naming {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
     /// timm's, which torchvision's are too where a network is read here.
     Timm,
     /// Those of transformers.
+    #[serde(rename = "transformers")]
     HuggingFace,
 }
 

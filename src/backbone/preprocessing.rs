@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::weights::PretrainedWeights;
@@ -17,15 +18,24 @@ const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 /// The preparation of images for a network: a resize, a crop, and `(v − mean)/deviation` of each channel.
 ///
 /// Values are in [0, 1] before they are normalised. It is read from `preprocessor_config.json` (transformers) or
-/// `config.json` (timm), and equals those libraries' with Pillow's resize.
-#[derive(Debug, Clone, PartialEq)]
+/// `config.json` (timm), and equals those libraries' with Pillow's resize. A model file has it as JSON, without the
+/// resize and the crop: `{"filter": "bicubic", "mean": [0.5, 0.5, 0.5], "deviation": [0.5, 0.5, 0.5]}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// The steps to the files' input size; `None` where no file says it.
+    #[serde(skip)]
     geometry: Option<ResizeAndCrop>,
     filter: Filter,
     mean: [f32; 3],
     deviation: [f32; 3],
+    #[serde(skip, default = "from_files")]
     is_from_files: bool,
+}
+
+/// A model file says how images are prepared.
+fn from_files() -> bool {
+    true
 }
 
 /// Resize and crop to an input size.
@@ -76,6 +86,21 @@ impl Preprocessing {
         let (mean, deviation) = IMAGENET;
         let unknown = Self { geometry: None, filter: Filter::Bicubic, mean, deviation, is_from_files: false };
         Ok(of_timm.unwrap_or(unknown))
+    }
+
+    /// The same for images of a size that is always given, as a model file has it.
+    pub(crate) fn without_size(&self) -> Self {
+        Self { geometry: None, is_from_files: true, ..self.clone() }
+    }
+
+    /// Checks numbers that come from a model file.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let is_sound = |value: &f32| value.is_finite();
+        if !self.mean.iter().all(is_sound) || !self.deviation.iter().all(|value| is_sound(value) && *value > 0.0) {
+            let got = format!("mean {:?} and deviation {:?}", self.mean, self.deviation);
+            return Err(Error::Config(format!("a backbone has {got}, expected finite numbers, deviations above 0")));
+        }
+        Ok(())
     }
 
     /// Whether the files say how images are prepared. Where they do not, mean and deviation are ImageNet's.

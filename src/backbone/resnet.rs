@@ -9,7 +9,8 @@
 //! Depth, widths and the kind of the blocks are read off the tensors.
 
 use super::FeatureShape;
-use super::family::{Family, FrozenNetwork, KNOWN, Kept};
+use super::architecture::BackboneArchitecture;
+use super::family::{Family, FrozenNetwork, KNOWN, Kept, number_behind, starts_with_one};
 use super::layers::LayerReader;
 use super::names::Naming;
 use super::weights::PretrainedWeights;
@@ -24,7 +25,7 @@ pub(super) const FAMILY: Family = Family {
     is_one: |weights| weights.has("layer1.0.conv1.weight"),
     is_architecture: |name| ARCHITECTURES.contains(&name),
     model_types: &["resnet"],
-    build: |weights, target| Ok(Box::new(ResNet::try_new(weights, target)?)),
+    architecture,
 };
 
 /// timm's names. Others, such as `resnetaa50` and `resnext50_32x4d`, differ in what tensors do not show, or in these.
@@ -37,7 +38,7 @@ const EPSILON: f64 = 1e-5;
 const STAGES: usize = 4;
 
 #[derive(Debug)]
-struct ResNet {
+pub(super) struct ResNet {
     stem: FrozenConvolution,
     stages: Vec<Vec<Block>>,
 }
@@ -48,34 +49,37 @@ struct Block {
     shortcut: Option<FrozenConvolution>,
 }
 
+/// What `config.json` says: timm and torchvision stride in the window of 3 × 3; transformers may do so in the first.
+fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
+    let config = weights.config();
+    let refused = |problem: &str| Error::Model(format!("weights '{}': {problem}", weights.name()));
+    if weights.naming() == Naming::HuggingFace && config.is_empty() {
+        return Err(refused(
+            "a ResNet of transformers needs its config.json: no tensor says which convolution of a block has the stride",
+        ));
+    }
+    if config.is_true("downsample_in_first_stage")? || config.text("hidden_act")?.is_some_and(|name| name != "relu") {
+        return Err(refused(
+            "config.json describes another ResNet; expected ReLU, and a first stage that keeps the size",
+        ));
+    }
+    let side = |name: &str, side: usize| weights.shape(name).ok().and_then(|shape| shape.get(side).copied());
+    if side("layer1.0.conv2.weight", 1) != side("layer1.0.conv1.weight", 0) {
+        return Err(refused(&format!("this is a ResNeXt, which is not read; {KNOWN}")));
+    }
+    Ok(BackboneArchitecture::ResNet { strides_first: config.is_true("downsample_in_bottleneck")? })
+}
+
 impl ResNet {
-    fn try_new(weights: &PretrainedWeights, target: &Target) -> Result<Self> {
-        let config = weights.config();
-        if weights.naming() == Naming::HuggingFace && config.is_empty() {
-            let name = weights.name();
-            let missing = "no tensor says which convolution of a block has the stride";
-            return Err(Error::Model(format!(
-                "weights '{name}': a ResNet of transformers needs its config.json: {missing}"
-            )));
-        }
-        if config.is_true("downsample_in_first_stage")? || config.text("hidden_act")?.is_some_and(|name| name != "relu")
-        {
-            let name = weights.name();
-            let expected = "expected ReLU, and a first stage that keeps the size";
-            return Err(Error::Model(format!("weights '{name}': config.json describes another ResNet; {expected}")));
-        }
-        let side = |name: &str, side: usize| weights.shape(name).ok().and_then(|shape| shape.get(side).copied());
-        if side("layer1.0.conv2.weight", 1) != side("layer1.0.conv1.weight", 0) {
-            let name = weights.name();
-            return Err(Error::Model(format!("weights '{name}': this is a ResNeXt, which is not read; {KNOWN}")));
-        }
+    pub(super) fn try_new(weights: &PretrainedWeights, strides_first: bool, target: &Target) -> Result<Self> {
         let reader = LayerReader { target, parameters: weights.parameters(), epsilon: EPSILON };
         let stem = reader.convolution(("conv1", "bn1"), 3, Window::symmetric(7, 2), Nonlinearity::Relu)?;
-        // timm and torchvision stride in the window of 3 × 3; transformers may do so in the first.
-        let strides_first = config.is_true("downsample_in_bottleneck")?;
         let mut channels = stem.outputs();
         let mut stages = Vec::with_capacity(STAGES);
         for stage in 1..=STAGES {
+            if weights.ends_before(&format!("layer{stage}.")) {
+                break;
+            }
             let mut blocks = Vec::new();
             for i in 0..weights.count(&format!("layer{stage}.")).max(1) {
                 let stride = if stage > 1 && i == 0 { 2 } else { 1 };
@@ -157,7 +161,8 @@ impl Block {
 
 impl FrozenNetwork for ResNet {
     fn layers(&self) -> Vec<String> {
-        (1..=STAGES).map(|stage| format!("layer{stage}")).chain(["pooled".to_owned()]).collect()
+        let stages = (1..=self.stages.len()).map(|stage| format!("layer{stage}"));
+        stages.chain((self.stages.len() == STAGES).then(|| "pooled".to_owned())).collect()
     }
 
     fn default_layers(&self) -> &'static str {
@@ -177,7 +182,7 @@ impl FrozenNetwork for ResNet {
         let (height, width) = self.stem.window().output(size);
         // The stem's windows, 7 × 7 × 3 values each, beside its output; or a block's input, output and two between.
         let stem = height * width * (7 * 7 * 3 + self.stem.outputs());
-        let stages = (0..STAGES).map(|stage| 4 * self.map(stage, size).len());
+        let stages = (0..self.stages.len()).map(|stage| 4 * self.map(stage, size).len());
         stages.fold(stem, usize::max)
     }
 
@@ -197,5 +202,10 @@ impl FrozenNetwork for ResNet {
 
     fn memory(&self) -> usize {
         self.convolutions().map(FrozenConvolution::memory).sum()
+    }
+
+    fn uses(&self, tensor: &str, last: usize) -> bool {
+        let stage = number_behind("layer", tensor);
+        stage.is_some_and(|stage| stage <= last + 1) || starts_with_one(tensor, &["conv1.", "bn1."])
     }
 }

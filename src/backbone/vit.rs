@@ -14,7 +14,8 @@ mod reader;
 
 use self::reader::Reader;
 use super::FeatureShape;
-use super::family::{Family, FrozenNetwork, Kept};
+use super::architecture::BackboneArchitecture;
+use super::family::{Family, FrozenNetwork, Kept, number_behind, starts_with_one};
 use super::layers::check_channels;
 use super::names::Naming;
 use super::positions::{Interpolation, interpolated};
@@ -29,7 +30,7 @@ pub(super) const FAMILY: Family = Family {
     is_one: |weights| weights.has("patch_embed.proj.weight") && weights.has_prefix("blocks.0.attn."),
     is_architecture: |name| name.starts_with("vit_") || name.starts_with("deit"),
     model_types: &["vit", "dinov2", "dinov2_with_registers"],
-    build: |weights, target| Ok(Box::new(Vit::try_new(weights, target)?)),
+    architecture,
 };
 
 /// Tensors behind the layers, and the token of masked patches, which only training has.
@@ -44,7 +45,7 @@ const MAX_TOKENS: usize = 1 << 14;
 const MAX_PATCH: usize = 64;
 
 #[derive(Debug)]
-struct Vit {
+pub(super) struct Vit {
     patch: FrozenConvolution,
     /// Class and registers with their positions, (tokens, C).
     prefix: Tensor,
@@ -53,7 +54,8 @@ struct Vit {
     side: usize,
     interpolation: Interpolation,
     blocks: Vec<Block>,
-    norm: FrozenLayerNorm,
+    /// That of the last block's tokens; none of a part of a network.
+    norm: Option<FrozenLayerNorm>,
     heads: usize,
 }
 
@@ -68,17 +70,23 @@ struct Block {
 }
 
 impl Vit {
-    fn try_new(weights: &PretrainedWeights, target: &Target) -> Result<Self> {
+    /// Builds the network of so many heads, with this ε in its norms.
+    pub(super) fn try_new(
+        weights: &PretrainedWeights,
+        (heads, epsilon): (usize, f64),
+        names: Naming,
+        target: &Target,
+    ) -> Result<Self> {
         let (patch, width) = patch_and_width(weights)?;
-        let (heads, epsilon) = heads_and_epsilon(weights, width)?;
-        let reader = Reader { target, parameters: weights.parameters(), width, epsilon };
+        check_heads(weights, heads, width)?;
+        let reader = Reader { target, parameters: weights.parameters(), width, epsilon, names };
         let embedding = reader.patches(patch)?;
         let (prefix, positions, side) = reader.positions()?;
         let blocks = (0..weights.count("blocks.")).map(|i| reader.block(i)).collect::<Result<Vec<_>>>()?;
-        let norm = reader.norm("norm")?;
+        let norm = if weights.ends_before("norm.") { None } else { Some(reader.norm("norm")?) };
         reader.parameters.finish("a ViT", &UNUSED)?;
         let has_registers = weights.has("reg_token");
-        let is_plain = weights.naming() == Naming::HuggingFace && !has_registers;
+        let is_plain = names == Naming::HuggingFace && !has_registers;
         Ok(Self {
             patch: embedding,
             prefix: target.tensor(prefix.concat(), &[prefix.len(), width])?,
@@ -122,8 +130,18 @@ fn patch_and_width(weights: &PretrainedWeights) -> Result<(usize, usize)> {
     }
 }
 
+/// Refuses heads that do not divide the values of a token.
+fn check_heads(weights: &PretrainedWeights, heads: usize, width: usize) -> Result<()> {
+    if heads > 0 && width.is_multiple_of(heads) {
+        return Ok(());
+    }
+    let name = weights.name();
+    Err(Error::Model(format!("weights '{name}': {heads} heads do not divide tokens of {width} values")))
+}
+
 /// Heads, and ε of the norms, which no tensor shows.
-fn heads_and_epsilon(weights: &PretrainedWeights, width: usize) -> Result<(usize, f64)> {
+fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
+    let (_, width) = patch_and_width(weights)?;
     let config = weights.config();
     let name = weights.name();
     let refused = |problem: String| Error::Model(format!("weights '{name}': {problem}"));
@@ -140,8 +158,7 @@ fn heads_and_epsilon(weights: &PretrainedWeights, width: usize) -> Result<(usize
         }
     };
     match (heads, epsilon) {
-        (Some(heads), Some(epsilon)) if width.is_multiple_of(heads) => Ok((heads, epsilon)),
-        (Some(heads), Some(_)) => Err(refused(format!("{heads} heads do not divide tokens of {width} values"))),
+        (Some(heads), Some(epsilon)) => Ok(BackboneArchitecture::Vit { heads, epsilon, names: weights.naming() }),
         _ => Err(refused(
             "a ViT needs its config.json, with 'num_attention_heads' and 'layer_norm_eps' of transformers or \
              'num_heads' among timm's 'model_args': no tensor says how many heads there are"
@@ -166,7 +183,8 @@ impl Block {
 impl FrozenNetwork for Vit {
     fn layers(&self) -> Vec<String> {
         let blocks = (0..self.blocks.len()).map(|i| format!("blocks.{i}"));
-        blocks.chain(["tokens".to_owned(), "cls".to_owned()]).collect()
+        let normed = self.norm.iter().flat_map(|_| ["tokens".to_owned(), "cls".to_owned()]);
+        blocks.chain(normed).collect()
     }
 
     fn default_layers(&self) -> &'static str {
@@ -225,8 +243,8 @@ impl FrozenNetwork for Vit {
                 kept.keep(i, &self.map(&x, grid)?);
             }
         }
-        if kept.wants(last) || kept.wants(last + 1) {
-            let normed = self.norm.apply(target, &x)?;
+        if let Some(norm) = self.norm.as_ref().filter(|_| kept.wants(last) || kept.wants(last + 1)) {
+            let normed = norm.apply(target, &x)?;
             kept.keep(last, &self.map(&normed, grid)?);
             kept.keep(last + 1, &normed.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?);
         }
@@ -236,5 +254,14 @@ impl FrozenNetwork for Vit {
     fn memory(&self) -> usize {
         let blocks = self.blocks.iter().map(Block::memory).sum::<usize>();
         blocks + self.patch.memory() + self.positions.len() * size_of::<f32>()
+    }
+
+    fn uses(&self, tensor: &str, last: usize) -> bool {
+        const FIRST: [&str; 4] = ["patch_embed.proj.", "cls_token", "reg_token", "pos_embed"];
+        match number_behind("blocks.", tensor) {
+            Some(block) => block <= last,
+            None if tensor.starts_with("norm.") => last >= self.blocks.len(),
+            None => starts_with_one(tensor, &FIRST),
+        }
     }
 }

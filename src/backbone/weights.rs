@@ -12,10 +12,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::config::NetworkConfig;
+use super::family::starts_with_one;
 use super::files::{WeightFiles, WeightList};
 use super::names::{Naming, timm_name};
 use crate::checkpoint::{check_header, tensor_values};
 use crate::error::{Error, Result};
+
+mod part;
 
 /// A pretrained network's tensors and configuration, as its files have them.
 ///
@@ -29,6 +32,8 @@ pub struct PretrainedWeights {
     config: NetworkConfig,
     preprocessor: Option<Value>,
     sha256: String,
+    /// Whether these are the tensors up to some layer, and no more.
+    is_part: bool,
 }
 
 /// The place of a tensor's values: a range of bytes of a shard.
@@ -83,6 +88,7 @@ impl PretrainedWeights {
             config,
             preprocessor,
             sha256: hex(lines.as_bytes()),
+            is_part: false,
         })
     }
 
@@ -122,6 +128,11 @@ impl PretrainedWeights {
     /// How many of `prefix`0., `prefix`1., ... there are.
     pub(super) fn count(&self, prefix: &str) -> usize {
         (0..).take_while(|i| self.has_prefix(&format!("{prefix}{i}."))).count()
+    }
+
+    /// Whether these are a part of a network that ends before the tensors whose names begin so.
+    pub(super) fn ends_before(&self, prefix: &str) -> bool {
+        self.is_part && !self.has_prefix(prefix)
     }
 
     /// The shape of a tensor.
@@ -195,7 +206,8 @@ impl Parameters<'_> {
     /// more parameters is another one, and would be computed wrong.
     pub(super) fn finish(&self, network: &str, unused: &[&str]) -> Result<()> {
         let taken = self.taken.borrow();
-        let is_left = |name: &&String| !taken.contains(*name) && !unused.iter().any(|prefix| name.starts_with(prefix));
+        let unused = if self.weights.is_part { &[] } else { unused };
+        let is_left = |name: &&String| !taken.contains(*name) && !starts_with_one(name, unused);
         match self.weights.tensors.keys().find(is_left) {
             None => Ok(()),
             Some(name) => Err(Error::Model(format!(

@@ -14,10 +14,11 @@ const IMAGE: (&str, &str) = ("/image", "the images' shape");
 const OBJECTIVE: &str = "/objective/kind";
 /// Parts of a configuration's JSON, in the order in which a message names their differences; within a part, the order
 /// is that of the table of options.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "/image",
     "/preprocess/crop",
     "/preprocess",
+    "/backbone",
     "/latent_dim",
     "/network",
     "/encoder",
@@ -44,7 +45,7 @@ impl CheckpointInfo {
     /// [`Error::Config`], naming each option that differs with both values.
     pub fn check_options(&self, options: &TrainOptions) -> Result<()> {
         // Of another kind of input, the shapes are not comparable.
-        let same_input = (options.input == InputChoice::Features) == self.config.input().is_some();
+        let same_input = (options.model_input() == InputChoice::Features) == self.config.input().is_some();
         let image = if same_input { self.config.image() } else { self.config.source() };
         self.check(options, &options.config_of(image, self.config.source())?, None)
     }

@@ -109,19 +109,27 @@ pub(super) fn text(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Model(format!("cannot write the model: {e}")))
 }
 
-/// The bytes of a file of these tensors, each with its name and shape, in their order.
+/// The bytes of a file of these tensors of F32, each with its name and shape, in their order; then of others as they
+/// are.
 ///
 /// Written here and not by the crate, which orders the metadata at random: a model's bytes are its identity.
 pub(super) fn to_bytes<N: AsRef<str>>(
     metadata: &BTreeMap<&str, String>,
     tensors: &[(N, Vec<usize>, &[f32])],
+    others: &[(String, Dtype, &[usize], &[u8])],
 ) -> Result<Vec<u8>> {
     let mut header = BTreeMap::from([("__metadata__", serde_json::json!(metadata))]);
     let mut end = 0;
-    for (name, shape, values) in tensors {
+    let mut place = |dtype: &Dtype, shape: &[usize], bytes: usize| {
         let start = end;
-        end += size_of_val(*values);
-        header.insert(name.as_ref(), serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
+        end += bytes;
+        serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]})
+    };
+    for (name, shape, values) in tensors {
+        header.insert(name.as_ref(), place(&Dtype::F32, shape, size_of_val(*values)));
+    }
+    for (name, dtype, shape, bytes) in others {
+        header.insert(name, place(dtype, shape, bytes.len()));
     }
     let mut header = text(&header)?.into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -129,5 +137,6 @@ pub(super) fn to_bytes<N: AsRef<str>>(
     bytes.extend((header.len() as u64).to_le_bytes());
     bytes.extend(header);
     bytes.extend(tensors.iter().flat_map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes())));
+    others.iter().for_each(|(.., data)| bytes.extend_from_slice(data));
     Ok(bytes)
 }

@@ -211,7 +211,7 @@ impl Checkpoint {
         let [m, v] = MOMENTS;
         let all =
             of("", self.tensors.iter()).chain(of(m, self.optimizer.m.iter())).chain(of(v, self.optimizer.v.iter()));
-        format::to_bytes(&metadata, &all.collect::<Vec<_>>())
+        format::to_bytes(&metadata, &all.collect::<Vec<_>>(), &[])
     }
 
     /// Writes the file, named `.<model>.checkpoint` by the plugin, so that a crash at any moment leaves the checkpoint

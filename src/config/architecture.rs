@@ -14,7 +14,10 @@ impl Config {
     pub fn check_same_architecture(&self, model: &Config) -> Result<()> {
         let parts = |config: &Config| {
             let [encoder, decoder, kernel] = config.network().parts();
+            let backbone = config.backbone();
             [
+                ("backbone", backbone.map_or("none", |backbone| &backbone.sha256).to_owned()),
+                ("layer", backbone.map_or("none", |backbone| &backbone.layer).to_owned()),
                 ("images of", config.source().to_string()),
                 ("components", config.image().channels().to_string()),
                 ("latent_dim", config.latent_dim().to_string()),

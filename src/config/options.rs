@@ -23,6 +23,7 @@
 //! An option that is chosen by name has an enum with a constant `ALL`, its values under their names, as [`Schedule`]
 //! has. SQL, Python and the model file need no change.
 
+mod backbone;
 mod choices;
 mod fit;
 mod given;
@@ -37,6 +38,7 @@ mod tests;
 
 use std::sync::LazyLock;
 
+pub use self::backbone::BackboneChoice;
 pub use self::choices::{Augmentation, Initialisation, InputChoice, NetworkChoice, ObjectiveChoice};
 pub(crate) use self::fit::AUTO_COMPONENTS;
 pub use self::interval::CheckpointInterval;
@@ -149,8 +151,14 @@ pub struct TrainOptions {
     pub layout: Option<AxisOrder>,
     /// The scales of the anomaly map; when `None`, [`ScoreScale::OF_IMAGES`] or [`ScoreScale::OF_FEATURES`].
     pub score_scales: Option<Vec<ScoreScale>>,
-    /// The kind of values that the model is trained on.
+    /// The kind of values that the model is trained on; features under a `backbone`, whatever stands here.
     pub input: InputChoice,
+    /// The pretrained network whose features of images the model is trained on.
+    pub backbone: Option<BackboneChoice>,
+    /// Its layers, one or several joined by `+`; when `None`, those of its family that suit anomaly detection.
+    pub layer: Option<String>,
+    /// Whether the model file holds its weights up to the layers (true), and not their SHA-256 alone.
+    pub embed: bool,
     /// Principal directions that features are whitened to; when `None`, 100, or fewer where the channels are fewer or
     /// vary less.
     pub components: Option<usize>,
@@ -204,6 +212,9 @@ impl Default for TrainOptions {
             layout: None,
             score_scales: None,
             input: InputChoice::default(),
+            backbone: None,
+            layer: None,
+            embed: true,
             components: None,
             holdout: 0.1,
             seed: DEFAULT_SEED,

@@ -51,13 +51,20 @@ impl Row {
         if expected.is_some_and(|expected| size(expected) != size(shape)) {
             return Self { shape, value: Value::U8, bytes: Vec::new(), key: 0, rgb_key: 0 };
         }
-        let (value, bytes, floats): (_, Vec<u8>, Vec<f32>) = match image.pixels() {
-            Pixels::U8(values) => (Value::U8, values.clone(), values.iter().map(|v| f32::from(*v) / 255.0).collect()),
-            Pixels::F32(values) => (Value::F32, to_bytes(values, 1), values.clone()),
+        let floats = floats(image);
+        let (value, bytes) = match image.pixels() {
+            Pixels::U8(values) => (Value::U8, values.clone()),
+            Pixels::F32(values) => (Value::F32, to_bytes(values, 1)),
         };
-        let key = xxh3_64_with_seed(&to_bytes(&floats, 1), seed);
+        let key = key(&floats, seed);
         let rgb_key = if shape.channels() == 1 { xxh3_64_with_seed(&to_bytes(&floats, 3), seed) } else { key };
         Self { shape, value, bytes, key, rgb_key }
+    }
+
+    /// The row of features that a pretrained network gave, under the hash of the image that it gave them of
+    /// ([`image_key`]): another device rounds features in another way.
+    pub(super) fn of_features(shape: ImageShape, features: &[f32], key: u64) -> Self {
+        Self { shape, value: Value::F32, bytes: to_bytes(features, 1), key, rgb_key: key }
     }
 
     /// Bytes of its values.
@@ -65,6 +72,21 @@ impl Row {
     pub(super) fn memory(&self) -> usize {
         self.bytes.len()
     }
+}
+
+/// The hash of an image's values in [0, 1].
+pub(super) fn image_key(image: &Image, seed: u64) -> u64 {
+    key(&floats(image), seed)
+}
+
+fn key(floats: &[f32], seed: u64) -> u64 {
+    xxh3_64_with_seed(&to_bytes(floats, 1), seed)
+}
+
+fn floats(image: &Image) -> Vec<f32> {
+    let mut floats = vec![0.0; image.shape().len()];
+    image.write_to(&mut floats);
+    floats
 }
 
 fn size(shape: ImageShape) -> (usize, usize) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tempfile::{NamedTempFile, TempDir};
 
+use super::rows::{INDEX_BYTES, Row};
 use super::*;
-use crate::image::{AxisOrder, Image, Pixels};
+use crate::image::{AxisOrder, Image, ImageColumn, Pixels};
 use crate::train::Trainer;
 
 fn builder(holdout: f64) -> DatasetBuilder {
@@ -25,7 +26,7 @@ fn all(dataset: &Dataset) -> (Vec<f32>, Vec<f32>) {
 
 /// Keeps an image as a column's would be.
 fn keep(builder: &mut DatasetBuilder, image: &Image) -> Result<()> {
-    let row = Row::new(image, builder.shape(), builder.preparation.seed);
+    let row = Row::new(image, builder.shape(), builder.options.seed);
     builder.keep(&row, 7)
 }
 
@@ -81,7 +82,7 @@ fn mixed(row: usize) -> Image {
 fn order_and_split_depend_on_pixels_and_seed_only() {
     let build = |rows: Vec<u8>, seed: u64| {
         let mut builder = builder(0.25);
-        builder.preparation.seed = seed;
+        builder.options.seed = seed;
         for row in rows {
             keep(&mut builder, &grey([row, 1, 2, 3])).unwrap();
         }

@@ -11,6 +11,8 @@
 //! # Source
 //! Values of `PIL.Image.Image.resize`, of which the order of the sides was found by trials on 8,000 sizes.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Image, ImageShape, MAX_SIDE, Pixels};
 use crate::error::{Error, Result};
 
@@ -18,7 +20,8 @@ use crate::error::{Error, Result};
 const BITS: u32 = 32 - 8 - 2;
 
 /// A filter of Pillow's `Image.resize`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Filter {
     /// A triangle, over two pixels.
     Bilinear,

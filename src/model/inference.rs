@@ -3,12 +3,14 @@
 //! Norms are folded into the weights before them, and the weights are packed, or sent to a GPU, once, when the model is
 //! loaded.
 
+mod features;
 mod passes;
 
 use std::sync::Once;
 
 use rayon::prelude::*;
 
+use self::features::Share;
 use self::passes::apply;
 pub(super) use self::passes::images_a_pass;
 use self::passes::images_on_a_gpu;
@@ -17,6 +19,7 @@ use super::folded::Folded;
 use super::packed::{PackedLayer, pass};
 use super::scorer::Scorer;
 use crate::architecture::{Architecture, LayerSpec, head_width};
+use crate::backbone::FeatureExtractor;
 use crate::calibrate::{AnomalyStatistics, Calibration, Covariance, LatentStatistics, Scale};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
@@ -44,6 +47,7 @@ pub struct Wae {
     scale: Option<Scale>,
     calibration: Option<Calibration>,
     whitening: Option<Whitening>,
+    extractor: Option<FeatureExtractor>,
 }
 
 /// The weights in the form in which they are applied.
@@ -74,6 +78,7 @@ impl Wae {
             scale: file.anomaly_scale(),
             calibration: file.calibration().cloned(),
             whitening: file.whitening().cloned(),
+            extractor: file.backbone().extractor(file.config(), device)?,
             ..wae
         })
     }
@@ -111,6 +116,7 @@ impl Wae {
             scale: None,
             calibration: None,
             whitening: None,
+            extractor: None,
         }
     }
 
@@ -138,7 +144,8 @@ impl Wae {
     /// Latent codes of images, on the prior's support; the mean for a Gaussian encoder.
     ///
     /// Images are slices or vectors: of floats in [0, 1], or of bytes, 0..=255, each of which gives the bits of the
-    /// float v / 255. Bytes go to a GPU as bytes. Features are whitened before ([`Self::whitening`]).
+    /// float v / 255. Bytes go to a GPU as bytes. Features are whitened before ([`Self::whitening`]), and of a model
+    /// with a pretrained network, images become whitened features ([`Self::whitened_features`]).
     ///
     /// # Shapes
     /// (N, H, W, C) → (N, Z).
@@ -217,6 +224,9 @@ impl Wae {
     /// The anomaly map of each image before it is scaled, f in [`AnomalyStatistics`]. Empty of a model without such a
     /// map.
     ///
+    /// The map of a model with a pretrained network has the size of images as that sees them
+    /// ([`Config::map_size`]): each place's value is repeated over its pixels, so that the maximum stays.
+    ///
     /// # Shapes
     /// (N, H, W, C) twice → (N, H, W).
     ///
@@ -226,7 +236,7 @@ impl Wae {
         let Some(anomaly) = &self.anomaly else { return Ok(Vec::new()) };
         let terms = self.anomaly_terms(anomaly.covariance(), images.into(), reconstructions)?;
         let fields: Vec<_> = terms.par_chunks_exact(self.places()).map(|terms| anomaly.field(terms)).collect();
-        Ok(fields.concat())
+        Ok(self.at_map_size(fields.concat(), Share::Repeated))
     }
 
     /// The scale of reported anomaly scores and maps. `None` of a model of format `wae/1` without held-out rows.
@@ -273,7 +283,9 @@ impl Wae {
         CostFunction::new(Cost::Structural, self.config.image())
     }
 
-    /// The term of each pixel in the reconstruction cost, summed over channels; for l2, in its square.
+    /// The term of each pixel in the reconstruction cost, summed over channels; for l2, in its square. Of a model with a
+    /// pretrained network, the map has the size of images as that sees them, and each place's term is shared evenly among
+    /// its pixels, so that the sum stays.
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N, H, W).
@@ -281,7 +293,7 @@ impl Wae {
     /// # Errors
     /// Those of [`Self::costs`].
     pub fn cost_maps<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        self.maps_by(&self.cost, images.into(), reconstructions)
+        Ok(self.at_map_size(self.maps_by(&self.cost, images.into(), reconstructions)?, Share::Divided))
     }
 
     /// The term of each pixel in a cost, summed over channels.
@@ -352,12 +364,14 @@ impl Wae {
         )))
     }
 
-    /// Bytes of memory that the weights hold, in the machine or on the GPU.
+    /// Bytes of memory that the weights hold, in the machine or on the GPU; those of a pretrained network too.
     pub fn memory(&self) -> usize {
-        match &self.engine {
-            Engine::Packed { encoder, decoder } => encoder.iter().chain(decoder).map(PackedLayer::memory).sum(),
-            Engine::Tensors(scorer) => scorer.memory(),
-        }
+        let network = self.extractor.as_ref().map_or(0, |extractor| extractor.backbone().memory());
+        network
+            + match &self.engine {
+                Engine::Packed { encoder, decoder } => encoder.iter().chain(decoder).map(PackedLayer::memory).sum(),
+                Engine::Tensors(scorer) => scorer.memory(),
+            }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Trainer;
 use super::random::{Purpose, generator};
 use super::step::{Draws, Generators};
-use crate::checkpoint::{ModelFile, Tensors, TrainingInfo};
+use crate::checkpoint::{ModelBackbone, ModelFile, Tensors, TrainingInfo};
 use crate::config::Objective;
 use crate::device::Precision;
 use crate::error::{Error, Result};
@@ -47,7 +47,8 @@ impl Trainer {
         };
         let (latent, anomaly) = self.statistics(&wae)?;
         let file = ModelFile::new(self.config.clone(), tensors, self.dataset.whitening().cloned());
-        let file = file.with_training(self.history.clone(), training).with_latent(latent);
+        let backbone = ModelBackbone::new(self.options.extractor()?, self.options.embedded()?);
+        let file = file.with_model_backbone(backbone).with_training(self.history.clone(), training).with_latent(latent);
         recalibrate_with(&wae.with_anomaly(anomaly.clone()), &file.with_anomaly(anomaly), self.held_out())
     }
 

@@ -2,7 +2,8 @@
 
 use super::evaluation::{DIVERGENCE_ROWS, EVALUATED, SINKHORN_ROWS, STATISTICS_ROWS};
 use super::pretraining::pretraining_images;
-use crate::config::{Objective, TrainOptions};
+use crate::config::{BackboneChoice, Objective, TrainOptions};
+use crate::dataset::IMAGES_SEEN;
 use crate::device::Device;
 use crate::error::Result;
 use crate::image::ImageShape;
@@ -44,7 +45,8 @@ impl TrainOptions {
     /// Where: P is the number of parameters, n the batch size, a the values of the largest layer, d_z the latent
     /// dimension, k ≤ 256 the images that pass together in scoring; m is 0 but for the Sinkhorn divergence, for which
     /// it is the larger of n and the 250 held-out rows. Features of C channels take at least 24·C², for their
-    /// covariance. A step of pre-training is counted as one on p images without the decoder, where it is larger: p is
+    /// covariance. A pretrained network takes its weights and what it works with on a few images, and at the end twice its
+    /// part of the model file. A step of pre-training is counted as one on p images without the decoder, where it is larger: p is
     /// 1,000 of 28×28, and 256 of 64×64×3. Measured peaks of images lie between half of it and a tenth above
     /// (`tests/allocation.rs`).
     ///
@@ -59,8 +61,7 @@ impl TrainOptions {
     /// # Errors
     /// [`crate::Error::Config`] if the options do not fit the images.
     pub fn memory(&self, image: ImageShape) -> Result<usize> {
-        let preprocessed = self.preprocess.as_ref().map_or(image, |preprocess| preprocess.output(image));
-        self.memory_of_preprocessed(preprocessed)
+        self.memory_of_preprocessed(self.source(image)?)
     }
 
     /// As [`Self::memory`], for images that are resized and cropped already, as a dataset's are.
@@ -79,19 +80,31 @@ impl TrainOptions {
             true => pretraining_images(config.image()),
             false => 0,
         };
+        let (network, work, file) = self.backbone_memory()?;
         if let Device::Cuda(_) | Device::Metal(_) = self.device.unwrap_or_default().resolved() {
             let images = self.batch_size.max(EVALUATED).max(pretraining).saturating_mul(BATCHES_BESIDE_A_GPU);
             let noise = if self.noise > 0.0 { self.batch_size.saturating_mul(NOISE_BESIDE_A_GPU) } else { 0 };
             let batches = images_memory(&config, images.saturating_add(noise));
             let weights = weights_memory(&config, COPIES_BESIDE_A_GPU);
-            return Ok(weights.saturating_add(batches).saturating_add(codes).max(whitening_memory(&config)));
+            let training = weights.saturating_add(batches).saturating_add(codes).saturating_add(file);
+            return Ok(network.saturating_add(training.max(whitening_memory(&config)).max(work)));
         }
         let batch = step_memory(&config, self.batch_size).saturating_add(pairs);
         let pretraining = encoder_step_memory(&config, pretraining);
         let step = weights_memory(&config, COPIES_IN_A_STEP).saturating_add(batch.max(pretraining));
         let end = weights_memory(&config, COPIES_AT_THE_END).saturating_add(scoring_memory(&config, EVALUATED) + codes);
         // Before the first step, when the source has been read.
-        Ok(step.max(end).max(whitening_memory(&config)))
+        let before = whitening_memory(&config).max(work);
+        Ok(network.saturating_add(step.max(end.saturating_add(file)).max(before)))
+    }
+
+    /// Bytes of a pretrained network: those that it holds throughout, at work on the images that are read together, and
+    /// for its part of the model file, which is there as tensors and as the file's bytes.
+    fn backbone_memory(&self) -> Result<(usize, usize, usize)> {
+        let Some(extractor) = self.extractor()? else { return Ok((0, 0, 0)) };
+        let file = if self.embed { extractor.file_bytes().saturating_mul(2) } else { 0 };
+        let held = self.backbone.as_ref().map_or(0, BackboneChoice::memory);
+        Ok((held, extractor.working_memory(IMAGES_SEEN), file))
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) struct Reader<'a> {
     pub(super) parameters: Parameters<'a>,
     pub(super) width: usize,
     pub(super) epsilon: f64,
+    pub(super) names: Naming,
 }
 
 impl Reader<'_> {
@@ -55,7 +56,7 @@ impl Reader<'_> {
         let all = count("pos_embed")?;
         let positions = self.parameters.take("pos_embed", &[1, all, width])?;
         // Tokens with a position: all of timm's prefix or none of it, the class alone in transformers.
-        let placed = match weights.naming() {
+        let placed = match self.names {
             Naming::HuggingFace => 1,
             Naming::Timm if all >= prefix.len() && is_square(all - prefix.len()) => prefix.len(),
             Naming::Timm => 0,

@@ -23,13 +23,13 @@ impl TrainOptions {
     /// # Errors
     /// [`Error::Config`] if the options do not fit the images or each other.
     pub fn config(&self, source: ImageShape) -> Result<Config> {
-        self.config_of_preprocessed(self.preprocess.as_ref().map_or(source, |p| p.output(source)))
+        self.config_of_preprocessed(self.source(source)?)
     }
 
     /// The configuration for images that have been resized and cropped. Features count as whitened to as many
     /// components as the options allow: fewer may be left once the training rows are known.
     pub(crate) fn config_of_preprocessed(&self, source: ImageShape) -> Result<Config> {
-        let channels = match self.input {
+        let channels = match self.model_input() {
             InputChoice::Image => source.channels(),
             InputChoice::Features => self.components.unwrap_or(AUTO_COMPONENTS).min(source.channels()),
         };
@@ -42,9 +42,10 @@ impl TrainOptions {
     /// # Errors
     /// Those of [`Self::config`].
     pub fn config_from(&self, source: ImageShape, model: &Config) -> Result<Config> {
-        match self.input {
+        match self.model_input() {
             InputChoice::Image => self.config(source),
             InputChoice::Features => {
+                let source = self.source(source)?;
                 let components = self.components.unwrap_or(model.image().channels());
                 self.config_of(source.with_channels(components), source)
             }
@@ -57,9 +58,12 @@ impl TrainOptions {
         self.check_shift(image)?;
         let objective = self.objective_without_lambda();
         let lambda = self.lambda.unwrap_or_else(|| self.auto_lambda(&objective, image));
-        let input = match self.input {
+        let input = match self.model_input() {
             InputChoice::Image => None,
-            InputChoice::Features => Some(Input::Features { channels: source.channels(), layout: self.layout }),
+            InputChoice::Features => {
+                let layout = self.layout.filter(|_| self.backbone.is_none());
+                Some(Input::Features { channels: source.channels(), layout })
+            }
         };
         Config::try_new(Parts {
             image,
@@ -69,17 +73,18 @@ impl TrainOptions {
             prior: self.prior,
             cost: self.cost,
             objective: objective.with_lambda(lambda),
-            preprocess: self.preprocess.clone(),
+            preprocess: self.own_preprocess(),
             score: Score::AnomalyScore,
             score_scales: self.score_scales(),
             input,
+            backbone: self.backbone_config()?,
         })
     }
 
     fn network_of(&self, image: ImageShape) -> Network {
         let kernel = |default: usize| self.kernel_size.unwrap_or(default);
         let with_kernel = |network: Convolutions| Convolutions { kernel: kernel(network.kernel), ..network };
-        let features = self.input == InputChoice::Features;
+        let features = self.model_input() == InputChoice::Features;
         let network = match &self.network {
             NetworkChoice::Dense(widths) => return Network::Dense(widths.clone()),
             NetworkChoice::Auto if features && image.height().min(image.width()) < CONVOLVED => {
@@ -96,7 +101,7 @@ impl TrainOptions {
     }
 
     fn auto_latent_dim(&self, image: ImageShape) -> usize {
-        match self.input {
+        match self.model_input() {
             InputChoice::Image if image.len() <= 32 * 32 => 8,
             InputChoice::Features if image.height() * image.width() == 1 => image.channels().div_ceil(4).min(64),
             InputChoice::Image | InputChoice::Features => 64,
@@ -106,7 +111,7 @@ impl TrainOptions {
     /// λ of whitened values is a tenth: most of their directions are noise, which no code can keep.
     fn auto_lambda(&self, objective: &Objective, image: ImageShape) -> f64 {
         let lambda = objective.auto_lambda(self.cost, image, self.prior);
-        match self.input {
+        match self.model_input() {
             InputChoice::Image => lambda,
             InputChoice::Features => lambda / 10.0,
         }
@@ -127,30 +132,25 @@ impl TrainOptions {
             let message = format!("objective 'sinkhorn' takes a batch_size of at most {SINKHORN_BATCH}, got {got}");
             return Err(Error::Config(message));
         }
+        self.check_backbone()?;
         self.check_input()?;
         self.objective_without_lambda().validate(self.encoder(), self.prior.kind)
     }
 
     /// Refuses options that are of no use to the kind of input.
     fn check_input(&self) -> Result<()> {
-        let refuse = |option: &str, problem: &str| Err(Error::train_option(option, problem));
-        match self.input {
+        let with = if self.backbone.is_some() { "backbone" } else { "input => 'features'" };
+        let refuse =
+            |option: &str, why: &str| Err(Error::train_option(option, format!("does not go with {with}: it is {why}")));
+        match self.model_input() {
             InputChoice::Image if self.components.is_some() => {
-                refuse("components", "goes with input => 'features' only")
+                Err(Error::train_option("components", "goes with input => 'features' only"))
             }
             InputChoice::Image => Ok(()),
-            InputChoice::Features if self.preset.is_some() => {
-                refuse("preset", "does not go with input => 'features': it is an experiment on images")
-            }
-            InputChoice::Features if self.crop().is_some() => {
-                refuse("crop", "does not go with input => 'features': it is for images")
-            }
-            InputChoice::Features if self.size().is_some() => {
-                refuse("size", "does not go with input => 'features': it is for images")
-            }
-            InputChoice::Features if !self.augment.is_empty() => {
-                refuse("augment", "does not go with input => 'features': it is for images")
-            }
+            InputChoice::Features if self.preset.is_some() => refuse("preset", "an experiment on images"),
+            InputChoice::Features if self.backbone.is_none() && self.crop().is_some() => refuse("crop", "for images"),
+            InputChoice::Features if self.backbone.is_none() && self.size().is_some() => refuse("size", "for images"),
+            InputChoice::Features if !self.augment.is_empty() => refuse("augment", "for images"),
             InputChoice::Features => check_cost(self.cost),
         }
     }
@@ -190,7 +190,7 @@ impl TrainOptions {
 
     /// The scales of the anomaly map.
     fn score_scales(&self) -> Vec<ScoreScale> {
-        match (&self.score_scales, self.input) {
+        match (&self.score_scales, self.model_input()) {
             (Some(scales), _) => scales.clone(),
             (None, InputChoice::Image) => ScoreScale::OF_IMAGES.to_vec(),
             (None, InputChoice::Features) => ScoreScale::OF_FEATURES.to_vec(),

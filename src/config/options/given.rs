@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use serde_json::{Number, Value};
 
 use super::choices::DENSE;
-use super::{CheckpointInterval, NetworkChoice};
+use super::{BackboneChoice, CheckpointInterval, NetworkChoice};
 use crate::config::{ScoreScale, bounds};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -122,6 +122,23 @@ impl<'a> Given<'a> {
             Some(name) => Ok(name.to_owned()),
             None => self.refuse("the name of a model"),
         }
+    }
+
+    /// The path of a pretrained network; who reads it knows which paths there can be.
+    pub(super) fn weights(&self) -> Result<BackboneChoice> {
+        let name = self.value.as_str().filter(|name| !name.is_empty());
+        name.map_or_else(
+            || self.refuse("a folder or a .safetensors file of weights"),
+            |name| Ok(BackboneChoice::named(name)),
+        )
+    }
+
+    pub(super) fn layer(&self) -> Result<String> {
+        let name = self.value.as_str().filter(|name| !name.trim().is_empty());
+        name.map_or_else(
+            || self.refuse("a layer, or several joined by '+', such as 'layer2+layer3'"),
+            |name| Ok(name.to_owned()),
+        )
     }
 
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::given::Given;
 use super::row::{TrainOption, Used};
-use super::{OPTIONS, ObjectiveChoice, TrainOptions};
+use super::{InputChoice, OPTIONS, ObjectiveChoice, TrainOptions};
 use crate::config::{Cost, KernelKind, name_of};
 use crate::error::{Error, Result};
 
@@ -45,6 +45,13 @@ impl TrainOptions {
             this.lambda = None;
         }
         all.iter().try_for_each(|given| this.check_use(TrainOption::find(given.name)?, given.value))?;
+        if this.backbone.is_none() && find("embed").is_some() {
+            return Err(Error::train_option("embed", "goes with backbone only: it is for the weights of its network"));
+        }
+        if this.backbone.is_some() && find("input").is_some() && this.input == InputChoice::Image {
+            let problem = "is 'image', but the model of a backbone is trained on features: leave input out";
+            return Err(Error::train_option("input", problem));
+        }
         this.check_together()?;
         Ok(this)
     }

@@ -30,6 +30,9 @@ const SAMPLES: &[(&str, &str, &str, Spoil)] = &[
     ("layout", r#""CHW""#, r#""WHC""#, None),
     ("score_scales", r#""16,mean,whole""#, r#""8,half""#, Some(|o| o.score_scales = Some(vec![]))),
     ("input", r#""features""#, r#""vector""#, None),
+    ("backbone", r#""net""#, r#""""#, Some(|o| o.backbone = Some(BackboneChoice::named("")))),
+    ("layer", r#""layer2+layer3""#, r#"" ""#, Some(|o| o.layer = Some(String::new()))),
+    ("embed", "false", r#""no""#, None),
     ("components", "12", "4097", Some(|o| o.components = Some(0))),
     ("objective", r#""gan""#, r#""wgan""#, None),
     ("lambda", "3.5", "-1", Some(|o| o.lambda = Some(f64::INFINITY))),
@@ -75,6 +78,9 @@ fn set(options: &mut TrainOptions, name: &str, text: &str) {
 fn objective_of(name: &str, value: &Value) -> Option<(&'static str, Value)> {
     if name == "components" {
         return Some(("input", json!("features")));
+    }
+    if name == "layer" || name == "embed" {
+        return Some(("backbone", json!("net")));
     }
     let option = TrainOption::find(name).unwrap();
     let (objective, _) = ObjectiveChoice::ALL.iter().find(|(_, choice)| (option.goes_with)(*choice, value)).unwrap();
@@ -351,6 +357,11 @@ fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
 }
 
 #[rstest]
+#[case::layer(json!({"layer": "tokens"}), "option 'layer' goes with backbone only: it names a layer of its network")]
+#[case::embed(json!({"embed": true}), "option 'embed' goes with backbone only: it is for the weights of its network")]
+#[case::image(json!({"backbone": "net", "input": "image"}), "option 'input' is 'image', but the model of a backbone is trained on features: leave input out")]
+#[case::augment_of_backbone(json!({"backbone": "net", "augment": "flip"}), "option 'augment' does not go with backbone: it is for images")]
+#[case::preset_of_backbone(json!({"backbone": "net", "preset": "paper-mnist"}), "option 'preset' does not go with backbone: it is an experiment on images")]
 #[case::components(json!({"components": 10}), "option 'components' goes with input => 'features' only")]
 #[case::size(json!({"input": "features", "size": 32}), "option 'size' does not go with input => 'features': it is for images")]
 #[case::crop(json!({"crop": 32, "input": "features"}), "option 'crop' does not go with input => 'features': it is for images")]
@@ -360,6 +371,19 @@ fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
 fn options_that_the_input_has_no_use_for(#[case] options: Value, #[case] message: &str) {
     let Value::Object(options) = options else { panic!("not an object") };
     assert_eq!(TrainOptions::try_from_options(options).unwrap_err().to_string(), message);
+}
+
+#[test]
+fn options_that_go_with_a_backbone() {
+    let given =
+        json!({"backbone": "net", "input": "features", "size": 224, "crop": 300, "components": 4, "embed": false});
+    let Value::Object(given) = given else { panic!("not an object") };
+    let options = TrainOptions::try_from_options(given).unwrap();
+    options.validate().unwrap();
+    let error = options.config(ImageShape::new(28, 28, 3)).unwrap_err().to_string();
+    assert_eq!(error, "option 'backbone' names 'net', expected the network beside the name");
+    let embed = TrainOptions { embed: false, ..TrainOptions::default() };
+    assert!(embed.validate().unwrap_err().to_string().starts_with("option 'embed' goes with backbone only"));
 }
 
 /// λ is 20·H·W·k/784 for mmd.

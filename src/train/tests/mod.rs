@@ -1,6 +1,7 @@
 //! The promises of the training loop beside the mathematics.
 
 mod augmented;
+mod backbone;
 mod features;
 pub(crate) mod golden;
 mod objectives;
