@@ -178,6 +178,15 @@ impl Config {
         }
     }
 
+    /// The shape of an image as whoever makes features of it sees it: the pretrained network, or the model itself; of
+    /// rows of features, their shape.
+    pub fn row_shape(&self) -> ImageShape {
+        match &self.0.backbone {
+            Some(BackboneConfig { size: (height, width), .. }) => ImageShape::new(*height, *width, 3),
+            None => self.source(),
+        }
+    }
+
     /// d_z, the number of values in a latent code.
     pub fn latent_dim(&self) -> usize {
         self.0.latent_dim

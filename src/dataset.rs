@@ -15,9 +15,12 @@ mod rows;
 mod split;
 mod store;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use rayon::prelude::*;
 
-pub(crate) use self::collect::IMAGES_SEEN;
+pub use self::collect::IMAGES_SEEN;
 pub(crate) use self::fingerprint::Fingerprint;
 pub use self::resources::{Resources, SpillFile, Unlimited};
 use self::rows::{Rows, RowsWriter};
@@ -69,6 +72,8 @@ pub struct DatasetBuilder {
     skipped: u64,
     /// The pretrained network, once there was a column.
     extractor: Option<FeatureExtractor>,
+    /// Set from outside where the collection is to stop.
+    cancelled: Arc<AtomicBool>,
 }
 
 impl DatasetBuilder {
@@ -93,7 +98,13 @@ impl DatasetBuilder {
             rows: RowsWriter::new(resources, options.model_input()),
             skipped: 0,
             extractor: None,
+            cancelled: Arc::default(),
         }
+    }
+
+    /// Lets a flag stop the collection, as [`Trainer::cancelled_by`](crate::Trainer::cancelled_by) does a training.
+    pub fn cancelled_by(self, flag: Arc<AtomicBool>) -> Self {
+        Self { cancelled: flag, ..self }
     }
 
     /// The shape of the images so far: grey ones become RGB with the first that is.

@@ -7,8 +7,11 @@ use rayon::prelude::*;
 use super::{Backbone, FeatureShape, LayerSelection};
 use crate::config::{BackboneConfig, Config};
 use crate::error::{Error, Result};
-use crate::image::{Image, Preprocess};
+use crate::image::{Image, ImageColumn, Limits, Preprocess};
 use crate::shape::ImageShape;
+
+/// Channels of images: red, green and blue.
+const CHANNELS: usize = 3;
 
 /// Layers of a pretrained network, computed of whole images, each resized to one size, cropped before where that is
 /// asked for.
@@ -118,9 +121,9 @@ impl FeatureExtractor {
         self.size
     }
 
-    /// The centre crop before the resize.
-    pub fn crop(&self) -> Option<&Preprocess> {
-        self.crop.as_ref()
+    /// Height and width of the centre crop before the resize.
+    pub fn crop(&self) -> Option<(usize, usize)> {
+        self.crop.as_ref().and_then(Preprocess::crop)
     }
 
     /// The shape of the features, (h, w, C); a vector is one place.
@@ -135,21 +138,27 @@ impl FeatureExtractor {
             architecture: self.backbone.architecture(),
             layer: self.layers.name().to_owned(),
             size: self.size,
-            crop: self.crop.as_ref().and_then(Preprocess::crop),
+            crop: self.crop(),
             preprocessing: self.backbone.preprocessing().without_size(),
             sha256: self.backbone.sha256().to_owned(),
             embed,
         }
     }
 
-    /// An image that the network takes.
+    /// The image of a row of a column, in colour and cropped, as [`Self::features`] takes it.
     ///
     /// # Errors
-    /// [`Error::Data`] if it is not red, green and blue.
-    pub(crate) fn check(&self, image: Image) -> Result<Image> {
-        match image.shape().channels() {
-            3 => Ok(image),
-            got => Err(Error::Data(format!("the image has {got} channels, expected red, green and blue"))),
+    /// Those of [`ImageColumn::image`]; [`Error::Data`] if it is not red, green and blue, or too small for the crop. The
+    /// error does not name the row.
+    pub fn image(&self, column: &ImageColumn, row: usize, limits: &Limits) -> Result<Image> {
+        let image = column.image(row, Some(CHANNELS), limits)?;
+        if image.shape().channels() != CHANNELS {
+            let got = image.shape().channels();
+            return Err(Error::Data(format!("the image has {got} channels, expected red, green and blue")));
+        }
+        match &self.crop {
+            Some(crop) => crop.apply(image),
+            None => Ok(image),
         }
     }
 

@@ -93,6 +93,11 @@ impl Preprocessing {
         Self { geometry: None, is_from_files: true, ..self.clone() }
     }
 
+    /// The filter of the resize.
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter
+    }
+
     /// Checks numbers that come from a model file.
     pub(crate) fn validate(&self) -> Result<()> {
         let is_sound = |value: &f32| value.is_finite();

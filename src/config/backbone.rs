@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Parts, bounds, within};
 use crate::backbone::{BackboneArchitecture, Preprocessing};
 use crate::error::{Error, Result};
+use crate::image::{Image, Preprocess, resample};
 
 /// The longest text of a name or a layer.
 const TEXT: usize = 4096;
@@ -43,6 +44,19 @@ pub struct BackboneConfig {
 }
 
 impl BackboneConfig {
+    /// An image as the network sees it: cropped and resized.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is too small for the crop.
+    pub fn resized(&self, image: Image) -> Result<Image> {
+        let (height, width) = self.size;
+        let cropped = match self.crop {
+            Some(crop) => Preprocess::try_new(Some(crop), None)?.apply(image)?,
+            None => image,
+        };
+        resample(&cropped, height, width, self.preprocessing.filter())
+    }
+
     /// Checks the network by itself and with the configuration that it is a part of.
     pub(super) fn validate(&self, parts: &Parts) -> Result<()> {
         let refused = |problem: String| Err(Error::Config(format!("a backbone {problem}")));

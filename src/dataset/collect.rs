@@ -1,6 +1,7 @@
 //! Reading columns of images into a dataset, a chunk of rows at a time.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
@@ -18,7 +19,7 @@ const CHUNK_BYTES: usize = 8 << 20;
 /// The most bytes of the features of a chunk, unless one image has more.
 const FEATURE_BYTES: usize = 64 << 20;
 /// The most images that are decoded for a pretrained network at a time: they may be of any size.
-pub(crate) const IMAGES_SEEN: usize = 32;
+pub const IMAGES_SEEN: usize = 32;
 
 impl DatasetBuilder {
     /// Decodes a column in parallel and keeps its images, resized and cropped where the options say so; of images that a
@@ -29,8 +30,8 @@ impl DatasetBuilder {
     /// # Errors
     /// [`Error::Row`] for an image that cannot be read, and for one of another size than those before it;
     /// [`Error::Type`] if features are to be trained on, and the column was not read as such, or the other way round;
-    /// [`Error::Resources`] if memory is refused and so is a file; [`Error::Io`] if the file cannot be written; and
-    /// those of [`TrainOptions::extractor`](crate::TrainOptions::extractor).
+    /// [`Error::Resources`] if memory is refused and so is a file; [`Error::Io`] if the file cannot be written;
+    /// [`Error::Cancelled`] within a few images once the flag of [`Self::cancelled_by`] is set; and those of [`TrainOptions::extractor`](crate::TrainOptions::extractor).
     pub fn push(&mut self, column: &ImageColumn) -> Result<()> {
         let features = self.options.row_input() == InputChoice::Features;
         if features != column.holds_features() && (0..column.len()).any(|row| !column.is_null(row)) {
@@ -42,6 +43,9 @@ impl DatasetBuilder {
         }
         let mut start = 0;
         while start < column.len() {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             let end = (start + self.chunk()).min(column.len());
             self.push_rows(column, start..end)?;
             start = end;
@@ -90,7 +94,7 @@ impl DatasetBuilder {
         let decode = Decode { column, preprocess: self.options.preprocess.as_ref(), limits: &self.limits };
         let expected = self.shape();
         let seed = self.options.seed;
-        let row = |row: usize| decode.row(row, None).map(|image| Ok(Row::new(&image?, expected, seed)));
+        let row = |row: usize| decode.row(row).map(|image| Ok(Row::new(&image?, expected, seed)));
         rows.into_par_iter().map(|i| (i, row(i))).collect()
     }
 
@@ -101,10 +105,10 @@ impl DatasetBuilder {
         rows: Range<usize>,
         extractor: &FeatureExtractor,
     ) -> Result<Vec<(usize, Option<Result<Row>>)>> {
-        let decode = Decode { column, preprocess: extractor.crop(), limits: &self.limits };
-        let decode =
-            |row: usize| decode.row(row, Some(3)).map(|image| extractor.check(image?).map_err(|e| e.in_row(row)));
-        let decoded: Vec<_> = rows.into_par_iter().map(|row| (row, decode(row))).collect();
+        let limits = self.limits;
+        let image = |row: usize| extractor.image(column, row, &limits).map_err(|e| e.in_row(row));
+        let decode = |row: usize| (row, (!column.is_null(row)).then(|| image(row)));
+        let decoded: Vec<_> = rows.into_par_iter().map(decode).collect();
         let mut read = Vec::with_capacity(decoded.len());
         let mut images = Vec::new();
         let mut seen = Vec::new();
@@ -144,12 +148,12 @@ struct Decode<'a> {
 }
 
 impl Decode<'_> {
-    /// A row's image, encoded bytes of so many channels; `None` where it is NULL.
-    fn row(&self, row: usize, channels: Option<usize>) -> Option<Result<Image>> {
+    /// A row's image; `None` where it is NULL.
+    fn row(&self, row: usize) -> Option<Result<Image>> {
         if self.column.is_null(row) {
             return None;
         }
-        let image = self.column.image(row, channels, self.limits).and_then(|image| match self.preprocess {
+        let image = self.column.image(row, None, self.limits).and_then(|image| match self.preprocess {
             Some(preprocess) => preprocess.apply(image),
             None => Ok(image),
         });

@@ -85,8 +85,8 @@ pub(crate) fn code_field(name: &str, model: Option<&LoadedModel>) -> Field {
 
 /// The field of maps, (H, W); without a model, a list without a shape.
 pub(crate) fn map_field(name: &str, model: Option<&LoadedModel>) -> Field {
-    match model.map(|model| model.wae().config().image()) {
-        Some(shape) => tensor_field(name, DataType::Float32, &[("H", shape.height()), ("W", shape.width())], true),
+    match model.map(|model| model.wae().config().map_size()) {
+        Some((height, width)) => tensor_field(name, DataType::Float32, &[("H", height), ("W", width)], true),
         None => {
             let item = Field::new_list_field(DataType::Float32, true);
             Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)

@@ -54,6 +54,9 @@ impl Display for Place {
 
 /// An image, or features, of another shape than the model's.
 pub(crate) fn shape_mismatch(got: ImageShape, model: &str, config: &Config) -> String {
+    if config.backbone().is_some() {
+        return format!("image has shape {got}, model '{model}' takes images of red, green and blue");
+    }
     let expected = config.source();
     let is_vector = |shape: ImageShape| shape.height() * shape.width() == 1;
     match config.input() {

@@ -30,39 +30,95 @@ struct Cached {
     backbone: Arc<Backbone>,
 }
 
-/// The network of a name, from the cache or from its files.
+/// Stands between the name of weights and the SHA-256 of their files, where a call names it. Planning adds it, so that
+/// every node computes with the weights that planning read.
+const VERSION: &str = "@sha256:";
+
+/// The name of a version of weights, as EXPLAIN shows it.
+pub(crate) fn versioned(name: &str, sha256: &str) -> String {
+    format!("{name}{VERSION}{sha256}")
+}
+
+/// The name of weights, and the SHA-256 of a version of them, if it is named.
+pub(crate) fn split_version(weights: &str) -> (&str, Option<&str>) {
+    weights.split_once(VERSION).map_or((weights, None), |(name, sha256)| (name, Some(sha256)))
+}
+
+/// The network of a name, or of a version of it, from the cache or from its files.
 ///
 /// # Errors
-/// A plan error if the name leaves `wae.weights_dir`, or if it is none of a network that works.
-pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<Arc<Backbone>> {
-    let path = resolve(function, name, options)?;
-    let refused = |e: &dyn std::fmt::Display| plan_datafusion_err!("{function}: {e}");
-    let (folder, single) = match path.is_dir() {
-        true => (path.clone(), None),
-        false => {
-            (path.parent().unwrap_or(&path).to_owned(), path.file_name().map(|n| n.to_string_lossy().into_owned()))
-        }
-    };
-    let stamp = stamp(&folder).map_err(|e| refused(&format!("weights '{name}': {e}")))?;
-    let device = options.device().resolved();
+/// A plan error if the name leaves `wae.weights_dir`, if it is none of a network that works, or if its files are of
+/// another version.
+pub(crate) fn load(function: &str, weights: &str, device: Device, options: &WaeOptions) -> Result<Arc<Backbone>> {
+    let (name, version) = split_version(weights);
+    let backbone = load_current(function, name, device, options)?;
+    match version {
+        Some(version) if version != backbone.sha256() => plan_err!(
+            "{function}: expected weights '{name}' of sha256 {version}, wae.weights_dir holds others of this name, of \
+             sha256 {}",
+            backbone.sha256()
+        ),
+        _ => Ok(backbone),
+    }
+}
+
+/// The weights of a name, as their files have them.
+///
+/// # Errors
+/// Those of [`load`].
+pub(crate) fn read_all(function: &str, name: &str, options: &WaeOptions) -> Result<PretrainedWeights> {
+    let found = Found::try_new(function, name, options)?;
+    PretrainedWeights::read(&found.files(name)).map_err(|e| plan_datafusion_err!("{function}: {e}"))
+}
+
+/// The files of a network: those of a folder, or one with those beside it.
+struct Found {
+    root: PathBuf,
+    path: PathBuf,
+    folder: PathBuf,
+    single: Option<String>,
+    stamp: Stamp,
+}
+
+impl Found {
+    fn try_new(function: &str, name: &str, options: &WaeOptions) -> Result<Self> {
+        let path = resolve(function, name, options)?;
+        let (folder, single) = match path.is_dir() {
+            true => (path.clone(), None),
+            false => {
+                (path.parent().unwrap_or(&path).to_owned(), path.file_name().map(|n| n.to_string_lossy().into_owned()))
+            }
+        };
+        let stamp = stamp(&folder).map_err(|e| plan_datafusion_err!("{function}: weights '{name}': {e}"))?;
+        Ok(Self { root: root(function, options)?, path, folder, single, stamp })
+    }
+
+    fn files(&self, name: &str) -> WeightFiles<'_> {
+        let sizes = self.stamp.iter().map(|(name, (bytes, _))| (name.clone(), *bytes)).collect();
+        WeightFiles::new(name, sizes, self.single.clone(), |file| {
+            let size = self.stamp.get(file).map_or(0, |(bytes, _)| *bytes);
+            read(&self.root, &self.folder.join(file), size)
+        })
+    }
+}
+
+fn load_current(function: &str, name: &str, device: Device, options: &WaeOptions) -> Result<Arc<Backbone>> {
+    let found = Found::try_new(function, name, options)?;
+    let device = device.resolved();
     // Locked while weights are read, so that concurrent users of a network share one load.
     let mut cache = lock(&CACHE);
-    if let Some(found) = cache.iter().position(|c| c.path == path && c.device == device && c.stamp == stamp) {
-        let cached = cache.remove(found);
+    let is_it = |c: &Cached| c.path == found.path && c.device == device && c.stamp == found.stamp;
+    if let Some(place) = cache.iter().position(is_it) {
+        let cached = cache.remove(place);
         let backbone = Arc::clone(&cached.backbone);
         cache.push(cached);
         return Ok(backbone);
     }
-    let root = root(function, options)?;
-    let sizes = stamp.iter().map(|(name, (bytes, _))| (name.clone(), *bytes)).collect();
-    let files = WeightFiles::new(name, sizes, single, |file| {
-        read(&root, &folder.join(file), stamp.get(file).map_or(0, |(bytes, _)| *bytes))
-    });
-    let backbone = PretrainedWeights::read(&files).and_then(|weights| Backbone::try_new(&weights, device));
-    let backbone = Arc::new(backbone.map_err(|e| refused(&e))?);
+    let backbone = PretrainedWeights::read(&found.files(name)).and_then(|weights| Backbone::try_new(&weights, device));
+    let backbone = Arc::new(backbone.map_err(|e| plan_datafusion_err!("{function}: {e}"))?);
     log::info!("read weights '{name}' (sha256 {})", backbone.sha256());
-    cache.retain(|cached| cached.path != path || cached.device != device);
-    drop(files);
+    cache.retain(|cached| cached.path != found.path || cached.device != device);
+    let Found { path, stamp, .. } = found;
     cache.push(Cached { path, device, stamp, backbone: Arc::clone(&backbone) });
     let mut total: usize = cache.iter().map(|cached| cached.backbone.memory()).sum();
     while total > options.cache_bytes() && cache.len() > 1 {
@@ -153,11 +209,11 @@ mod tests {
             fs::copy(fixtures().join("resnet-timm").join(file), folder.join(file)).unwrap();
         }
         let options = options(dir.path());
-        let first = load("f", "sub/net", &options).unwrap();
-        assert!(Arc::ptr_eq(&first, &load("f", "./sub/net", &options).unwrap()));
+        let first = load("f", "sub/net", Device::Cpu, &options).unwrap();
+        assert!(Arc::ptr_eq(&first, &load("f", "./sub/net", Device::Cpu, &options).unwrap()));
         let config = fs::read_to_string(folder.join("config.json")).unwrap();
         fs::write(folder.join("config.json"), config + " ").unwrap();
-        let second = load("f", "sub/net", &options).unwrap();
+        let second = load("f", "sub/net", Device::Cpu, &options).unwrap();
         assert_ne!(first.sha256(), second.sha256());
     }
 
@@ -168,27 +224,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path());
         symlink(fixtures().canonicalize().unwrap().join("resnet-timm"), dir.path().join("out")).unwrap();
-        let error = load("f", "out", &options).unwrap_err().strip_backtrace();
+        let error = load("f", "out", Device::Cpu, &options).unwrap_err().strip_backtrace();
         assert!(error.contains("f: weights 'out' are a link out of wae.weights_dir"), "{error}");
         let folder = dir.path().join("net");
         fs::create_dir(&folder).unwrap();
         let model = fixtures().canonicalize().unwrap().join("resnet-timm/model.safetensors");
         symlink(&model, folder.join("model.safetensors")).unwrap();
-        let error = load("f", "net", &options).unwrap_err().strip_backtrace();
+        let error = load("f", "net", Device::Cpu, &options).unwrap_err().strip_backtrace();
         assert!(error.contains("it is no file below wae.weights_dir, or a link out of it"), "{error}");
         // As in the cache of Hugging Face: links to other folders below the root.
         fs::copy(&model, dir.path().join("blob")).unwrap();
         fs::remove_file(folder.join("model.safetensors")).unwrap();
         symlink("../blob", folder.join("model.safetensors")).unwrap();
-        load("f", "net", &options).unwrap();
-        load("f", "net/model.safetensors", &options).unwrap();
+        load("f", "net", Device::Cpu, &options).unwrap();
+        load("f", "net/model.safetensors", Device::Cpu, &options).unwrap();
     }
 
     #[test]
     fn a_folder_that_is_not_there_or_not_local() {
-        let error = load("f", "net", &options(Path::new("absent"))).unwrap_err().strip_backtrace();
+        let error = load("f", "net", Device::Cpu, &options(Path::new("absent"))).unwrap_err().strip_backtrace();
         assert!(error.contains("f: cannot open 'absent' (wae.weights_dir)"), "{error}");
-        let error = load("f", "net", &options(Path::new("s3://bucket/nets"))).unwrap_err().strip_backtrace();
+        let error =
+            load("f", "net", Device::Cpu, &options(Path::new("s3://bucket/nets"))).unwrap_err().strip_backtrace();
         assert!(error.contains("wae.weights_dir is 's3://bucket/nets', expected a local folder"), "{error}");
     }
 }

@@ -2,8 +2,10 @@
 
 use super::Wae;
 use crate::backbone::FeatureExtractor;
+use crate::dataset::IMAGES_SEEN;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::model::scoring_memory;
 
 /// What the pixels of a place get of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,17 @@ impl Wae {
                 None => "the model sees images by no pretrained network".to_owned(),
             })),
         }
+    }
+
+    /// Bytes for a pass of `rows` images through the model, and for its results, as
+    /// [`scoring_memory`](crate::model::scoring_memory) counts them; with a pretrained network, also for that at work and
+    /// for maps of its images' size.
+    pub fn scoring_memory(&self, rows: usize) -> usize {
+        let memory = scoring_memory(&self.config, rows);
+        let Some(extractor) = &self.extractor else { return memory };
+        let (height, width) = extractor.size();
+        let maps = rows.saturating_mul(height * width * size_of::<f32>());
+        memory.saturating_add(maps).saturating_add(extractor.working_memory(rows.min(IMAGES_SEEN)))
     }
 
     /// Maps of places, (N, h, w), at the size of a map, (N, H, W): pixel y belongs to place ⌊y·h/H⌋.

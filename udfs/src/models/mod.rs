@@ -20,11 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use sha2::{Digest, Sha256};
-use wae_core::{Error, ModelFile, Wae};
+use wae_core::backbone::Backbone;
+use wae_core::{Config, Error, ModelFile, Wae};
 
 pub(crate) use self::pins::load_for_statement;
 use self::store::{ModelStore, StoredFile};
 use crate::options::WaeOptions;
+use crate::weights;
 
 /// The end of a model's file name.
 const SUFFIX: &str = ".safetensors";
@@ -65,7 +67,21 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
         Ok(stamp) => stamp,
         Err(e) => return Err(missing(function, name, &file, &e)),
     };
-    cache::get(&file, stamp, options, || read(function, name, &file, options))
+    let model = cache::get(&file, stamp, options, || read(function, name, &file, options))?;
+    // Of weights that the file only names, each session has its own folder, and what lies there may have been replaced.
+    network_beside(function, name, model.wae().config(), options)?;
+    Ok(model)
+}
+
+/// The pretrained network of a model whose file names its weights and does not hold them.
+///
+/// # Errors
+/// A plan error if there are no such weights below `wae.weights_dir`, or others.
+fn network_beside(function: &str, model: &str, config: &Config, options: &WaeOptions) -> Result<Option<Arc<Backbone>>> {
+    let Some(backbone) = config.backbone().filter(|backbone| !backbone.embed) else { return Ok(None) };
+    let function = format!("{function}: model '{model}'");
+    let weights = weights::versioned(&backbone.name, &backbone.sha256);
+    weights::load(&function, &weights, options.device(), options).map(Some)
 }
 
 /// The file of a model, whether or not it exists.
@@ -147,7 +163,10 @@ pub fn read_model(name: &str, options: &WaeOptions) -> Result<(ModelFile, String
 /// Reads a model for the cache, with its version.
 fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<(LoadedModel, store::Stamp)> {
     let (bytes, stamp) = file.read(options.max_model_bytes()).map_err(|e| unreadable(function, name, file, e))?;
-    let model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
+    let mut model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
+    if let Some(network) = network_beside(function, name, model.config(), options)? {
+        model = model.with_backbone(network).map_err(|e| unreadable(function, name, file, e))?;
+    }
     let wae = Wae::try_new(&model, options.device(), options.precision()).map_err(|e| match e {
         // The device's fault, and not the file's.
         Error::Device(_) | Error::DeviceMemory(_) => {

@@ -24,7 +24,6 @@ use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
-use wae_core::model::scoring_memory;
 
 use crate::error::Skipped;
 use crate::options::WaeOptions;
@@ -245,7 +244,7 @@ fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
     expr.apply(|expr| {
         let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(TreeNodeRecursion::Continue) };
         if let Some(pin) = call.fun().inner().downcast_ref::<KernelFunction>().and_then(KernelFunction::pinned) {
-            bytes = bytes.max(scoring_memory(pin.model(call.fun().name())?.wae().config(), rows));
+            bytes = bytes.max(pin.model(call.fun().name())?.wae().scoring_memory(rows));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -32,7 +32,8 @@ const LABEL: usize = 48;
 /// One of the strangest images.
 struct Picture {
     image: String,
-    reconstruction: String,
+    /// None of features, of which there are no pictures.
+    reconstruction: Option<String>,
     map: String,
     /// The largest value of the map, its row and its column.
     largest: (f32, usize, usize),
@@ -63,14 +64,17 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
         without: "The table holds no image.",
         legend: data_uri(&legend(64).map_err(engine_error)?)?,
     };
-    if model.config().input().is_some() {
+    if model.config().row_input().is_some() {
         gallery.without = NO_PICTURES;
         return Ok(gallery);
     }
     let Some((field, images)) = scan.images()? else { return Ok(gallery) };
     let batch = reconstruct(session, model, &field, images).await?;
     let originals = inputs(&batch, model)?;
-    let reconstructions = decoded(&batch, "reconstruction", model)?;
+    let reconstructions = match model.config().input() {
+        None => decoded(&batch, "reconstruction", model)?.iter().map(|image| data_uri(image).map(Some)).collect(),
+        Some(_) => originals.iter().map(|_| Ok(None)).collect::<Result<Vec<_>>>(),
+    }?;
     let p_values = if model.held_out().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
     let maps = maps(&batch)?;
     // One scale for all, so that maps compare.
@@ -78,16 +82,16 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
         true => 1.0,
         false => maps.iter().flatten().copied().fold(0.0, f32::max),
     };
-    let shape = model.config().image();
+    let (height, width) = model.config().map_size();
     for (((image, reconstruction), map), (strange, p)) in
-        originals.iter().zip(&reconstructions).zip(&maps).zip(scan.strangest.iter().zip(p_values))
+        originals.iter().zip(reconstructions).zip(&maps).zip(scan.strangest.iter().zip(p_values))
     {
-        let coloured = coloured(map, shape.height(), shape.width(), gallery.most).map_err(engine_error)?;
+        let coloured = coloured(map, height, width, gallery.most).map_err(engine_error)?;
         gallery.pictures.push(Picture {
             image: data_uri(image)?,
-            reconstruction: data_uri(reconstruction)?,
+            reconstruction,
             map: data_uri(&coloured)?,
-            largest: largest(map, shape.width()),
+            largest: largest(map, width),
             score: strange.score,
             p,
             is_outlier: strange.is_outlier == Some(true),
@@ -106,13 +110,12 @@ async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images
     let name = session.literal();
     let p = if model.held_out().is_some() { format!("wae_p_value(image, {name})") } else { "NULL".to_owned() };
     let map = if model.has_anomaly_map() { "wae_anomaly_map" } else { "wae_cost_map" };
-    let columns: [&str; 5] = [
-        "position",
-        "image",
-        &format!("wae_reconstruct(image, {name}) AS reconstruction"),
-        &format!("{map}(image, {name}) AS map"),
-        &format!("{p} AS p"),
-    ];
+    let reconstruction = match model.config().input() {
+        None => format!("wae_reconstruct(image, {name}) AS reconstruction"),
+        Some(_) => "NULL AS reconstruction".to_owned(),
+    };
+    let columns: [&str; 5] =
+        ["position", "image", &reconstruction, &format!("{map}(image, {name}) AS map"), &format!("{p} AS p")];
     // No table of the session, whose names are the user's.
     batch(session.ctx.read_batch(rows)?.select_exprs(&columns)?.sort_by(vec![col("position")])?).await
 }
@@ -135,10 +138,14 @@ pub(super) async fn samples(session: &Session<'_>, model: &Model) -> Result<Vec<
     decoded(&batch, "image", model)?.iter().map(data_uri).collect()
 }
 
-/// The images of a column as the model sees them: cropped and resized where it does so.
+/// The images of a column as the model sees them, or its pretrained network: cropped and resized where it does so.
 fn inputs(batch: &RecordBatch, model: &Model) -> Result<Vec<Image>> {
     let config = model.config();
     let column = column(batch, "image", model)?;
+    if let Some(backbone) = config.backbone() {
+        let image = |row| column.image(row, Some(3), &model.limits).and_then(|image| backbone.resized(image));
+        return (0..column.len()).map(image).collect::<wae_core::Result<_>>().map_err(engine_error);
+    }
     let rows: Vec<usize> = (0..column.len()).collect();
     let values = column.read(&rows, config.image(), config.preprocess(), &model.limits).map_err(engine_error)?;
     let image = |pixels: &[f32]| Image::try_new(config.image(), Pixels::F32(pixels.to_vec()));
@@ -155,7 +162,9 @@ fn decoded(batch: &RecordBatch, name: &str, model: &Model) -> Result<Vec<Image>>
 fn column(batch: &RecordBatch, name: &str, model: &Model) -> Result<ImageColumn> {
     let missing = || exec_datafusion_err!("report: no column '{name}'");
     let (index, field) = batch.schema_ref().column_with_name(name).ok_or_else(missing)?;
-    ImageColumn::try_new(field, batch.column(index), Some(model.config().image())).map_err(engine_error)
+    let config = model.config();
+    let shape = config.backbone().is_none().then(|| config.image());
+    ImageColumn::try_new(field, batch.column(index), shape).map_err(engine_error)
 }
 
 /// An image as a PNG inside the page, at most [`SIDE`] pixels long. Of other channels than PNG has, the mean is shown.
@@ -212,7 +221,9 @@ impl Picture {
                 div.triple {
                     @let label = self.label.as_deref().map(|label| format!(", {}", cut(label))).unwrap_or_default();
                     img src=(self.image) alt={ "Image " (rank) (label) };
-                    img src=(self.reconstruction) alt={ "Reconstruction of image " (rank) };
+                    @if let Some(reconstruction) = &self.reconstruction {
+                        img src=(reconstruction) alt={ "Reconstruction of image " (rank) };
+                    }
                     img src=(self.map) alt={ "Anomaly map of image " (rank) ": " (place) };
                 }
                 figcaption {
@@ -274,7 +285,7 @@ mod tests {
         assert_eq!(cut(&format!("{}/end", "é".repeat(60))), format!("…{}/end", "é".repeat(43)));
         let picture = Picture {
             image: "data:1".to_owned(),
-            reconstruction: "data:2".to_owned(),
+            reconstruction: Some("data:2".to_owned()),
             map: "data:3".to_owned(),
             largest: (0.5, 3, 14),
             score: 12.345,

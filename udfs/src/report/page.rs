@@ -161,12 +161,16 @@ impl Page<'_> {
     }
 
     fn strangest(&self) -> Markup {
-        let shape = self.model.config().image();
+        let shape = self.model.config().row_shape();
         let longer = shape.height().max(shape.width());
         html! {
             p {
                 "The images of the highest " (self.model.score_name()) ", the highest first, at most " (STRANGEST) ". "
-                "Of each: the image as the model sees it, its reconstruction, and where they differ"
+                @if self.model.config().backbone().is_some() {
+                    "Of each: the image as the pretrained network sees it, and where it is strange"
+                } @else {
+                    "Of each: the image as the model sees it, its reconstruction, and where they differ"
+                }
                 @if let Some(label) = &self.session.options.label { "; below, its " code { (label) } }
                 "."
                 @if longer > SIDE { " Shown at " (SIDE) " pixels of " (longer) "." }

@@ -281,6 +281,7 @@ impl<'a> Batch<'a> {
             model: model.name(),
             config,
             whitening: model.wae().whitening(),
+            extractor: model.wae().extractor(),
             options: &self.options,
             paths: self.paths.as_ref(),
         };

@@ -17,7 +17,11 @@ pub(crate) fn check_image(function: &str, field: &Field, model: Option<&LoadedMo
     let (Some(got), Some(model)) = (image_type.shape(), model) else { return Ok(()) };
     image_type.check_order().map_err(|e| plan_error(function, &e))?;
     // A vector of as many values may be a map whose type an expression lost: planning looks for it.
-    let expected = model.wae().config().source();
+    let config = model.wae().config();
+    if config.backbone().is_some() {
+        return check_colours(function, got, model);
+    }
+    let expected = config.source();
     let may_be_map = (got.height(), got.width(), got.channels()) == (1, 1, expected.len());
     if may_be_map { Ok(()) } else { check_shape(function, got, model) }
 }
@@ -25,10 +29,18 @@ pub(crate) fn check_image(function: &str, field: &Field, model: Option<&LoadedMo
 /// Checks that features, whose type planning has looked for, have the shape that a model takes.
 pub(crate) fn check_features(function: &str, field: &Field, model: &LoadedModel) -> Result<()> {
     let config = model.wae().config();
-    if config.input().is_none() {
+    if config.row_input().is_none() {
         return Ok(());
     }
     type_of(function, field, Some(config))?.shape().map_or(Ok(()), |got| check_shape(function, got, model))
+}
+
+/// Checks that images have the colours that a pretrained network sees.
+fn check_colours(function: &str, got: ImageShape, model: &LoadedModel) -> Result<()> {
+    if got.channels() == 3 {
+        return Ok(());
+    }
+    plan_err!("{function}: {}", shape_mismatch(got, model.name(), model.wae().config()))
 }
 
 fn check_shape(function: &str, got: ImageShape, model: &LoadedModel) -> Result<()> {
@@ -49,11 +61,16 @@ pub(crate) fn check_image_or_features(function: &str, field: &Field) -> Result<(
 
 /// The type of a field of what a model takes; of a function over none, images.
 fn type_of(function: &str, field: &Field, config: Option<&Config>) -> Result<ImageType> {
-    let found = match config.and_then(Config::input) {
+    let found = match config.and_then(Config::row_input) {
         Some(Input::Features { layout, .. }) => features_type(field).map(|features| features.in_default_order(layout)),
         None => image_type(field),
     };
     found.or_else(|message| plan_err!("{function}: {message}"))
+}
+
+/// The shape of flat lists without one: the model's, unless it sees images of any size by a pretrained network.
+fn list_shape(config: &Config) -> Option<ImageShape> {
+    config.backbone().is_none().then(|| config.image())
 }
 
 /// A column as what a model takes: images, flat lists of its shape; or features.
@@ -61,9 +78,9 @@ fn type_of(function: &str, field: &Field, config: Option<&Config>) -> Result<Ima
 /// # Errors
 /// Those of [`ImageColumn::try_new`] and [`ImageColumn::of_features`].
 pub(crate) fn read_for(config: &Config, field: &Field, array: &ArrayRef) -> wae_core::Result<ImageColumn> {
-    match config.input() {
+    match config.row_input() {
         Some(Input::Features { layout, .. }) => ImageColumn::of_features(field, array, layout),
-        None => ImageColumn::try_new(field, array, Some(config.image())),
+        None => ImageColumn::try_new(field, array, list_shape(config)),
     }
 }
 
@@ -85,6 +102,6 @@ pub(crate) fn read(
 /// one channel whose type does not say it.
 pub(crate) fn check_layout(function: &str, field: &Field, config: Option<&Config>) -> Result<()> {
     let image_type = type_of(function, field, config)?;
-    let shape = config.map(Config::image);
+    let shape = config.and_then(list_shape);
     image_type.check_order().and_then(|()| image_type.check_flat(shape)).map_err(|e| plan_error(function, &e))
 }

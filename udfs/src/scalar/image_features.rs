@@ -28,9 +28,6 @@ const LAYER: usize = 2;
 const SIZE: usize = 3;
 /// Images that are decoded at a time.
 const IMAGES: usize = 64;
-/// Stands between the name of weights and the SHA-256 of their files, where a call names it. Planning adds it, so that
-/// every node computes with the weights that planning read.
-const VERSION: &str = "@sha256:";
 
 /// The function under a session's options.
 pub(crate) fn image_features_udf(options: &WaeOptions) -> ScalarUDF {
@@ -51,23 +48,11 @@ struct Call {
 
 impl Call {
     fn try_new(options: &WaeOptions, weights: &str, layer: Option<&str>, size: Option<(usize, usize)>) -> Result<Self> {
-        let (weights, sha256) =
-            weights.split_once(VERSION).map_or((weights, None), |(name, sha256)| (name, Some(sha256)));
-        let backbone = weights::load(NAME, weights, options)?;
-        if let Some(sha256) = sha256
-            && sha256 != backbone.sha256()
-        {
-            return plan_err!(
-                "{NAME}: expected weights '{weights}' of sha256 {sha256}, wae.weights_dir holds others of this name, of \
-                 sha256 {}",
-                backbone.sha256()
-            );
-        }
+        let backbone = weights::load(NAME, weights, options.device(), options)?;
         let layers = backbone.layer_selection(layer).map_err(|e| plan_error(NAME, &e))?;
         let Some(seen) = size.or_else(|| backbone.preprocessing().input_size()) else {
-            return plan_err!(
-                "{NAME}: weights '{weights}' come without the size of images, expected the argument size"
-            );
+            let (name, _) = weights::split_version(weights);
+            return plan_err!("{NAME}: weights '{name}' come without the size of images, expected the argument size");
         };
         let shape = backbone.shape_of(&layers, seen).map_err(|e| plan_error(NAME, &e))?;
         Ok(Self { backbone, layers, size, shape })
@@ -104,10 +89,11 @@ impl ScalarKernel for ImageFeatures {
 
     fn pin(&self, args: &[Expr], options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
         let Some(Expr::Literal(value, metadata)) = args.get(WEIGHTS) else { return Ok(None) };
-        let Some(name) = value.try_as_str().flatten().filter(|name| !name.contains(VERSION)) else { return Ok(None) };
-        let sha256 = weights::load(NAME, name, options)?.sha256().to_owned();
+        let name = value.try_as_str().flatten().filter(|name| weights::split_version(name).1.is_none());
+        let Some(name) = name else { return Ok(None) };
+        let sha256 = weights::load(NAME, name, options.device(), options)?.sha256().to_owned();
         let mut pinned = args.to_vec();
-        pinned[WEIGHTS] = Expr::Literal(format!("{name}{VERSION}{sha256}").into(), metadata.clone());
+        pinned[WEIGHTS] = Expr::Literal(weights::versioned(name, &sha256).into(), metadata.clone());
         Ok(Some(pinned))
     }
 

@@ -1,8 +1,10 @@
 //! Reading rows of images as a model takes them, and what becomes of those that cannot be read.
 
 use arrow::array::ArrayRef;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
 use rayon::prelude::*;
+use wae_core::backbone::FeatureExtractor;
+use wae_core::dataset::IMAGES_SEEN;
 use wae_core::image::Pixels;
 use wae_core::{Config, Error, ImageColumn, Whitening};
 
@@ -20,6 +22,8 @@ pub(crate) struct ImageReader<'a> {
     pub(crate) config: &'a Config,
     /// The whitening of a model of features.
     pub(crate) whitening: Option<&'a Whitening>,
+    /// The pretrained network that a model sees images by.
+    pub(crate) extractor: Option<&'a FeatureExtractor>,
     /// The session's options.
     pub(crate) options: &'a WaeOptions,
     /// The paths of the images' files, where a column beside them has these.
@@ -28,14 +32,20 @@ pub(crate) struct ImageReader<'a> {
 
 impl ImageReader<'_> {
     /// Reads rows as (N, H, W, C), as bytes where the images are bytes: all of them, or those that can be read under
-    /// `wae.on_error = null`. Features are whitened.
+    /// `wae.on_error = null`. Features are whitened, those of images by a pretrained network too.
     pub(crate) fn read(
         &self,
         column: &ImageColumn,
         rows: &[usize],
         unreadable: &mut Unreadable,
     ) -> Result<(Vec<usize>, Pixels)> {
-        let (rows, pixels) = self.read_source(column, rows, unreadable)?;
+        let (rows, pixels) = match (self.config.backbone(), self.extractor) {
+            (Some(_), Some(extractor)) => self.read_features(extractor, column, rows, unreadable)?,
+            (Some(backbone), None) => {
+                return exec_err!("{}: the network '{}' of the model is missing", self.function, backbone.name);
+            }
+            (None, _) => self.read_source(column, rows, unreadable)?,
+        };
         match (self.whitening, pixels) {
             (Some(whitening), Pixels::F32(features)) => Ok((rows, Pixels::F32(whitening.apply(&features)))),
             (_, pixels) => Ok((rows, pixels)),
@@ -78,6 +88,43 @@ impl ImageReader<'_> {
             }
         }
         Ok((readable, pixels))
+    }
+
+    /// What a pretrained network sees of rows, (N, h, w, C), some images at a time.
+    fn read_features(
+        &self,
+        extractor: &FeatureExtractor,
+        column: &ImageColumn,
+        rows: &[usize],
+        unreadable: &mut Unreadable,
+    ) -> Result<(Vec<usize>, Pixels)> {
+        let limits = self.options.limits();
+        let mut readable = Vec::with_capacity(rows.len());
+        let mut features = Vec::new();
+        for rows in rows.chunks(IMAGES_SEEN) {
+            let decode = |row: &usize| (*row, extractor.image(column, *row, &limits));
+            let decoded: Vec<_> = rows.par_iter().map(decode).collect();
+            let first = readable.len();
+            let mut images = Vec::with_capacity(rows.len());
+            for (row, image) in decoded {
+                match image {
+                    Ok(image) => {
+                        readable.push(row);
+                        images.push(image);
+                    }
+                    Err(e) if self.options.forgives(&e) => unreadable.push(self.place(row, column), e),
+                    Err(e) => return Err(row_error(self.function, self.place(row, column), e)),
+                }
+            }
+            let seen = extractor.features(images).map_err(|e| match e {
+                Error::Row { row, source } => {
+                    row_error(self.function, self.place(readable[first + row], column), source)
+                }
+                e => exec_error(self.function, &e),
+            })?;
+            features.extend(seen);
+        }
+        Ok((readable, Pixels::F32(features)))
     }
 
     fn error(&self, error: &Error, column: &ImageColumn) -> DataFusionError {
@@ -142,8 +189,15 @@ mod tests {
         let config = TrainOptions::try_from_options([("network", "4".into())]).unwrap().config(SHAPE).unwrap();
         let mut options = WaeOptions::default();
         options.set("on_error", on_error).unwrap();
-        let reader =
-            ImageReader { function: "f", model: "m", config: &config, whitening: None, options: &options, paths: None };
+        let reader = ImageReader {
+            function: "f",
+            model: "m",
+            config: &config,
+            whitening: None,
+            extractor: None,
+            options: &options,
+            paths: None,
+        };
         let rows: Vec<usize> = (0..column.len()).collect();
         reader.read(&column, &rows, &mut Unreadable::default())
     }

@@ -217,8 +217,8 @@ impl<'a> PassBuilder<'a> {
     /// An execution error where memory has no room.
     pub(crate) fn try_new(function: &'a str, rows: usize, outputs: Outputs, model: &'a LoadedModel) -> Result<Self> {
         let config = model.wae().config();
-        let image = config.image();
-        let places = image.height() * image.width();
+        let (map_height, map_width) = config.map_size();
+        let places = map_height * map_width;
         let width = |output: PassOutput, width: usize| if outputs.contains(output) { width } else { 0 };
         Ok(Self {
             function,

@@ -41,12 +41,12 @@ pub(crate) enum Columns {
 impl Columns {
     /// Those that a model takes.
     pub(crate) fn of(config: &Config) -> Self {
-        if config.input().is_some() { Self::Features } else { Self::Images }
+        if config.row_input().is_some() { Self::Features } else { Self::Images }
     }
 
     /// Those that options train on.
     pub(crate) fn trained_on(options: &TrainOptions) -> Self {
-        match options.input {
+        match options.row_input() {
             InputChoice::Image => Self::Images,
             InputChoice::Features => Self::Features,
         }

@@ -93,9 +93,9 @@ fn row(schema: &SchemaRef, name: &str, file: &ModelFile, sha256: String, bytes: 
     let columns: Vec<ArrayRef> = vec![
         text(name),
         integer(config.latent_dim()),
-        integer(config.source().height()),
-        integer(config.source().width()),
-        integer(config.source().channels()),
+        integer(config.row_shape().height()),
+        integer(config.row_shape().width()),
+        integer(config.row_shape().channels()),
         text(config.objective().name()),
         Arc::new(Float64Array::from(vec![config.objective().lambda()])),
         Arc::new(Int64Array::from(vec![training.and_then(|t| i64::try_from(t.rows).ok())])),

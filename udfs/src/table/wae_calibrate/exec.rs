@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, SchemaRef};
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use wae_core::image::Pixels;
 use wae_core::model::{calibration_memory, recalibrate};
-use wae_core::{Error, ImageColumn, ModelFile};
+use wae_core::{Error, ImageColumn};
 
 use super::{CalibrateCall, NAME, row, schema};
 use crate::error::Unreadable;
-use crate::models;
 use crate::models::running::{RunningGuard, Work};
+use crate::models::{self, LoadedModel};
 use crate::scalar::image_argument::{check_image, check_layout, read_for};
 use crate::scalar::image_reader::ImageReader;
 use crate::table::source::paths;
@@ -65,7 +65,11 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     let cancelled = Arc::clone(worker.cancelled());
     let running = RunningGuard::try_new(NAME, Work::Calibration, &call.model, &call.file, cancelled)?;
     let (file, sha256, _) = models::read_file(NAME, &call.model, &call.file, &call.session)?;
-    let mut images = Images::new(call, &file, &mut worker, memory);
+    let loaded = models::load(NAME, &call.model, &call.session)?;
+    if loaded.sha256() != sha256 {
+        return Err(replaced(&call.model).into());
+    }
+    let mut images = Images::new(call, &loaded, &mut worker, memory);
     let calibrated = recalibrate(&file, call.session.device(), images.by_ref());
     let rows = images.rows;
     let skipped = images.skipped;
@@ -79,13 +83,16 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
     }
     // Another process may have trained the model anew: these scores are not of that one.
     if models::read_file(NAME, &call.model, &call.file, &call.session)?.1 != sha256 {
-        let error = exec_datafusion_err!("{NAME}: model '{}' was replaced while it was calibrated", call.model);
-        return Err(error.into());
+        return Err(replaced(&call.model).into());
     }
     models::write_file(NAME, &call.file, &calibrated)?;
     // Who reads the row may train or calibrate the model next.
     drop(running);
     worker.send(row(&call.model, rows, skipped, 1.0 / (rows + 1) as f64)?)
+}
+
+fn replaced(model: &str) -> DataFusionError {
+    exec_datafusion_err!("{NAME}: model '{model}' was replaced while it was calibrated")
 }
 
 /// The images of a source as the engine takes them: some rows at a time, (N, H, W, C).
@@ -105,13 +112,14 @@ struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    fn new(call: &'a CalibrateCall, file: &'a ModelFile, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
+    fn new(call: &'a CalibrateCall, model: &'a LoadedModel, worker: &'a mut Worker, memory: MemoryReservation) -> Self {
         let options = &call.session;
         let reader = ImageReader {
             function: NAME,
             model: &call.model,
-            config: file.config(),
-            whitening: file.whitening(),
+            config: model.wae().config(),
+            whitening: model.wae().whitening(),
+            extractor: model.wae().extractor(),
             options,
             paths: None,
         };
@@ -138,7 +146,8 @@ impl<'a> Images<'a> {
                 continue;
             }
             self.largest = self.largest.max(rows.len());
-            let fixed = calibration_memory(self.reader.config, self.largest);
+            let network = self.reader.extractor.map_or(0, |extractor| extractor.working_memory(self.largest));
+            let fixed = calibration_memory(self.reader.config, self.largest).saturating_add(network);
             self.memory.try_resize(fixed.saturating_add((self.rows + rows.len()) * BYTES_A_ROW))?;
             let reader = ImageReader { paths: paths.as_ref(), ..self.reader };
             let mut unreadable = Unreadable::default();

@@ -46,12 +46,14 @@ impl Memory {
         };
         let spills = images.spills.clone();
         let skip = call.session.on_error() == OnError::Null;
-        let mut builder = DatasetBuilder::with_resources(&call.train, call.session.limits(), skip, Box::new(images));
+        let builder = DatasetBuilder::with_resources(&call.train, call.session.limits(), skip, Box::new(images));
+        let mut builder = builder.cancelled_by(Arc::clone(worker.cancelled()));
         let mut rows = 0;
         let mut known = None;
+        let seen = call.train.extractor().map_err(|e| worker.stopped(e))?.map(|extractor| extractor.shape());
         while let Some(batch) = worker.next_batch()? {
             let schema = batch.schema();
-            let column = match (call.train.input, call.train.layout) {
+            let column = match (call.train.row_input(), call.train.layout) {
                 (InputChoice::Features, order) => ImageColumn::of_features(schema.field(0), batch.column(0), order),
                 (InputChoice::Image, Some(order)) => {
                     ImageColumn::try_new_in_order(schema.field(0), batch.column(0), None, order)
@@ -60,15 +62,22 @@ impl Memory {
             };
             let column = column.map_err(|e| worker.stopped(e))?;
             let place = |row| Place::of_image(row, &column, paths(&batch).as_ref());
-            builder.push(&column).map_err(|e| worker.stopped_at(e, place))?;
             rows += column.len();
-            // As soon as the shape is known, so that a network that does not fit in the pool is refused before all
-            // images are read. A batch has no more rows than there are.
-            let Some(shape) = builder.shape() else { continue };
-            let network = (shape, call.train.batch_size.min(rows).max(2));
-            if known != Some(network) {
-                self.reserve_network(call, network, &mut builder, worker)?;
-                known = Some(network);
+            // A pretrained network needs memory before it sees an image. Otherwise, as soon as the shape is known, so
+            // that a network that does not fit in the pool is refused before all images are read. A batch has no more
+            // rows than there are.
+            if seen.is_none() {
+                builder.push(&column).map_err(|e| worker.stopped_at(e, place))?;
+            }
+            if let Some(shape) = seen.or(builder.shape()) {
+                let network = (shape, call.train.batch_size.min(rows).max(2));
+                if known != Some(network) {
+                    self.reserve_network(call, network, &mut builder, worker)?;
+                    known = Some(network);
+                }
+            }
+            if seen.is_some() {
+                builder.push(&column).map_err(|e| worker.stopped_at(e, place))?;
             }
         }
         if rows == 0 {

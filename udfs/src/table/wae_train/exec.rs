@@ -135,7 +135,9 @@ impl SourceWork for TrainCall {
         if let Err(e) = image_type.check_flat(None) {
             return plan_err!("{NAME}: {e}; vectors of numbers are trained on with input => 'features'");
         }
-        image_type.shape().map_or(Ok(()), |shape| self.check_init(shape))
+        let Some(shape) = image_type.shape() else { return Ok(()) };
+        self.check_colours(shape)?;
+        self.check_init(shape)
     }
 
     fn run(&self, progress: &Arc<TrainState>, context: &TaskContext, metrics: &ExecutionPlanMetricsSet) -> Run {
@@ -149,7 +151,8 @@ impl SourceWork for TrainCall {
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "model={}, epochs={}, seed={}", self.model, self.train.epochs, self.train.seed)
+        write!(f, "model={}, epochs={}, seed={}", self.model, self.train.epochs, self.train.seed)?;
+        self.describe_backbone(f)
     }
 }
 
@@ -186,6 +189,7 @@ impl Training {
         self.call.check()?;
         let start = self.call.start()?;
         self.state.resumed(start.epochs());
+        self.call.read_weights()?;
         let dataset = self.memory.read(&self.call, &mut worker)?;
         self.train(&worker, dataset, start, running)
     }

@@ -2,6 +2,7 @@
 //!
 //! The options are read at planning, and so is the source's type. The plan node is [`WaeTrainExec`].
 
+mod backbone;
 mod collect;
 mod exec;
 pub(crate) mod report;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use wae_core::TrainOptions;
 use wae_core::config::TrainOption;
 
+use self::backbone::resolve_backbone;
 pub use self::exec::WaeTrainExec;
 use crate::documentation::FunctionDocumentation;
 use crate::error::plan_error;
@@ -33,7 +35,7 @@ pub(crate) const WAE_TRAIN: TableFunction = TableFunction {
     documentation: FunctionDocumentation {
         name: NAME,
         syntax: "wae_train(source, model => '...' [, option => value, ...])",
-        description: "Trains a model on a column of images, or with `input => 'features'` of features, and writes it to `wae.model_dir` when the last epoch is \
+        description: "Trains a model on a column of images, by a pretrained network with `backbone => '...'`, or with `input => 'features'` of features, and writes it to `wae.model_dir` when the last epoch is \
          done. A row an epoch, sent as the epoch ends: epoch, loss, reconstruction_cost, divergence, \
          holdout_reconstruction_cost, holdout_divergence, learning_rate, images, skipped, images_per_second, seconds. \
          A query that is dropped or stops earlier, such as one with a LIMIT below the number of epochs, saves \
@@ -83,6 +85,7 @@ fn plan(mut call: Call) -> Result<Arc<dyn TableProvider>> {
     let source = Source::try_new(NAME, source, Columns::trained_on(&train))?;
     train.device.get_or_insert(session.device());
     train.precision.get_or_insert(session.precision());
+    resolve_backbone(&mut train, &session)?;
     let call = TrainCall { model, file, train, session };
     call.check()?;
     Ok(Arc::new(TrainTable::new(source, call)))
