@@ -72,6 +72,8 @@ pub struct DatasetBuilder {
     skipped: u64,
     /// The pretrained network, once there was a column.
     extractor: Option<FeatureExtractor>,
+    /// Images that it has seen.
+    seen: u64,
     /// Set from outside where the collection is to stop.
     cancelled: Arc<AtomicBool>,
 }
@@ -98,6 +100,7 @@ impl DatasetBuilder {
             rows: RowsWriter::new(resources, options.model_input()),
             skipped: 0,
             extractor: None,
+            seen: 0,
             cancelled: Arc::default(),
         }
     }
@@ -115,6 +118,11 @@ impl DatasetBuilder {
     /// Rows so far that held no readable image.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Images that passed a pretrained network so far.
+    pub fn images_seen(&self) -> u64 {
+        self.seen
     }
 
     /// Moves the images to a file, if they are in memory, and gives the memory back.

@@ -69,7 +69,11 @@ impl DatasetBuilder {
         let before = self.rows.len();
         self.rows.store_mut().reserve(reserved)?;
         let read = match &self.extractor {
-            Some(extractor) => self.features(column, rows, extractor)?,
+            Some(extractor) => {
+                let read = self.features(column, rows, extractor)?;
+                self.seen += read.iter().filter(|(_, row)| matches!(row, Some(Ok(_)))).count() as u64;
+                read
+            }
             None => self.images(column, rows),
         };
         for (row, image) in read {

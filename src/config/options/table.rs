@@ -126,7 +126,7 @@ pub static OPTIONS: &[TrainOption] = &[
         name: "backbone",
         documentation: "a pretrained network, a folder or a `.safetensors` file below `wae.weights_dir`: the model is trained on \
             its features of images, and scores images. Each image is resized to the network's input size, or as `size` \
-            and `crop` say; see *Pretrained networks*",
+            and `crop` say; see *Features*",
         set: |o, g| g.weights().map(|v| o.backbone = Some(v)),
         json: |o| o.backbone.as_ref().map(BackboneChoice::name).into(),
         config: &[("/backbone/sha256", "backbone"), ("/backbone/size", "size"), ("/backbone/crop", "crop")],

@@ -292,7 +292,7 @@ fn images_that_the_network_does_not_take() {
     let mut builder = DatasetBuilder::new(&options, Limits::default(), true);
     builder.push(&column).unwrap();
     builder.push(&self::column(5)).unwrap();
-    assert_eq!(builder.skipped(), 3);
+    assert_eq!((builder.skipped(), builder.images_seen()), (3, 5));
     assert_eq!(builder.finish().unwrap().training_rows(), 4);
     let small =
         TrainOptions { preprocess: Some(crate::image::Preprocess::try_new(Some((41, 41)), None).unwrap()), ..options };

@@ -73,7 +73,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_anomaly_map(image [, model])",
     description: "How strange each place of an image is, beside what is usual there: a Float32 tensor, height x width, of the model's \
-         input size, with values from 0 to 1. Its largest value is `wae_anomaly_score`, and 0.5 the threshold of an outlier at \
+         input size, or of that of its `backbone`, with values from 0 to 1. Its largest value is `wae_anomaly_score`, and 0.5 the threshold of an outlier at \
          alpha 0.01. A model of an older version has no such map: see `wae_cost_map`.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT wae_anomaly_map(image, 'fashion') AS map FROM 'images.parquet' ORDER BY wae_p_value(image, 'fashion') LIMIT 10;",

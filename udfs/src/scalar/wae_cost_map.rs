@@ -46,7 +46,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_cost_map(image [, model])",
     description: "What each pixel adds to the reconstruction cost, summed over channels: a Float32 tensor, height x width, whose values \
-         sum to `wae_reconstruction_cost`; for a model of cost 'l2', to its square.",
+         sum to `wae_reconstruction_cost`; for a model of cost 'l2', to its square. With a `backbone` it is of that network's input size, and a place's term is \
+         divided evenly among its pixels.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT wae_cost_map(image, 'fashion') AS map FROM 'images.parquet' ORDER BY wae_p_value(image, 'fashion') LIMIT 10;",
     related: &["wae_reconstruction_cost", "wae_anomaly_map"],

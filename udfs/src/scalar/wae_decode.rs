@@ -116,7 +116,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_decode(latent [, model])",
     description: "The image that a latent code stands for: an image tensor of UInt8, height x width x channels. Of features, \
-         Float32 in their own units, and for vectors a list.",
+         and of a model with a `backbone`, Float32 in the features' own units, and for vectors a list.",
     arguments: &[("latent", LATENT_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT image_encode(wae_decode(wae_encode(image), 'fashion')) AS png FROM 'images.parquet';",
     related: &["wae_encode"],

@@ -47,7 +47,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_reconstruct(image [, model])",
     description: "An image as the model reconstructs it, an image tensor of UInt8: encoded and decoded again. Of features, \
-         Float32 in their own units, and for vectors a list.",
+         and of a model with a `backbone`, Float32 in the features' own units, and for vectors a list.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT image_encode(wae_reconstruct(image, 'fashion')) AS png FROM 'images.parquet';",
     related: &["wae_reconstruction_cost"],

@@ -9,7 +9,7 @@ use datafusion::common::{DataFusionError, exec_datafusion_err, resources_datafus
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SpillWriter, TaskContext};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics};
 use wae_core::config::InputChoice;
 use wae_core::{Dataset, DatasetBuilder, Error, ImageColumn, ImageShape, Resources, SpillFile, TrainOptions};
 
@@ -19,12 +19,17 @@ use crate::options::OnError;
 use crate::table::source::paths;
 use crate::table::worker::{Stopped, Worker};
 
+/// The metric of images that passed a pretrained network.
+const IMAGES_SEEN: &str = "images_seen";
+
 /// The memory that a training was granted: for its network until it ends, and for its images, which may take a file
 /// instead.
 #[derive(Debug)]
 pub(super) struct Memory {
     network: MemoryReservation,
     images: Option<QueryResources>,
+    /// Images that a pretrained network saw.
+    seen: Count,
 }
 
 impl Memory {
@@ -36,7 +41,8 @@ impl Memory {
             disk: Arc::clone(&context.runtime_env().disk_manager),
             spills: SpillMetrics::new(metrics, 0),
         };
-        Self { network: MemoryConsumer::new(NAME).register(pool), images: Some(images) }
+        let seen = MetricBuilder::new(metrics).counter(IMAGES_SEEN, 0);
+        Self { network: MemoryConsumer::new(NAME).register(pool), images: Some(images), seen }
     }
 
     /// Decodes the source.
@@ -83,6 +89,7 @@ impl Memory {
         if rows == 0 {
             return Err(exec_datafusion_err!("{NAME}: the source has no rows").into());
         }
+        self.seen.add(usize::try_from(builder.images_seen()).unwrap_or(usize::MAX));
         if spills.spill_file_count.value() > 0 {
             spills.spilled_rows.add(rows - usize::try_from(builder.skipped()).unwrap_or(rows));
         }

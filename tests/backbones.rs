@@ -1,0 +1,178 @@
+//! Models with a pretrained network: what plans show, images counted, weights that change, models that are spoiled.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "support/session.rs"]
+mod session;
+
+use std::fs;
+use std::path::Path;
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Float32Type;
+use datafusion::prelude::SessionContext;
+use datafusion_wae::ReportOptions;
+use session::{ROOT, context, failure, query, text, weights};
+use tempfile::TempDir;
+
+const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/emoji/train.parquet");
+const OTHERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/emoji/test.parquet");
+
+/// A folder with the network `net`, a copy of a fixture.
+fn network(fixture: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    copy(fixture, &dir.path().join("net"));
+    dir
+}
+
+fn copy(fixture: &str, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(Path::new(ROOT).join("fixtures/backbones").join(fixture)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+async fn set_weights(ctx: &SessionContext, dir: &Path) {
+    query(ctx, &format!("SET wae.weights_dir = '{}'", dir.display())).await;
+}
+
+fn train(model: &str, options: &str) -> String {
+    format!(
+        "SELECT * FROM wae_train((SELECT image FROM '{IMAGES}'), model => '{model}', backbone => 'net', size => 48,
+             epochs => 2, batch_size => 20, holdout => 0.3, {options})"
+    )
+}
+
+async fn scores(ctx: &SessionContext, model: &str) -> Vec<f32> {
+    let rows = query(ctx, &format!("SELECT wae_anomaly_score(image, '{model}') FROM '{OTHERS}'")).await;
+    rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Float32Type>().values().to_vec()).collect()
+}
+
+#[tokio::test]
+async fn plans_show_the_network_and_count_its_images() {
+    let models = TempDir::new().unwrap();
+    let networks = network("resnet-timm");
+    let ctx = context(models.path()).await;
+    set_weights(&ctx, networks.path()).await;
+    let plan = text(&ctx, &format!("EXPLAIN {}", train("m", "crop => 60"))).await;
+    let shown = "WaeTrainExec: model=m, epochs=2, seed=0, backbone=net@sha256:";
+    assert!(plan.contains(shown), "{plan}");
+    assert!(plan.contains(", layer=layer2+layer3, centre 60 × 60, resized to 48 × 48"), "{plan}");
+    let images = query(&ctx, &format!("SELECT image FROM '{IMAGES}'")).await;
+    let images: usize = images.iter().map(|batch| batch.num_rows()).sum();
+    let plan = text(&ctx, &format!("EXPLAIN ANALYZE {}", train("m", "epochs => 3").replace("epochs => 2,", ""))).await;
+    assert!(plan.contains(&format!("images_seen={images}")), "{plan}");
+    // Five functions, a condition and an order: each image once.
+    let others = scores(&ctx, "m").await.len();
+    let sql = format!(
+        "EXPLAIN ANALYZE SELECT wae_encode(image, 'm'), wae_reconstruction_cost(image, 'm'), wae_p_value(image, 'm'),
+             wae_anomaly_map(image, 'm'), wae_detect(image, 'm') FROM '{OTHERS}'
+         WHERE wae_anomaly_score(image, 'm') >= 0 ORDER BY wae_latent_distance(image, 'm')"
+    );
+    let plan = text(&ctx, &sql).await;
+    assert!(plan.contains(&format!("rows_scored={others}")), "{plan}");
+    assert_eq!(plan.matches("WaePassExec").count(), 1, "{plan}");
+}
+
+#[tokio::test]
+async fn weights_that_change() {
+    let models = TempDir::new().unwrap();
+    let networks = network("resnet-timm");
+    let ctx = context(models.path()).await;
+    set_weights(&ctx, networks.path()).await;
+    query(&ctx, &train("held", "latent_dim => 4")).await;
+    query(&ctx, &train("named", "latent_dim => 4, embed => false")).await;
+    let held = scores(&ctx, "held").await;
+    assert_eq!(scores(&ctx, "named").await, held);
+    // A training that is planned with some weights does not go on with others.
+    let planned = ctx.sql(&train("planned", "latent_dim => 4")).await.unwrap();
+    copy("resnet-transformers", &networks.path().join("net"));
+    let error = planned.collect().await.unwrap_err().strip_backtrace();
+    assert!(error.contains("wae_train: ") && error.contains("sha256"), "{error}");
+    assert!(!models.path().join("planned.safetensors").exists());
+    let error = failure(&ctx, &format!("SELECT wae_anomaly_score(image, 'named') FROM '{OTHERS}'")).await;
+    assert!(error.contains("model 'named': expected weights 'net' of sha256 "), "{error}");
+    assert!(error.contains("wae.weights_dir holds others of this name, of sha256 "), "{error}");
+    assert_eq!(scores(&ctx, "held").await, held, "its weights travel with it");
+    // Back again, in another process's cache or in this one's.
+    fs::remove_dir_all(networks.path().join("net")).unwrap();
+    copy("resnet-timm", &networks.path().join("net"));
+    assert_eq!(scores(&ctx, "named").await, held);
+    fs::remove_dir_all(networks.path().join("net")).unwrap();
+    let error = failure(&ctx, &format!("SELECT wae_anomaly_score(image, 'named') FROM '{OTHERS}'")).await;
+    assert!(error.contains("model 'named': no weights 'net' in "), "{error}");
+}
+
+#[tokio::test]
+async fn a_training_is_the_same_twice_and_goes_on() {
+    let models = TempDir::new().unwrap();
+    let networks = network("dinov2-transformers");
+    let ctx = context(models.path()).await;
+    set_weights(&ctx, networks.path()).await;
+    let options = "latent_dim => 4, checkpoint_every => 1";
+    let train = |model: &str, more: &str| train(model, &format!("{options}{more}")).replace("size => 48", "size => 42");
+    query(&ctx, &train("a", "")).await;
+    query(&ctx, &train("b", "")).await;
+    let file = |name: &str| weights(&models.path().join(format!("{name}.safetensors")));
+    assert_eq!(file("a"), file("b"));
+    // Stopped behind the first epoch, and gone on with.
+    let mut stream = ctx.sql(&train("c", "")).await.unwrap().execute_stream().await.unwrap();
+    futures::StreamExt::next(&mut stream).await.unwrap().unwrap();
+    drop(stream);
+    let checkpoint = models.path().join(".c.checkpoint");
+    for _ in 0..600 {
+        if models.path().join("c.safetensors").exists() || checkpoint.exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let gone_on = train("c", ", resume => true, overwrite => true");
+    for _ in 0..200 {
+        match session::run(&ctx, &gone_on).await {
+            Ok(_) => break,
+            // The thread of the stopped training may still end.
+            Err(e) => assert!(e.strip_backtrace().contains("is being trained"), "{e}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(file("a"), file("c"));
+}
+
+#[tokio::test]
+async fn spoiled_models_are_refused() {
+    let models = TempDir::new().unwrap();
+    let networks = network("vit-timm");
+    let ctx = context(models.path()).await;
+    set_weights(&ctx, networks.path()).await;
+    query(&ctx, &train("m", "latent_dim => 4").replace("size => 48", "size => 42")).await;
+    let bytes = fs::read(models.path().join("m.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    for (name, from, to, expected) in [
+        ("tensor", "\"backbone.norm.weight\"", "\"backbone.morn.weight\"", "there is no layer 'tokens'"),
+        ("sha256", "sha256\\\":\\\"", "sha256\\\":\\\"x", "'config' is unreadable: a backbone has a sha256"),
+        ("layer", "layer\\\":\\\"tokens", "layer\\\":\\\"tokinz", "there is no layer 'tokinz'"),
+        ("heads", "heads\\\":3", "heads\\\":0", "a backbone has 0 heads"),
+        ("outside", "embed\\\":true", "embed\\\":false", "unknown tensor 'backbone."),
+    ] {
+        assert!(header.contains(from), "{name}: {header}");
+        let header = header.replacen(from, to, 1);
+        let spoiled = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..]].concat();
+        fs::write(models.path().join(format!("{name}.safetensors")), spoiled).unwrap();
+        let error = failure(&ctx, &format!("SELECT wae_anomaly_score(image, '{name}') FROM '{OTHERS}'")).await;
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_shows_images_and_maps() {
+    let models = TempDir::new().unwrap();
+    let networks = network("resnet-timm");
+    let ctx = context(models.path()).await;
+    set_weights(&ctx, networks.path()).await;
+    query(&ctx, &train("m", "latent_dim => 4")).await;
+    let page = datafusion_wae::report(&ctx, "m", OTHERS, &ReportOptions::default()).await.unwrap();
+    let page = page.as_str();
+    assert!(page.contains("the image as the pretrained network sees it") && page.contains("48 × 48 × 3"), "{page}");
+    assert!(page.contains("Anomaly map of image 1") && !page.contains("Reconstruction of image 1"));
+}
