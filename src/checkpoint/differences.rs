@@ -46,8 +46,9 @@ impl CheckpointInfo {
     pub fn check_options(&self, options: &TrainOptions) -> Result<()> {
         // Of another kind of input, the shapes are not comparable.
         let same_input = (options.model_input() == InputChoice::Features) == self.config.input().is_some();
-        let image = if same_input { self.config.image() } else { self.config.source() };
-        self.check(options, &options.config_of(image, self.config.source())?, None)
+        let rows = self.config.row_shape();
+        let (image, source) = if same_input { (self.config.image(), self.config.source()) } else { (rows, rows) };
+        self.check(options, &options.config_of(image, source)?, None)
     }
 
     /// As [`Self::check_options`], with the configuration for the images at hand, and with their fingerprint if it is

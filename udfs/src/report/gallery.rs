@@ -71,10 +71,13 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
     let Some((field, images)) = scan.images()? else { return Ok(gallery) };
     let batch = reconstruct(session, model, &field, images).await?;
     let originals = inputs(&batch, model)?;
-    let reconstructions = match model.config().input() {
-        None => decoded(&batch, "reconstruction", model)?.iter().map(|image| data_uri(image).map(Some)).collect(),
-        Some(_) => originals.iter().map(|_| Ok(None)).collect::<Result<Vec<_>>>(),
-    }?;
+    let reconstructions: Vec<Option<String>> = match model.config().input() {
+        None => {
+            let images = decoded(&batch, "reconstruction", model)?;
+            images.iter().map(|image| data_uri(image).map(Some)).collect::<Result<_>>()?
+        }
+        Some(_) => vec![None; originals.len()],
+    };
     let p_values = if model.held_out().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
     let maps = maps(&batch)?;
     // One scale for all, so that maps compare.
