@@ -456,3 +456,32 @@ fn tensors_keep_their_type() {
     let wae = |file: &ModelFile| Wae::try_new(file, Device::Cpu, Precision::F32).unwrap();
     assert_eq!(scores(&wae(&model), images(3, 2)), scores(&wae(&read(&model)), images(3, 2)));
 }
+
+/// Bytes of the header changed at random: a model that sees images, or an error, never a panic.
+#[rstest]
+#[case("resnet-timm", 35)]
+#[case("dinov2-registers-timm", 42)]
+#[case("efficientnet-lite", 35)]
+fn damaged_headers_are_errors(#[case] name: &str, #[case] side: usize) {
+    use rand::{RngExt, SeedableRng};
+    let model = trained(&options(choice(name), &[("epochs", json!(1)), ("size", json!(side))])).to_bytes().unwrap();
+    let header = 8 + u64::from_le_bytes(*model.first_chunk().unwrap()) as usize;
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    let mut refused = 0;
+    for _ in 0..100 {
+        let mut bytes = model.clone();
+        for _ in 0..generator.random_range(1..3) {
+            let at = generator.random_range(8..header);
+            bytes[at] = b"0123456789[]{}:,abw"[generator.random_range(0..19)];
+        }
+        let Ok(file) = ModelFile::from_bytes(&bytes) else {
+            refused += 1;
+            continue;
+        };
+        let wae = Wae::try_new(&file, Device::Cpu, Precision::F32).unwrap();
+        if let Ok(seen) = wae.whitened_features(images(0, 1)) {
+            assert_eq!(seen.len(), file.config().image().len());
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
