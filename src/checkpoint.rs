@@ -52,24 +52,24 @@ mod held_out;
 mod history;
 mod input;
 mod resume;
+mod training;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-
-use safetensors::tensor::SafeTensors;
-use serde::{Deserialize, Serialize};
 
 pub(crate) use self::backbone::ModelBackbone;
 pub use self::files::{remove_temporary_files, write_atomically};
 pub(crate) use self::format::{check_header, values as tensor_values};
-use self::format::{check_names_and_shapes, json, values};
+use self::format::{check_names_and_shapes, json};
 use self::held_out::{LATENT, SCORES, precision_shape, read_calibration, read_latent};
 pub use self::history::EpochReport;
 pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
 pub(crate) use self::resume::{OptimizerState, State};
+pub use self::training::TrainingInfo;
+use self::weights::read_weights;
 use crate::architecture::{Architecture, LayerSpec, parameters};
-use crate::backbone::{Backbone, TENSOR_PREFIX};
+use crate::backbone::TENSOR_PREFIX;
 use crate::calibrate::{AnomalyStatistics, Calibration, HeldOut, LatentStatistics, Scale, Score};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -90,27 +90,6 @@ pub(crate) struct TensorData {
 
 /// The tensors of a model file by name.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
-
-/// The training that made a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainingInfo {
-    /// Rows trained on, without the held-out ones.
-    pub rows: u64,
-    /// Rows held out for calibration.
-    pub held_out: u64,
-    /// Rows of the source that held no image.
-    pub skipped: u64,
-    /// The seed of every random choice.
-    pub seed: u64,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// The time when it ended: RFC 3339, UTC.
-    pub created: String,
-    /// The version of `wae-core` that trained it.
-    pub version: String,
-    /// The value used for each option that the configuration does not hold.
-    pub options: serde_json::Value,
-}
 
 /// A model file in memory, checked against its configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,20 +119,6 @@ impl ModelFile {
             backbone: ModelBackbone::default(),
             training: None,
         }
-    }
-
-    /// A model whose input is what a pretrained network sees.
-    pub(crate) fn with_model_backbone(self, backbone: ModelBackbone) -> Self {
-        Self { backbone, ..self }
-    }
-
-    /// A model with the pretrained network that it names, where the file does not hold it (`embed => false`).
-    ///
-    /// # Errors
-    /// [`Error::Model`] if the network is another one, or if the model names none.
-    pub fn with_backbone(self, network: Arc<Backbone>) -> Result<Self> {
-        let backbone = self.backbone.with_network(network, &self.config)?;
-        Ok(Self { backbone, ..self })
     }
 
     pub(crate) fn with_training(mut self, history: Vec<EpochReport>, training: TrainingInfo) -> Self {
@@ -296,11 +261,6 @@ impl ModelFile {
         self.whitening.as_ref()
     }
 
-    /// The pretrained network, as the file holds it or as it was given beside it.
-    pub(crate) fn backbone(&self) -> &ModelBackbone {
-        &self.backbone
-    }
-
     /// The training that made the model, if this crate did it.
     pub fn training(&self) -> Option<&TrainingInfo> {
         self.training.as_ref()
@@ -320,19 +280,6 @@ impl ModelFile {
 fn format_of(config: &Config) -> &'static str {
     let [first, second] = FORMATS;
     if config.score_scales().is_empty() && config.input().is_none() { first } else { second }
-}
-
-/// The tensors of the network, whose names and shapes have been checked.
-fn read_weights(file: &SafeTensors<'_>, expected: BTreeMap<String, Vec<usize>>) -> Result<Tensors> {
-    let mut tensors = Tensors::new();
-    for (name, shape) in expected {
-        let values = values(&name, &file.tensor(&name).map_err(format::broken)?)?;
-        if name.ends_with("running_var") && values.iter().any(|v| *v < 0.0) {
-            return Err(Error::model_tensor(name, "has a negative variance"));
-        }
-        tensors.insert(name, TensorData { shape, values });
-    }
-    Ok(tensors)
 }
 
 #[cfg(test)]

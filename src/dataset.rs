@@ -10,6 +10,7 @@
 
 mod collect;
 mod fingerprint;
+mod preparation;
 mod resources;
 mod rows;
 mod split;
@@ -22,43 +23,18 @@ use rayon::prelude::*;
 
 pub use self::collect::IMAGES_SEEN;
 pub(crate) use self::fingerprint::Fingerprint;
+use self::preparation::Preparation;
 pub use self::resources::{Resources, SpillFile, Unlimited};
 use self::rows::{Rows, RowsWriter};
 use self::split::{Split, share};
 use crate::backbone::FeatureExtractor;
-use crate::config::{BackboneChoice, InputChoice, TrainOptions};
+use crate::config::{InputChoice, TrainOptions};
 use crate::error::{Error, Result};
-use crate::image::{ImageShape, Limits, Pixels, Preprocess};
+use crate::image::{ImageShape, Limits, Pixels};
 use crate::whitening::Whitening;
 
 /// Values of features from which statistics are taken at a time: 32 MB as they are computed with.
 const STATISTICS: usize = 1 << 22;
-
-/// The options that decide which rows a dataset has, and as what.
-#[derive(Debug, Clone, PartialEq)]
-struct Preparation {
-    preprocess: Option<Preprocess>,
-    holdout: f64,
-    seed: u64,
-    input: InputChoice,
-    components: Option<usize>,
-    backbone: Option<BackboneChoice>,
-    layer: Option<String>,
-}
-
-impl Preparation {
-    fn of(options: &TrainOptions) -> Self {
-        Self {
-            preprocess: options.preprocess.clone(),
-            holdout: options.holdout,
-            seed: options.seed,
-            input: options.model_input(),
-            components: options.components,
-            backbone: options.backbone.clone(),
-            layer: options.layer.clone(),
-        }
-    }
-}
 
 /// Collects the images of a source, in any order and from any number of columns.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! `fixtures/backbones/make.py` writes them. `WAE_BACKBONES` names a folder of others, such as networks of real sizes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 use safetensors::tensor::SafeTensors;
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::*;
 use crate::checkpoint::tensor_values;
+use crate::device::{Device, Precision};
 use crate::image::{ImageShape, Pixels};
 
 fn fixtures() -> PathBuf {

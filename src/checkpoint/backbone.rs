@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use super::ModelFile;
 use crate::backbone::{Backbone, FeatureExtractor, PretrainedWeights, TENSOR_PREFIX};
 use crate::config::Config;
 use crate::device::Device;
@@ -62,7 +63,7 @@ impl ModelBackbone {
     }
 
     /// With the network that a file without tensors names.
-    pub(super) fn with_network(self, network: Arc<Backbone>, config: &Config) -> Result<Self> {
+    fn with_network(self, network: Arc<Backbone>, config: &Config) -> Result<Self> {
         let extractor = FeatureExtractor::of_config(network, config)?;
         Ok(Self { extractor: Some(extractor), ..self })
     }
@@ -76,5 +77,26 @@ impl ModelBackbone {
             }
             _ => Ok(self.extractor.clone()),
         }
+    }
+}
+
+impl ModelFile {
+    /// A model whose input is what a pretrained network sees.
+    pub(crate) fn with_model_backbone(self, backbone: ModelBackbone) -> Self {
+        Self { backbone, ..self }
+    }
+
+    /// A model with the pretrained network that it names, where the file does not hold it (`embed => false`).
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the network is another one, or if the model names none.
+    pub fn with_backbone(self, network: Arc<Backbone>) -> Result<Self> {
+        let backbone = self.backbone.with_network(network, &self.config)?;
+        Ok(Self { backbone, ..self })
+    }
+
+    /// The pretrained network, as the file holds it or as it was given beside it.
+    pub(crate) fn backbone(&self) -> &ModelBackbone {
+        &self.backbone
     }
 }

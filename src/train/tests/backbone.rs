@@ -478,7 +478,7 @@ fn damaged_headers_are_errors(#[case] name: &str, #[case] side: usize) {
             refused += 1;
             continue;
         };
-        let wae = Wae::try_new(&file, Device::Cpu, Precision::F32).unwrap();
+        let Ok(wae) = Wae::try_new(&file, Device::Cpu, Precision::F32) else { continue };
         if let Ok(seen) = wae.whitened_features(images(0, 1)) {
             assert_eq!(seen.len(), file.config().image().len());
         }
