@@ -107,8 +107,7 @@ impl TrainOptions {
     /// The pretrained network with its layers and the size of images; `None` without the option `backbone`.
     ///
     /// # Errors
-    /// [`Error::TrainOption`] if it has not been read; [`Error::TrainOption`] and [`Error::Config`] where
-    /// [`FeatureExtractor::try_new`] gives [`Error::Config`].
+    /// [`Error::TrainOption`] if it has not been read; and those of [`FeatureExtractor::try_new`].
     pub fn extractor(&self) -> Result<Option<FeatureExtractor>> {
         let Some(choice) = &self.backbone else { return Ok(None) };
         let Some(network) = &choice.network else {
