@@ -149,7 +149,7 @@ async fn spoiled_models_are_refused() {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
     for (name, from, to, expected) in [
-        ("tensor", "\"backbone.norm.weight\"", "\"backbone.morn.weight\"", "there is no layer 'tokens'"),
+        ("tensor", "\"backbone.norm.weight\"", "\"backbone.morn.weight\"", "tensor 'backbone.norm.weight' is missing"),
         ("sha256", "sha256\\\":\\\"", "sha256\\\":\\\"x", "'config' is unreadable: a backbone has a sha256"),
         ("layer", "layer\\\":\\\"tokens", "layer\\\":\\\"tokinz", "there is no layer 'tokinz'"),
         ("heads", "heads\\\":3", "heads\\\":0", "a backbone has 0 heads"),
