@@ -361,7 +361,10 @@ fn lying_networks_are_refused() {
         let tensor = &mut h["backbone.cls_token"];
         tensor["dtype"] = if tensor["dtype"] == "F32" { "I32".into() } else { "I16".into() };
     });
-    assert!(error.starts_with("tensor 'backbone.cls_token' is I") && error.ends_with("expected F32, BF16 or F16"), "{error}");
+    assert!(
+        error.starts_with("tensor 'backbone.cls_token' is I") && error.ends_with("expected F32, BF16 or F16"),
+        "{error}"
+    );
     let error = edited(&bytes, |h| h["backbone.cls_token"]["shape"] = json!([1_u64 << 40, 1, 1]));
     assert!(error.starts_with("not a safetensors file"), "{error}");
     let cases: [(&str, serde_json::Value, &str); 16] = [
