@@ -46,7 +46,7 @@ impl TrainOptions {
             InputChoice::Image => self.config(source),
             InputChoice::Features => {
                 let source = self.source(source)?;
-                let components = self.components.unwrap_or(model.image().channels());
+                let components = self.components.unwrap_or(model.image().channels().min(source.channels()));
                 self.config_of(source.with_channels(components), source)
             }
         }
