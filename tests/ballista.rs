@@ -158,7 +158,18 @@ fn every_function_gives_what_it_gives_in_one_process() {
         for context in [&ctx, &local] {
             query(context, &format!("SET wae.weights_dir = '{WEIGHTS}'")).await;
         }
+        // Models with a pretrained network, in the file or beside it.
+        for (model, embed) in [("seen", true), ("named", false)] {
+            let train = format!(
+                "SELECT epoch FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 200), model => '{model}', epochs => 1, \
+                 backbone => 'resnet-timm', size => 32, batch_size => 50, embed => {embed})"
+            );
+            query(&local, &train).await;
+        }
         for sql in [
+            "SELECT file, wae_anomaly_map(image, 'seen') AS map FROM test WHERE wae_is_outlier(image, 0.1, 'seen') \
+             ORDER BY wae_anomaly_score(image, 'seen') DESC, file LIMIT 3",
+            "SELECT label, max(wae_reconstruction_cost(image, 'named')) AS cost FROM test GROUP BY label ORDER BY label",
             "SELECT file, label, wae_latent_distance(image) AS d, wae_detect(image) AS s FROM test WHERE file = 1 \
              ORDER BY d DESC LIMIT 10",
             "SELECT label, count(*) AS n, sum(CAST(wae_is_outlier(image, 0.05) AS INT)) AS outliers FROM test \

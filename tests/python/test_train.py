@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import OPTIONS, START_THREADS, TEST, TRAIN, context
+from conftest import OPTIONS, ROOT, START_THREADS, TEST, TRAIN, context
 
 import datafusion_wae
 
@@ -160,6 +160,15 @@ def test_a_bar_where_tqdm_is_installed(ctx, capsys):
     assert "training 'bar': 100%" in shown and "2/2" in shown and "loss=" in shown
     list(ctx.train(str(TEST), model="bar", progress=False, **options))
     assert capsys.readouterr().err == ""
+
+
+def test_a_pretrained_network(tmp_path):
+    ctx = context(tmp_path)
+    ctx.sql(f"SET wae.weights_dir = '{ROOT / 'fixtures/backbones'}'")
+    options = {"backbone": "resnet-timm", "layer": "layer2", "size": 32, "embed": True}
+    assert len(list(ctx.train(str(TEST), model="seen", progress=False, epochs=1, **options))) == 1
+    scores = pa.table(ctx.sql(f"SELECT max(wae_anomaly_score(image, 'seen')) AS s FROM '{TEST}'"))
+    assert 0 < scores["s"][0].as_py() < 1
 
 
 def test_no_bar_without_tqdm(ctx, capsys, monkeypatch):
