@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import OPTIONS, ROOT, START_THREADS, TEST, TRAIN, context
+from conftest import OPTIONS, START_THREADS, TEST, TRAIN, context
 
 import datafusion_wae
 
@@ -164,7 +164,6 @@ def test_a_bar_where_tqdm_is_installed(ctx, capsys):
 
 def test_a_pretrained_network(tmp_path):
     ctx = context(tmp_path)
-    ctx.sql(f"SET wae.weights_dir = '{ROOT / 'fixtures/backbones'}'")
     options = {"backbone": "resnet-timm", "layer": "layer2", "size": 32, "embed": True}
     assert len(list(ctx.train(str(TEST), model="seen", progress=False, epochs=1, **options))) == 1
     scores = pa.table(ctx.sql(f"SELECT max(wae_anomaly_score(image, 'seen')) AS s FROM '{TEST}'"))
