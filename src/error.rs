@@ -9,9 +9,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// `unknown option 'epoch', expected one of batch_size, epochs; did you mean 'epochs'?`
 pub fn unknown_name(kind: &str, given: &str, known: &[&str]) -> String {
     let distance = |name: &&&str| strsim::damerau_levenshtein(&given.to_lowercase(), name);
-    // A typing error in three letters; of a shorter name, one.
+    // One edit for each three letters, and at least one. The distance takes memory of the product of both lengths.
     let most = (given.chars().count() / 3).max(1);
-    let near = known.iter().min_by_key(distance).filter(|name| distance(name) <= most);
+    let alike = known.iter().filter(|name| given.len().abs_diff(name.len()) <= name.len());
+    let near = alike.min_by_key(distance).filter(|name| distance(name) <= most);
     let question = near.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
     format!("unknown {kind} '{given}', expected one of {}{question}", known.join(", "))
 }

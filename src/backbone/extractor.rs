@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Backbone, FeatureShape, LayerSelection};
 use crate::config::{BackboneConfig, Config};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageColumn, Limits, Preprocess};
+use crate::image::{Image, ImageColumn, Limits, Preprocess, resample};
 use crate::shape::ImageShape;
 
 /// Channels of images: red, green and blue.
@@ -93,14 +93,21 @@ impl FeatureExtractor {
         };
         let layers = backbone.layer_selection(Some(&said.layer)).map_err(of_model)?;
         let this = Self::of_size(backbone, layers, said.crop, said.size).map_err(of_model)?;
-        let is_same = this.backbone.architecture() == said.architecture
-            && this.backbone.preprocessing().without_size() == said.preprocessing;
-        if this.shape() != config.source() || !is_same {
+        if this.shape() != config.source() {
             return Err(Error::Model(format!(
-                "the pretrained network of the model gives features of shape {}, expected {} as the configuration says, \
-                 with the same architecture and preprocessing",
+                "the pretrained network of the model gives features of shape {}, expected {} as the configuration says",
                 this.shape(),
                 config.source()
+            )));
+        }
+        let network = &this.backbone;
+        if network.architecture() != said.architecture || network.preprocessing().without_size() != said.preprocessing {
+            return Err(Error::Model(format!(
+                "the pretrained network of the model is {:?} with {}, expected {:?} with {} as the configuration says",
+                network.architecture(),
+                network.preprocessing().without_size(),
+                said.architecture,
+                said.preprocessing
             )));
         }
         Ok(this)
@@ -145,21 +152,31 @@ impl FeatureExtractor {
         }
     }
 
-    /// The image of a row of a column, in colour and cropped, as [`Self::features`] takes it.
+    /// An image as the network sees it: cropped where that is asked for, and resized.
     ///
     /// # Errors
-    /// Those of [`ImageColumn::image`]; [`Error::Data`] if it is not red, green and blue, or too small for the crop. The
-    /// error does not name the row.
+    /// [`Error::Data`] if it is too small for the crop.
+    pub fn resized(&self, image: Image) -> Result<Image> {
+        let cropped = match &self.crop {
+            Some(crop) => crop.apply(image)?,
+            None => image,
+        };
+        let (height, width) = self.size;
+        resample(&cropped, height, width, self.backbone.preprocessing().filter())
+    }
+
+    /// The image of a row of a column, as [`Self::features_of_resized`] takes it.
+    ///
+    /// # Errors
+    /// Those of [`ImageColumn::image`] and [`Self::resized`]; [`Error::Data`] if it is not red, green and blue. The error
+    /// does not name the row.
     pub fn image(&self, column: &ImageColumn, row: usize, limits: &Limits) -> Result<Image> {
         let image = column.image(row, Some(CHANNELS), limits)?;
         if image.shape().channels() != CHANNELS {
             let got = image.shape().channels();
             return Err(Error::Data(format!("the image has {got} channels, expected red, green and blue")));
         }
-        match &self.crop {
-            Some(crop) => crop.apply(image),
-            None => Ok(image),
-        }
+        self.resized(image)
     }
 
     /// Features of images, in their order.
@@ -168,15 +185,21 @@ impl FeatureExtractor {
     /// N images of any size and three channels → (N, h, w, C).
     ///
     /// # Errors
-    /// [`Error::Row`] with the index of an image that is not red, green and blue, too small for the crop, or whose
-    /// features are not finite; and the device's.
+    /// [`Error::Row`] with the index of an image that is too small for the crop, and those of
+    /// [`Self::features_of_resized`].
     pub fn features(&self, images: Vec<Image>) -> Result<Vec<f32>> {
-        let crop = |(i, image): (usize, Image)| match &self.crop {
-            Some(crop) => crop.apply(image).map_err(|e| e.in_row(i)),
-            None => Ok(image),
-        };
-        let images = images.into_par_iter().enumerate().map(crop).collect::<Result<Vec<_>>>()?;
-        let features = self.backbone.features(&images, &self.layers, Some(self.size))?;
+        let resize = |(i, image): (usize, Image)| self.resized(image).map_err(|e| e.in_row(i));
+        let images = images.into_par_iter().enumerate().map(resize).collect::<Result<Vec<_>>>()?;
+        self.features_of_resized(&images)
+    }
+
+    /// As [`Self::features`], of images that are cropped and resized already.
+    ///
+    /// # Errors
+    /// [`Error::Row`] with the index of an image that is not red, green and blue, or whose features are not finite; and
+    /// the device's.
+    pub fn features_of_resized(&self, images: &[Image]) -> Result<Vec<f32>> {
+        let features = self.backbone.features(images, &self.layers, Some(self.size))?;
         let mut values = Vec::with_capacity(images.len() * self.shape.len());
         for (i, features) in features.into_iter().enumerate() {
             if let Some(value) = features.values().iter().find(|value| !value.is_finite()) {

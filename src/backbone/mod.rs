@@ -19,7 +19,8 @@
 //!
 //! # Example
 //! ```no_run
-//! //!
+//! use std::path::Path;
+//!
 //! use wae_core::Device;
 //! use wae_core::backbone::Backbone;
 //! use wae_core::image::{Limits, decode};

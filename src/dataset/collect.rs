@@ -18,7 +18,7 @@ const CHUNK: usize = 256;
 const CHUNK_BYTES: usize = 8 << 20;
 /// The most bytes of the features of a chunk, unless one image has more.
 const FEATURE_BYTES: usize = 64 << 20;
-/// The most images that are decoded for a pretrained network at a time: they may be of any size.
+/// The most images that are decoded for a pretrained network at a time. Each is resized as soon as it is decoded.
 pub const IMAGES_SEEN: usize = 32;
 
 impl DatasetBuilder {
@@ -31,7 +31,8 @@ impl DatasetBuilder {
     /// [`Error::Row`] for an image that cannot be read, and for one of another size than those before it;
     /// [`Error::Type`] if features are to be trained on, and the column was not read as such, or the other way round;
     /// [`Error::Resources`] if memory is refused and so is a file; [`Error::Io`] if the file cannot be written;
-    /// [`Error::Cancelled`] within a few images once the flag of [`Self::cancelled_by`] is set; and those of [`TrainOptions::extractor`](crate::TrainOptions::extractor).
+    /// [`Error::Cancelled`] within a few images once the flag of [`Self::cancelled_by`] is set; and those of
+    /// [`TrainOptions::extractor`](crate::TrainOptions::extractor).
     pub fn push(&mut self, column: &ImageColumn) -> Result<()> {
         let features = self.options.row_input() == InputChoice::Features;
         if features != column.holds_features() && (0..column.len()).any(|row| !column.is_null(row)) {
@@ -110,7 +111,13 @@ impl DatasetBuilder {
         extractor: &FeatureExtractor,
     ) -> Result<Vec<(usize, Option<Result<Row>>)>> {
         let limits = self.limits;
-        let image = |row: usize| extractor.image(column, row, &limits).map_err(|e| e.in_row(row));
+        let seed = self.options.seed;
+        // The image's hash, not the features': another device rounds those in another way.
+        let image = |row: usize| {
+            let image = extractor.image(column, row, &limits).map_err(|e| e.in_row(row))?;
+            let key = image_key(&image, seed);
+            Ok((image, key))
+        };
         let decode = |row: usize| (row, (!column.is_null(row)).then(|| image(row)));
         let decoded: Vec<_> = rows.into_par_iter().map(decode).collect();
         let mut read = Vec::with_capacity(decoded.len());
@@ -118,8 +125,8 @@ impl DatasetBuilder {
         let mut seen = Vec::new();
         for (row, image) in decoded {
             match image {
-                Some(Ok(image)) => {
-                    seen.push((row, image_key(&image, self.options.seed)));
+                Some(Ok((image, key))) => {
+                    seen.push((row, key));
                     images.push(image);
                 }
                 Some(Err(error)) => read.push((row, Some(Err(error)))),
@@ -127,7 +134,7 @@ impl DatasetBuilder {
             }
         }
         let shape = extractor.shape();
-        let features = extractor.features(images).map_err(|e| match e {
+        let features = extractor.features_of_resized(&images).map_err(|e| match e {
             Error::Row { row, source } => source.in_row(seen.get(row).map_or(row, |(row, _)| *row)),
             e => e,
         })?;

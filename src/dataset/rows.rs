@@ -61,8 +61,8 @@ impl Row {
         Self { shape, value, bytes, key, rgb_key }
     }
 
-    /// The row of features that a pretrained network gave, under the hash of the image that it gave them of
-    /// ([`image_key`]): another device rounds features in another way.
+    /// The row of features that a pretrained network gave, under the hash of the image as the network saw it
+    /// ([`image_key`]).
     pub(super) fn of_features(shape: ImageShape, features: &[f32], key: u64) -> Self {
         Self { shape, value: Value::F32, bytes: to_bytes(features, 1), key, rgb_key: key }
     }

@@ -14,7 +14,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Config`] if options or images are not those of the checkpoint, naming each difference
-    /// ([`CheckpointInfo::check_options`]), and those of [`Self::try_new`].
+    /// ([`CheckpointInfo::check_options`]), or if a training with a pretrained network goes on by other kernels; and those
+    /// of [`Self::try_new`].
     ///
     /// # Example
     /// ```no_run
@@ -34,6 +35,10 @@ impl Trainer {
         let info = checkpoint.info();
         info.check(&trainer.options, &trainer.config, Some(trainer.dataset.fingerprint()))?;
         if let Some(warning) = info.other_kernels(&trainer.network.target().kernels()) {
+            // The features of other kernels differ in their last bits, by which directions of equal variance may turn.
+            if trainer.config.backbone().is_some() {
+                return Err(Error::Config(format!("{warning}; with a backbone, it goes on by the same kernels alone")));
+            }
             log::warn!("{warning}");
         }
         trainer.network =

@@ -67,13 +67,18 @@ impl BackboneChoice {
     /// [`Error::Model`] if the network was built from others.
     pub fn with_weights(self, weights: Arc<PretrainedWeights>) -> Result<Self> {
         match self.sha256() {
-            Some(sha256) if sha256 != weights.sha256() => Err(Error::Model(format!(
-                "weights '{}' changed: their sha256 was {sha256}, is {}",
-                self.name,
-                weights.sha256()
-            ))),
+            Some(sha256) if sha256 != weights.sha256() => Err(self.other_weights(&weights)),
             _ => Ok(Self { weights: Some(weights), ..self }),
         }
+    }
+
+    fn other_weights(&self, weights: &PretrainedWeights) -> Error {
+        let network = self.sha256().unwrap_or_default();
+        let sha256 = weights.sha256();
+        Error::Model(format!(
+            "the network of backbone '{}' has the sha256 {network}, and the weights beside it {sha256}: they were replaced",
+            self.name
+        ))
     }
 
     /// The name.
@@ -111,7 +116,7 @@ impl TrainOptions {
     pub fn extractor(&self) -> Result<Option<FeatureExtractor>> {
         let Some(choice) = &self.backbone else { return Ok(None) };
         let Some(network) = &choice.network else {
-            let problem = format!("names '{}', expected the network beside the name", choice.name);
+            let problem = format!("is '{}', which has not been read: see BackboneChoice::open and with_network", choice.name);
             return Err(Error::train_option("backbone", problem));
         };
         let layer = self.layer.as_deref();
@@ -145,6 +150,9 @@ impl TrainOptions {
     pub(crate) fn check_embedded(&self) -> Result<Option<&PretrainedWeights>> {
         let Some(choice) = self.backbone.as_ref().filter(|_| self.embed) else { return Ok(None) };
         match &choice.weights {
+            Some(weights) if choice.sha256().is_some_and(|sha256| sha256 != weights.sha256()) => {
+                Err(choice.other_weights(weights))
+            }
             Some(weights) => Ok(Some(weights)),
             None => Err(Error::train_option("embed", "is true, expected the weights beside the network")),
         }

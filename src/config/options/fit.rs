@@ -144,7 +144,7 @@ impl TrainOptions {
             |option: &str, why: &str| Err(Error::train_option(option, format!("does not go with {with}: it is {why}")));
         match self.model_input() {
             InputChoice::Image if self.components.is_some() => {
-                Err(Error::train_option("components", "goes with input => 'features' only"))
+                Err(Error::train_option("components", "goes with backbone and with input => 'features' only"))
             }
             InputChoice::Image => Ok(()),
             InputChoice::Features if self.preset.is_some() => refuse("preset", "an experiment on images"),

@@ -362,7 +362,7 @@ fn options_that_no_model_has(#[case] options: Value, #[case] message: &str) {
 #[case::image(json!({"backbone": "net", "input": "image"}), "option 'input' is 'image', but the model of a backbone is trained on features: leave input out")]
 #[case::augment_of_backbone(json!({"backbone": "net", "augment": "flip"}), "option 'augment' does not go with backbone: it is for images")]
 #[case::preset_of_backbone(json!({"backbone": "net", "preset": "paper-mnist"}), "option 'preset' does not go with backbone: it is an experiment on images")]
-#[case::components(json!({"components": 10}), "option 'components' goes with input => 'features' only")]
+#[case::components(json!({"components": 10}), "option 'components' goes with backbone and with input => 'features' only")]
 #[case::size(json!({"input": "features", "size": 32}), "option 'size' does not go with input => 'features': it is for images")]
 #[case::crop(json!({"crop": 32, "input": "features"}), "option 'crop' does not go with input => 'features': it is for images")]
 #[case::augment(json!({"input": "features", "augment": "flip"}), "option 'augment' does not go with input => 'features': it is for images")]

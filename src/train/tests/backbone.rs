@@ -277,7 +277,7 @@ fn trainings_that_cannot_begin() {
     assert!(error.contains("the images were collected under another seed"), "{error}");
     let weights = Arc::new(PretrainedWeights::open(&fixture("vit-timm")).unwrap());
     let error = options.backbone.unwrap().with_weights(weights).unwrap_err().to_string();
-    assert!(error.starts_with("weights 'resnet-timm' changed: their sha256 was "), "{error}");
+    assert!(error.starts_with("the network of backbone 'resnet-timm' has the sha256 "), "{error}");
 }
 
 #[test]

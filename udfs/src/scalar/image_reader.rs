@@ -116,7 +116,7 @@ impl ImageReader<'_> {
                     Err(e) => return Err(row_error(self.function, self.place(row, column), e)),
                 }
             }
-            let seen = extractor.features(images).map_err(|e| match e {
+            let seen = extractor.features_of_resized(&images).map_err(|e| match e {
                 Error::Row { row, source } => {
                     row_error(self.function, self.place(readable[first + row], column), source)
                 }

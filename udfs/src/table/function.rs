@@ -188,7 +188,7 @@ impl RelationPlanner for WaeRelationPlanner {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let Some(args) = args else {
-            check_name(self.0, name, context)?;
+            check_path(name, context)?;
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let called = match name.0.as_slice() {
@@ -224,13 +224,8 @@ impl RelationPlanner for WaeRelationPlanner {
     }
 }
 
-/// Refuses a path that is there and gives no table, with the way to read it, and a table function without its
-/// parentheses. A name without quotes is no path.
-fn check_name(
-    functions: &[&TableFunction],
-    name: &ast::ObjectName,
-    context: &dyn RelationPlannerContext,
-) -> Result<()> {
+/// Refuses a path that is there and gives no table, with the way to read it. A name without quotes is no path.
+fn check_path(name: &ast::ObjectName, context: &dyn RelationPlannerContext) -> Result<()> {
     let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).collect();
     let is_quoted = |part: &ast::Ident| part.quote_style.is_some();
     let path = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
@@ -239,14 +234,7 @@ fn check_name(
         _ => !parts.iter().any(|part| is_quoted(part)) && Path::new(&path).is_file(),
     };
     let provider = context.context_provider();
-    if provider.get_table_source(context.object_name_to_table_reference(name.clone())?).is_ok() {
-        return Ok(());
-    }
-    if let Some(function) = functions.iter().find(|function| path.eq_ignore_ascii_case(function.name())) {
-        let example = function.documentation.example;
-        return plan_err!("{} is a table function: it takes parentheses, as in {example}", function.name());
-    }
-    if !is_path {
+    if !is_path || provider.get_table_source(context.object_name_to_table_reference(name.clone())?).is_ok() {
         return Ok(());
     }
     if parts.len() > 1 {
