@@ -1,4 +1,4 @@
-//! What no tensor of a network shows: with the tensors, all that is needed to build it again.
+//! The facts of a network that no tensor shows: with the tensors, all that is needed to build it again.
 
 use serde::{Deserialize, Serialize};
 

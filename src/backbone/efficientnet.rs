@@ -66,7 +66,7 @@ struct Kind<'a> {
     function: Nonlinearity,
 }
 
-/// What timm's name of the network says.
+/// The facts that timm's name of the network says.
 fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
     let Some(architecture) = weights.config().architecture() else {
         return Err(Error::Model(format!(

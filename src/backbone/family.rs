@@ -41,7 +41,7 @@ pub(super) struct Family {
     pub(super) is_architecture: fn(&str) -> bool,
     /// The values of `model_type` that transformers has for the family.
     pub(super) model_types: &'static [&'static str],
-    /// What no tensor shows, from the files of JSON.
+    /// Reads the facts that no tensor shows from the files of JSON.
     pub(super) architecture: fn(&PretrainedWeights) -> Result<BackboneArchitecture>,
 }
 

@@ -49,7 +49,7 @@ struct Block {
     shortcut: Option<FrozenConvolution>,
 }
 
-/// What `config.json` says: timm and torchvision stride in the window of 3 × 3; transformers may do so in the first.
+/// The facts that `config.json` says: timm and torchvision stride in the window of 3 × 3; transformers may do so in the first.
 fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
     let config = weights.config();
     let refused = |problem: &str| Error::Model(format!("weights '{}': {problem}", weights.name()));

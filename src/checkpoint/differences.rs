@@ -47,7 +47,8 @@ impl CheckpointInfo {
         // Of another kind of input, the shapes are not comparable.
         let same_input = (options.model_input() == InputChoice::Features) == self.config.input().is_some();
         let rows = self.config.row_shape();
-        let (image, source) = if same_input { (self.config.image(), self.config.source()) } else { (rows, rows) };
+        let image = if same_input { self.config.image() } else { rows };
+        let source = if same_input { self.config.source() } else { rows };
         self.check(options, &options.config_of(image, source)?, None)
     }
 

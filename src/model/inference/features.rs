@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::scoring_memory;
 
-/// What the pixels of a place get of its value.
+/// The part of a place's value that each of its pixels gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
-    /// All of it, each.
+    /// All of it.
     Repeated,
     /// The same share, so that the sum stays.
     Divided,

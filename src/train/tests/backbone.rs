@@ -30,7 +30,9 @@ fn choice(name: &str) -> BackboneChoice {
 /// Pictures in colour, each another; those from `first` on.
 fn bytes(first: usize, count: usize) -> Vec<u8> {
     let value = |n: usize, i: usize| {
-        let (y, x, c) = (i / 3 / SIDE, i / 3 % SIDE, i % 3);
+        let y = i / 3 / SIDE;
+        let x = i / 3 % SIDE;
+        let c = i % 3;
         (128.0 + 90.0 * ((y + n) as f32 * 0.21 + c as f32).sin() * ((x * (n % 5 + 1)) as f32 * 0.07).cos()) as u8
     };
     (first..first + count).flat_map(|n| (0..SIDE * SIDE * 3).map(move |i| value(n, i))).collect()

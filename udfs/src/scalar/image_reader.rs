@@ -90,7 +90,7 @@ impl ImageReader<'_> {
         Ok((readable, pixels))
     }
 
-    /// What a pretrained network sees of rows, (N, h, w, C), some images at a time.
+    /// The features of rows by a pretrained network, (N, h, w, C), some images at a time.
     fn read_features(
         &self,
         extractor: &FeatureExtractor,
