@@ -68,7 +68,7 @@ pub use self::resume::{CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo};
 pub(crate) use self::resume::{OptimizerState, State};
 pub use self::training::TrainingInfo;
 use self::weights::read_weights;
-use crate::architecture::{Architecture, LayerSpec, parameters};
+use crate::architecture::{Architecture, LayerSpec};
 use crate::backbone::TENSOR_PREFIX;
 use crate::calibrate::{AnomalyStatistics, Calibration, HeldOut, LatentStatistics, Scale, Score};
 use crate::config::Config;
@@ -268,7 +268,7 @@ impl ModelFile {
 
     /// The number of trainable values.
     pub fn parameters(&self) -> usize {
-        parameters(&self.config)
+        self.config.parameters()
     }
 
     pub(crate) fn tensors(&self) -> &Tensors {

@@ -23,6 +23,7 @@ pub use self::options::{
     NetworkChoice, OPTION_NAMES, OPTIONS, ObjectiveChoice, Preset, Schedule, TrainOption, TrainOptions,
 };
 pub use self::score::{Score, ScoreScale};
+use crate::architecture::parameters;
 use crate::error::{Error, Result};
 use crate::image::{ImageShape, Preprocess};
 
@@ -185,6 +186,11 @@ impl Config {
             Some(BackboneConfig { size: (height, width), .. }) => ImageShape::new(*height, *width, 3),
             None => self.source(),
         }
+    }
+
+    /// Trainable values of the encoder and the decoder.
+    pub fn parameters(&self) -> usize {
+        parameters(self)
     }
 
     /// d_z, the number of values in a latent code.

@@ -212,7 +212,7 @@ async fn explain_analyze_shows_what_was_spilled() {
 async fn a_network_beyond_the_pool_is_refused() {
     let host = Host::new(Watched::new(GreedyMemoryPool::new(4 << 20))).await;
     let error = host.error(&train("m", "SELECT image FROM train").replace("'4,8'", "'64,128'")).await;
-    assert!(error.contains("Resources exhausted: wae_train: the network takes about "), "{error}");
+    assert!(error.contains("Resources exhausted: wae_train: the training takes about "), "{error}");
     assert!(error.contains("for images of shape [28, 28, 1] and batch_size 50: raise the memory limit"), "{error}");
     assert!(files(&host.models()).is_empty());
     host.assert_given_back().await;

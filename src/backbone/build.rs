@@ -28,10 +28,10 @@ impl Backbone {
     /// [`Error::ModelTensor`] and [`Error::ModelTensorShape`] if a tensor is not as the network has it;
     /// [`Error::Device`] if the device cannot be opened.
     pub fn try_new(weights: &PretrainedWeights, device: Device) -> Result<Self> {
-        Self::on(weights, open(device)?)
+        Self::of_target(weights, open(device)?)
     }
 
-    pub(super) fn on(weights: &PretrainedWeights, target: Target) -> Result<Self> {
+    pub(super) fn of_target(weights: &PretrainedWeights, target: Target) -> Result<Self> {
         let architecture = recognise(weights)?;
         let network = architecture.build(weights, &target)?;
         let preprocessing = Preprocessing::of(weights)?;
@@ -84,7 +84,7 @@ impl Backbone {
     }
 }
 
-/// Opens a device. That compares the operations of models; a network here has others.
+/// Opens a device, and compares the operations that only pretrained networks have; [`Target::open`] compares the rest.
 fn open(device: Device) -> Result<Target> {
     let target = Target::open(device, Precision::F32)?;
     if !target.has_kernels() {

@@ -65,6 +65,7 @@ use self::preprocessing::Prepared;
 pub use self::preprocessing::Preprocessing;
 pub use self::selection::LayerSelection;
 pub use self::weights::PretrainedWeights;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::image::{Image, MAX_SIDE};
 use crate::ops::{MOST_VALUES, Target, Tensor, to_vec};
@@ -107,6 +108,15 @@ impl Backbone {
     /// Its family, and what no tensor shows.
     pub fn architecture(&self) -> BackboneArchitecture {
         self.architecture
+    }
+
+    /// Whether it computes on a device.
+    pub(crate) fn is_on(&self, device: Device) -> bool {
+        match self.target.device() {
+            candle_core::Device::Cpu => device.resolved() == Device::Cpu,
+            candle_core::Device::Cuda(_) => matches!(device.resolved(), Device::Cuda(_)),
+            candle_core::Device::Metal(_) => matches!(device.resolved(), Device::Metal(_)),
+        }
     }
 
     /// Images that it has computed since it was loaded.

@@ -127,7 +127,7 @@ fn layers_of_other_networks_are_those_of_pytorch() {
 fn composed_operations_agree(#[case] name: &str, #[case] layer: &str) {
     let weights = PretrainedWeights::open(&fixtures().join(name)).unwrap();
     let features = |target: Target| {
-        let backbone = Backbone::on(&weights, target).unwrap();
+        let backbone = Backbone::of_target(&weights, target).unwrap();
         let layer = backbone.layer_selection(Some(layer)).unwrap();
         backbone.features(&[picture(35, 42), picture(40, 40)], &layer, Some((35, 42))).unwrap()
     };

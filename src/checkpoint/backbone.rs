@@ -70,8 +70,9 @@ impl ModelBackbone {
 
     /// The network on a device; `None` if the file names one that was not given.
     pub(crate) fn extractor(&self, config: &Config, device: Device) -> Result<Option<FeatureExtractor>> {
+        let is_there = self.extractor.as_ref().is_some_and(|extractor| extractor.backbone().is_on(device));
         match (&self.part, config.backbone()) {
-            (Some(part), Some(said)) if device.resolved() != Device::Cpu => {
+            (Some(part), Some(said)) if !is_there => {
                 let network = Backbone::of_part(part, said.architecture, said.preprocessing.clone(), device)?;
                 FeatureExtractor::of_config(Arc::new(network), config).map(Some)
             }

@@ -15,7 +15,7 @@ const SECTION: &str = "Wasserstein auto-encoder functions";
 
 /// The description of the argument that holds an image.
 pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with a field `bytes`, a tensor or nested \
-     lists, of the height, width and channels that the model takes; of any size where it was trained with `size`. Or the \
+     lists, of the height, width and channels that the model takes; of any size where it was trained with `size` or a `backbone`. Or the \
      features of a model of these: a list or tensor of floats.";
 
 /// The description of the argument that names a model.

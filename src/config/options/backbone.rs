@@ -116,7 +116,8 @@ impl TrainOptions {
     pub fn extractor(&self) -> Result<Option<FeatureExtractor>> {
         let Some(choice) = &self.backbone else { return Ok(None) };
         let Some(network) = &choice.network else {
-            let problem = format!("is '{}', which has not been read: see BackboneChoice::open and with_network", choice.name);
+            let problem =
+                format!("is '{}', which has not been read: see BackboneChoice::open and with_network", choice.name);
             return Err(Error::train_option("backbone", problem));
         };
         let layer = self.layer.as_deref();

@@ -138,6 +138,15 @@ pub(crate) fn read_file(
     Ok((model, sha256(&bytes), bytes.len()))
 }
 
+/// The hash of a model file's bytes.
+///
+/// # Errors
+/// An execution error if it cannot be read.
+pub(crate) fn read_version(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<String> {
+    let (bytes, _) = file.read(options.max_model_bytes()).map_err(|e| unreadable(function, name, file, e))?;
+    Ok(sha256(&bytes))
+}
+
 /// Writes a model file in one step.
 ///
 /// # Errors

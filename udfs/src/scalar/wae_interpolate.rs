@@ -174,7 +174,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_interpolate(a, b, steps [, model])",
     description: "The images between two latent codes: a List of image tensors of UInt8, `steps` of them, decoded from points at \
-         equal distances on the line from a to b, both included; of a model of features, Float32 in the column's units. \
+         equal distances on the line from a to b, both included; of a model of features or with a backbone, Float32 in the column's units. \
          `unnest` makes them rows.",
     arguments: &[
         ("a", LATENT_ARGUMENT),

@@ -82,7 +82,7 @@ fn calibrate(call: &CalibrateCall, mut worker: Worker, memory: MemoryReservation
         return Err(exec_datafusion_err!("{NAME}: the source has no {from}").into());
     }
     // Another process may have trained the model anew: these scores are not of that one.
-    if models::read_file(NAME, &call.model, &call.file, &call.session)?.1 != sha256 {
+    if models::read_version(NAME, &call.model, &call.file, &call.session)? != sha256 {
         return Err(replaced(&call.model).into());
     }
     models::write_file(NAME, &call.file, &calibrated)?;
@@ -146,7 +146,9 @@ impl<'a> Images<'a> {
                 continue;
             }
             self.largest = self.largest.max(rows.len());
-            let network = self.reader.extractor.map_or(0, |extractor| extractor.working_memory(self.largest));
+            let network = self.reader.extractor.map_or(0, |extractor| {
+                extractor.working_memory(self.largest).saturating_add(extractor.backbone().memory())
+            });
             let fixed = calibration_memory(self.reader.config, self.largest).saturating_add(network);
             self.memory.try_resize(fixed.saturating_add((self.rows + rows.len()) * BYTES_A_ROW))?;
             let reader = ImageReader { paths: paths.as_ref(), ..self.reader };

@@ -24,14 +24,15 @@ pub(super) fn resolve_backbone(train: &mut TrainOptions, session: &WaeOptions) -
     let (name, _) = weights::split_version(named.name());
     train.backbone = Some(BackboneChoice::named(name).with_network(network));
     // Of images of any shape, all of the configuration follows from the network.
-    train.config(ImageShape::new(1, 1, 3)).map_err(|e| plan_error(NAME, &e))?;
+    let config = train.config(ImageShape::new(1, 1, 3)).map_err(|e| plan_error(NAME, &e))?;
     let extractor = train.extractor().map_err(|e| plan_error(NAME, &e))?;
-    let bytes = extractor.filter(|_| train.embed).map_or(0, |extractor| extractor.file_bytes());
+    let network = extractor.filter(|_| train.embed).map_or(0, |extractor| extractor.file_bytes());
+    let own = config.parameters().saturating_mul(size_of::<f32>());
     let most = session.max_model_bytes();
-    if bytes > most {
+    if network > 0 && network.saturating_add(own) > most {
         return plan_err!(
-            "{NAME}: the weights of the backbone up to the layer have {bytes} bytes, and a model's file at most {most} \
-             (wae.max_model_bytes): raise it, or leave them out with embed => false"
+            "{NAME}: the model has {own} bytes, and the backbone's weights up to the layer {network}, and a model's file \
+             at most {most} (wae.max_model_bytes): raise it, or leave the weights out with embed => false"
         );
     }
     Ok(())

@@ -118,8 +118,8 @@ impl Memory {
 /// The pool has no room for the network.
 fn too_small(call: &TrainCall, shape: ImageShape, bytes: usize, error: &DataFusionError) -> DataFusionError {
     resources_datafusion_err!(
-        "{NAME}: the network takes about {} MB in training, for images of shape {shape} and batch_size {}: raise the memory \
-         limit, or lower batch_size or the network's widths. {}",
+        "{NAME}: the training takes about {} MB, for rows of shape {shape} and batch_size {}: raise the memory limit, or \
+         lower batch_size, the network's widths or, with a backbone, size. {}",
         bytes.div_ceil(1_000_000),
         call.train.batch_size,
         message(error)
