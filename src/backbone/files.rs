@@ -37,8 +37,8 @@ const REFUSED: [(&str, &str); 8] = [
 pub struct WeightFiles<'a> {
     /// The folder or the file, for messages.
     name: String,
-    /// Bytes of each file, by its name in the folder.
-    sizes: BTreeMap<String, u64>,
+    /// Bytes of each file, by its name in the folder; `None` of what is no file.
+    sizes: BTreeMap<String, Option<u64>>,
     /// The weights, where one file was named and not a folder.
     single: Option<String>,
     read: Read<'a>,
@@ -62,15 +62,18 @@ pub(super) struct WeightList {
 
 impl<'a> WeightFiles<'a> {
     /// The files of a folder, which messages call `name`: the bytes of each, and `read`, which gives them by its name.
+    /// What is in the folder and is no file, such as a pipe, has no number of bytes: it is refused where a file of its
+    /// name is asked for.
     ///
     /// `single` names the weights among them, where one file is meant and not the folder. A file is read only if its
     /// size is within bounds.
     pub fn new(
         name: impl Into<String>,
-        sizes: BTreeMap<String, u64>,
+        sizes: BTreeMap<String, impl Into<Option<u64>>>,
         single: Option<String>,
         read: impl Fn(&str) -> Result<Vec<u8>> + 'a,
     ) -> Self {
+        let sizes = sizes.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
         Self { name: name.into(), sizes, single, read: Box::new(read) }
     }
 
@@ -87,9 +90,9 @@ impl<'a> WeightFiles<'a> {
         for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
             let entry = entry.map_err(|e| Error::io(folder, e))?;
             // Links are followed: the Hugging Face cache is made of them.
-            let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
-                sizes.insert(name, metadata.len());
+            let file = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file);
+            if let Ok(name) = entry.file_name().into_string() {
+                sizes.insert(name, file.map(|file| file.len()));
             }
         }
         let single = path.file_name().filter(|_| !is_folder).map(|name| name.to_string_lossy().into_owned());
@@ -107,8 +110,8 @@ impl<'a> WeightFiles<'a> {
     /// # Errors
     /// [`Error::Model`] if it is too long or no JSON object, and those of reading it.
     pub(super) fn json(&self, name: &str) -> Result<Option<(Value, Vec<u8>)>> {
-        let Some(bytes) = self.sizes.get(name) else { return Ok(None) };
-        if *bytes > MAX_JSON_BYTES {
+        let Some(bytes) = self.size(name)? else { return Ok(None) };
+        if bytes > MAX_JSON_BYTES {
             return Err(self.problem(format!("{name} has {bytes} bytes, expected at most {MAX_JSON_BYTES}")));
         }
         let bytes = self.read(name)?;
@@ -119,12 +122,26 @@ impl<'a> WeightFiles<'a> {
         }
     }
 
-    /// The bytes of a file of weights.
+    /// How many bytes a file has; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if what has the name is no file.
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        let Some(bytes) = self.sizes.get(name) else { return Ok(None) };
+        bytes.map(Some).ok_or_else(|| self.no_file(name))
+    }
+
+    fn no_file(&self, name: &str) -> Error {
+        let what = "a folder, a pipe, a device or a link that leads nowhere";
+        self.problem(format!("{name} is no regular file but {what}, expected a file"))
+    }
+
+    /// The bytes of a file.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let bytes = (self.read)(name)?;
-        match self.sizes.get(name) {
-            Some(size) if bytes.len() as u64 == *size => Ok(bytes),
-            _ => Err(self.problem(format!("{name} changed while it was read"))),
+        match self.size(name)? == Some(bytes.len() as u64) {
+            true => Ok(bytes),
+            false => Err(self.problem(format!("{name} changed while it was read"))),
         }
     }
 
@@ -139,8 +156,10 @@ impl<'a> WeightFiles<'a> {
                 self.problem(format!("{} files of weights, expected at most {MAX_SHARDS}", weights.files.len()))
             );
         }
-        let size = |name: &String| self.sizes.get(name).copied().unwrap_or(u64::MAX);
-        let bytes = weights.files.iter().fold(0_u64, |sum, name| sum.saturating_add(size(name)));
+        let mut bytes = 0_u64;
+        for name in &weights.files {
+            bytes = bytes.saturating_add(self.size(name)?.unwrap_or(u64::MAX));
+        }
         if bytes > MAX_WEIGHT_BYTES {
             return Err(self.problem(format!("the weights have {bytes} bytes, expected at most {MAX_WEIGHT_BYTES}")));
         }
@@ -150,23 +169,41 @@ impl<'a> WeightFiles<'a> {
     fn find(&self) -> Result<WeightList> {
         if let Some(single) = &self.single {
             self.check_format(single)?;
-            if !self.sizes.contains_key(single) {
+            if self.size(single)?.is_none() {
                 return Err(self.problem("this is no regular file, or none any more"));
             }
-            return Ok(WeightList { files: vec![single.clone()], index: None });
+            return self.whole(single);
         }
-        if self.sizes.contains_key(SINGLE) {
-            return Ok(WeightList { files: vec![SINGLE.to_owned()], index: None });
+        if self.size(SINGLE)?.is_some() {
+            return self.whole(SINGLE);
         }
         if let Some((index, _)) = self.json(INDEX)? {
             return self.shards(&index);
         }
-        let found: Vec<_> = self.sizes.keys().filter(|name| extension(name) == "safetensors").collect();
+        let is_weights = |(name, bytes): &(&String, &Option<u64>)| bytes.is_some() && extension(name) == "safetensors";
+        let found: Vec<_> = self.sizes.iter().filter(is_weights).map(|(name, _)| name).collect();
         match found.as_slice() {
-            [one] => Ok(WeightList { files: vec![(*one).clone()], index: None }),
-            [] => Err(self.without_weights()),
+            [one] => self.whole(one),
+            [] => {
+                let other = self.sizes.keys().find(|name| extension(name) == "safetensors");
+                Err(other.map_or_else(|| self.without_weights(), |name| self.no_file(name)))
+            }
+            [part, ..] if is_part(part) => self.whole(part),
             several => Err(self.problem(format!("several files of weights, {several:?}: name one of them"))),
         }
+    }
+
+    /// The weights in one file, which must not be a part of them: a part lacks tensors.
+    fn whole(&self, name: &str) -> Result<WeightList> {
+        // An index that cannot be read is of other weights, as far as anyone knows.
+        let index = self.json(INDEX).ok().flatten().and_then(|(index, _)| self.shards(&index).ok());
+        if is_part(name) || index.is_some_and(|list| list.files.len() > 1 && list.files.iter().any(|f| f == name)) {
+            return Err(self.problem(format!(
+                "{name} is a part of weights in several files, expected the folder of all of them, with {INDEX}, which \
+                 says what is in which"
+            )));
+        }
+        Ok(WeightList { files: vec![name.to_owned()], index: None })
     }
 
     /// The files that an index names: plain names of files beside it, each of them there.
@@ -181,7 +218,7 @@ impl<'a> WeightFiles<'a> {
                 let expected = "the name of a .safetensors file beside it";
                 return Err(self.problem(format!("{INDEX} has '{file}' for tensor '{tensor}', expected {expected}")));
             }
-            if !self.sizes.contains_key(file) {
+            if self.size(file)?.is_none() {
                 return Err(self.problem(format!("{INDEX} names the file '{file}', which is missing")));
             }
             files.insert(tensor.clone(), file.to_owned());
@@ -245,6 +282,14 @@ fn extension(name: &str) -> String {
     Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
+/// Whether a name says that the file is one part of several, as the hubs write it: `model-00001-of-00003.safetensors`.
+fn is_part(name: &str) -> bool {
+    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
+    let Some((part, count)) = stem.rsplit_once("-of-") else { return false };
+    let number = |text: &str| text.parse::<u32>().ok();
+    part.rsplit_once('-').is_some_and(|(_, part)| number(part).is_some()) && number(count).is_some_and(|n| n > 1)
+}
+
 /// Reads a file, at most the bytes of all weights: it may grow while it is read.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let at = |e| Error::io(path, e);
@@ -289,6 +334,8 @@ mod tests {
     #[case::nothing(&[], "there are no files, expected model.safetensors")]
     #[case::text(&[("notes.txt", "")], "there is no .safetensors file, only [\"notes.txt\"]")]
     #[case::two(&[("a.safetensors", ""), ("b.safetensors", "")], "name one of them")]
+    #[case::part(&[("net-1-of-2.safetensors", "")], "net-1-of-2.safetensors is a part of weights in several files")]
+    #[case::parts(&[("m-00001-of-00002.safetensors", ""), ("m-00002-of-00002.safetensors", "")], "with model.safetensors.index.json")]
     #[case::onnx(&[("net.onnx", "")], "'net.onnx' is ONNX, which is not read; expected a .safetensors file")]
     #[case::pickle(&[("pytorch_model.bin", "")], "weights_only=True).items()}, 'model.safetensors')")]
     #[case::index(&[(INDEX, "[]")], "holds no JSON object")]
@@ -304,6 +351,50 @@ mod tests {
     fn folders_without_weights(#[case] contents: &[(&str, &'static str)], #[case] expected: &str) {
         let error = error(contents);
         assert!(error.starts_with("weights 'net': ") && error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_part_of_the_weights_is_not_taken_for_all() {
+        let index = r#"{"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}"#;
+        let named = |single: &str, index: &'static str| {
+            let contents = [(INDEX, index), ("first.safetensors", ""), ("second.safetensors", "")];
+            let files = WeightFiles { single: Some(single.to_owned()), ..files(&contents) };
+            files.weights().map(|list| list.files).map_err(|e| e.to_string())
+        };
+        let error = named("first.safetensors", index).unwrap_err();
+        assert!(error.contains("first.safetensors is a part of weights in several files") && error.contains(INDEX));
+        assert_eq!(named("first.safetensors", "{").unwrap(), ["first.safetensors"]);
+        let alone = r#"{"weight_map": {"a": "first.safetensors"}}"#;
+        assert_eq!(named("first.safetensors", alone).unwrap(), ["first.safetensors"]);
+        for (name, expected) in [
+            ("model-00001-of-00003.safetensors", true),
+            ("model-00001-of-00001.safetensors", false),
+            ("state-of-2.safetensors", false),
+            ("vit-2-of-hearts.safetensors", false),
+            ("model.safetensors", false),
+        ] {
+            assert_eq!(is_part(name), expected, "{name}");
+        }
+    }
+
+    /// A file of JSON that is taken as absent would change the values.
+    #[rstest]
+    #[case("config.json")]
+    #[case("preprocessor_config.json")]
+    #[case(INDEX)]
+    #[case(SINGLE)]
+    #[case("folder.safetensors")]
+    fn what_is_no_file_is_refused_and_not_taken_as_absent(#[case] name: &str) {
+        let sizes = BTreeMap::from([(name.to_owned(), None::<u64>)]);
+        let files = WeightFiles::new("net", sizes, None, |_| Ok(Vec::new()));
+        let error = match name.ends_with("config.json") {
+            true => files.json(name).unwrap_err().to_string(),
+            false => files.weights().unwrap_err().to_string(),
+        };
+        assert!(
+            error.starts_with(&format!("weights 'net': {name} is no regular file but a folder, a pipe")),
+            "{error}"
+        );
     }
 
     /// The sizes are those of a listing: nothing is read.
