@@ -100,6 +100,11 @@ impl Backbone {
         &self.name
     }
 
+    /// The name of its family: ResNet, ViT or EfficientNet.
+    pub fn family(&self) -> &'static str {
+        self.architecture.family()
+    }
+
     /// The SHA-256 of its files, as [`PretrainedWeights::sha256`] has it.
     pub fn sha256(&self) -> &str {
         &self.sha256

@@ -123,6 +123,12 @@ impl Preprocessing {
         }
     }
 
+    /// The same; with a `size` (height, width), all of an image is resized to it, and nothing cropped.
+    pub fn resized(&self, size: Option<(usize, usize)>) -> Self {
+        let exact = |(height, width)| ResizeAndCrop { resize: Some(Resize::Exact(height, width)), crop: None };
+        Self { geometry: size.map(exact).or(self.geometry), ..self.clone() }
+    }
+
     /// Prepares an image as the files say, or with a `size` (height, width) by resizing all of it, without a crop.
     ///
     /// # Errors
