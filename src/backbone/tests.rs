@@ -174,6 +174,10 @@ fn layers_have_names_shapes_and_defaults() {
     assert_eq!(efficientnet.layer_selection(None).unwrap().name(), "blocks.4+blocks.6");
     assert_eq!(efficientnet.layers().last().unwrap(), "pooled");
     assert_eq!(backbone.preprocessing().input_size(), Some((35, 35)));
+    assert_eq!(
+        [backbone.family(), open("vit-timm").family(), efficientnet.family()],
+        ["ResNet", "ViT", "EfficientNet"]
+    );
     assert_eq!(backbone.sha256().len(), 64);
     assert!(backbone.name().ends_with("resnet-timm") && backbone.memory() > 4 * 64 * 147);
 }

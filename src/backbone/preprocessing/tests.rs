@@ -132,3 +132,13 @@ fn an_image_is_cropped_and_normalised_or_taken_whole() {
     let error = preprocessing.apply(&grey, None).unwrap_err().to_string();
     assert_eq!(error, "the image has 1 channels, expected red, green and blue");
 }
+
+#[test]
+fn a_size_takes_the_place_of_resize_and_crop() {
+    let size = json!({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}});
+    let found = files::transformers(&transformers("BitImageProcessor", size)).unwrap();
+    assert_eq!(found.resized(None), found);
+    let resized = found.resized(Some((28, 42)));
+    assert_eq!(resized.to_string(), format!("to 28 × 42, bicubic; {NORM}"));
+    assert_eq!(resized.input_size(), Some((28, 42)));
+}
