@@ -1,8 +1,10 @@
-//! Models in an object store: one in memory, and one over HTTP on the loopback.
+//! Models and pretrained networks in an object store: one in memory, and one over HTTP on the loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 #[path = "support/http_store.rs"]
 mod http_store;
+#[path = "support/replacing_store.rs"]
+mod replacing_store;
 #[path = "support/session.rs"]
 mod session;
 
@@ -16,7 +18,8 @@ use datafusion_wae::WaeOptions;
 use http_store::{HttpStore, Server};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use session::{TRAIN, failure, query, set_model_dir, text};
+use replacing_store::ReplacingStore;
+use session::{ROOT, TRAIN, failure, query, set_model_dir, text};
 use url::Url;
 
 /// A context whose models are in an object store, with 300 images of clothes as table `t`.
@@ -148,6 +151,122 @@ async fn models_live_behind_http() {
     assert!(down.contains(&format!("wae_models: cannot list '{dir}' (wae.model_dir): ")), "{down}");
     let down = failure(&ctx, &train("p", "")).await;
     assert!(down.contains(&format!("wae_train: model 'p': {dir}/p.safetensors: ")), "{down}");
+}
+
+/// Puts the files of the pretrained networks of the fixtures under a prefix.
+async fn put_weights(store: &dyn ObjectStore, prefix: &str) {
+    for network in ["dinov2-transformers", "resnet-torchvision", "vit-timm"] {
+        for file in std::fs::read_dir(format!("{ROOT}/fixtures/backbones/{network}")).unwrap() {
+            let file = file.unwrap();
+            let name = file.file_name().into_string().unwrap();
+            let bytes = std::fs::read(file.path()).unwrap();
+            store.put(&format!("{prefix}/{network}/{name}").as_str().into(), bytes.into()).await.unwrap();
+        }
+    }
+}
+
+/// A pretrained network in shards, and one in a file, of a store are those of the folder that they were copied from.
+async fn use_weights(ctx: &SessionContext, dir: &str) {
+    const FILE: &str = "resnet-torchvision/resnet50-0676ba61.safetensors";
+    let features = |network: &str, file: &str| {
+        format!(
+            "SELECT image_features(image, '{network}', 'cls') AS a, image_features(image, '{file}', 'pooled', 35) AS b FROM t
+             WHERE image_features(image, '{network}', 'cls')[1] > -100 LIMIT 20"
+        )
+    };
+    let below = features("dinov2-transformers", FILE);
+    query(ctx, &format!("SET wae.weights_dir = '{ROOT}/fixtures/backbones'")).await;
+    let expected = text(ctx, &below).await;
+    // By URLs of their own, beside a local folder; then below a URL.
+    let own = features(&format!("{dir}/dinov2-transformers"), &format!("{dir}/{FILE}"));
+    assert_eq!(text(ctx, &own).await, expected);
+    query(ctx, &format!("SET wae.weights_dir = '{dir}'")).await;
+    assert_eq!(text(ctx, &below).await, expected);
+    let plan = text(ctx, &format!("EXPLAIN {below}")).await;
+    assert!(plan.contains("dinov2-transformers@sha256:d747742db6db3ad8d5ef0c08dba5c5754f1485bd"), "{plan}");
+
+    for (weights, message) in [
+        ("absent", format!("weights '{dir}/absent': there are no files, expected model.safetensors")),
+        ("../nets", "weights must be a path below wae.weights_dir, without '..', got '../nets'".to_owned()),
+        ("file:///etc", "weights must be a path below wae.weights_dir, without '..', got 'file:///etc'".to_owned()),
+        (
+            "s3://bucket/net",
+            "no object store is registered for 's3://bucket' (weights is 's3://bucket/net')".to_owned(),
+        ),
+        (
+            "vit-timm@sha256:00",
+            format!(
+                "expected weights '{dir}/vit-timm' of sha256 00, there are others of this name, of sha256 b3678aa8"
+            ),
+        ),
+    ] {
+        let error = failure(ctx, &format!("SELECT image_features(image, '{weights}') FROM t")).await;
+        assert!(error.contains(&format!("image_features: {message}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn weights_live_in_memory() {
+    let store = Arc::new(InMemory::new());
+    let ctx = context("memory://", Arc::clone(&store) as _, "memory:///models").await;
+    put_weights(&store, "some/nets").await;
+    use_weights(&ctx, "memory:///some/nets").await;
+
+    // Another version is read; what is no safetensors is refused with what converts it.
+    let cls = "SELECT image_features(image, 'vit-timm', 'cls')[1] FROM t LIMIT 1";
+    let before = text(&ctx, cls).await;
+    let file = "vit-timm/config.json";
+    let config = std::fs::read_to_string(format!("{ROOT}/fixtures/backbones/{file}")).unwrap();
+    let other = config.replace("0.25", "0.35");
+    store.put(&format!("some/nets/{file}").as_str().into(), other.into()).await.unwrap();
+    assert_ne!(text(&ctx, cls).await, before);
+    store.put(&"some/nets/net.pth".into(), "x".into()).await.unwrap();
+    let refused = failure(&ctx, "SELECT image_features(image, 'net.pth') FROM t").await;
+    assert!(refused.contains("'net.pth' is PyTorch's pickle, which can run code and is not read"), "{refused}");
+    store.put(&"part/model-00001-of-00002.safetensors".into(), "x".into()).await.unwrap();
+    let part = failure(&ctx, "SELECT image_features(image, 'memory:///part') FROM t").await;
+    assert!(
+        part.contains("is a part of weights in several files") && part.contains("safetensors.index.json"),
+        "{part}"
+    );
+}
+
+/// The sizes of a listing bound what is read.
+#[tokio::test]
+async fn weights_that_grow_while_they_are_read_are_refused() {
+    let store = Arc::new(ReplacingStore::default());
+    put_weights(store.as_ref(), "nets").await;
+    let ctx = context("memory://", Arc::clone(&store) as _, "memory:///models").await;
+    query(&ctx, "SET wae.weights_dir = 'memory:///nets'").await;
+    store.replace_at(1, "nets/vit-timm/model.safetensors", &[0; 100_000]);
+    let grown = failure(&ctx, "SELECT image_features(image, 'vit-timm') FROM t").await;
+    assert!(store.has_replaced());
+    let place = "memory:///nets/vit-timm/model.safetensors: it had 94448 bytes when it was listed, now 100000";
+    assert!(grown.contains(place), "{grown}");
+}
+
+#[tokio::test]
+async fn weights_live_behind_http() {
+    let (server, address) = Server::start();
+    let root = format!("http://{address}");
+    let dir = format!("{root}/nets");
+    let store = Arc::new(HttpStore(address));
+    put_weights(store.as_ref(), "nets").await;
+    let ctx = context(&root, store, &format!("{root}/models")).await;
+    use_weights(&ctx, &dir).await;
+
+    // Planning looks for the version; rows are computed by the network in memory.
+    query(&ctx, "SET wae.batch_size = 10").await;
+    let before = server.requests();
+    query(&ctx, "SELECT count(image_features(image, 'vit-timm', 'cls')) FROM t").await;
+    let requests = server.requests() - before;
+    println!("a query of 30 batches by a network in memory makes {requests} requests");
+    assert!(requests < 15, "{requests}");
+
+    server.fail(503);
+    let down = failure(&ctx, "SELECT image_features(image, 'vit-timm') FROM t").await;
+    assert!(down.contains(&format!("image_features: weights '{dir}/vit-timm': ")), "{down}");
+    assert!(down.contains("status 503"), "{down}");
 }
 
 #[tokio::test]

@@ -136,9 +136,9 @@ impl WaeOptions {
         Ok(options)
     }
 
-    /// The same options, with the object stores that `wae.model_dir` may be a URL of: those of a RuntimeEnv. Contexts
-    /// that went through [`register_all`](crate::register_all) have theirs; a node of a cluster whose options are put
-    /// together in another way needs this, or [`set_default_object_stores`].
+    /// The same options, with the object stores that `wae.model_dir` and `wae.weights_dir` may be URLs of: those of a
+    /// RuntimeEnv. Contexts that went through [`register_all`](crate::register_all) have theirs; a node of a cluster
+    /// whose options are put together in another way needs this, or [`set_default_object_stores`].
     pub fn with_object_stores(mut self, registry: Arc<dyn ObjectStoreRegistry>) -> Self {
         self.object_stores = ObjectStores(Some(registry));
         self
@@ -149,7 +149,7 @@ impl WaeOptions {
         &self.model_dir
     }
 
-    /// The folder below which pretrained networks are found.
+    /// The folder below which pretrained networks are found: a path, or a URL of a registered object store.
     pub fn weights_dir(&self) -> &str {
         &self.weights_dir
     }
@@ -199,7 +199,7 @@ impl WaeOptions {
         Limits { max_pixels: self.max_pixels, max_image_bytes: self.max_image_bytes }
     }
 
-    /// Bytes that the models in memory may take together.
+    /// Bytes that models and pretrained networks in memory may take together.
     pub fn cache_bytes(&self) -> usize {
         self.cache_bytes
     }
@@ -222,7 +222,11 @@ impl WaeOptions {
                 Some(self.model_dir.clone()),
                 "Where the model files are: a folder, or a URL of a registered object store",
             ),
-            ("weights_dir", Some(self.weights_dir.clone()), "The folder below which pretrained networks are found"),
+            (
+                "weights_dir",
+                Some(self.weights_dir.clone()),
+                "Where pretrained networks are: a folder, or a URL of a registered object store",
+            ),
             ("device", Some(self.device.to_string()), DEVICE),
             (
                 "precision",
@@ -240,7 +244,11 @@ impl WaeOptions {
             ),
             ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
             ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
-            ("cache_bytes", Some(self.cache_bytes.to_string()), "Bytes of memory that cached models may take"),
+            (
+                "cache_bytes",
+                Some(self.cache_bytes.to_string()),
+                "Bytes of memory that cached models and pretrained networks may take",
+            ),
             ("max_model_bytes", Some(self.max_model_bytes.to_string()), "Most bytes a model's file may have"),
             ("max_sample_rows", Some(self.max_sample_rows.to_string()), "Most rows of a call of wae_sample"),
         ]
@@ -251,7 +259,9 @@ impl WaeOptions {
             "model" => self.model = (!value.is_empty()).then(|| value.to_owned()),
             "model_dir" if value.is_empty() => return config_err!("wae.model_dir must be a folder or a URL, got ''"),
             "model_dir" => self.model_dir = value.to_owned(),
-            "weights_dir" if value.is_empty() => return config_err!("wae.weights_dir must be a folder, got ''"),
+            "weights_dir" if value.is_empty() => {
+                return config_err!("wae.weights_dir must be a folder or a URL, got ''");
+            }
             "weights_dir" => self.weights_dir = value.to_owned(),
             "device" => self.device = device(value)?,
             "precision" => {
@@ -354,7 +364,7 @@ mod tests {
     #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
     #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
     #[case("model_dir", "", "wae.model_dir must be a folder or a URL, got ''")]
-    #[case("weights_dir", "", "wae.weights_dir must be a folder, got ''")]
+    #[case("weights_dir", "", "wae.weights_dir must be a folder or a URL, got ''")]
     #[case("models", "x", "unknown option 'wae.models', expected one of wae.model, wae.model_dir, wae.weights_dir")]
     fn a_bad_value_says_what_was_expected(#[case] key: &str, #[case] value: &str, #[case] message: &str) {
         let error = WaeOptions::default().set(key, value).unwrap_err().strip_backtrace();

@@ -1,34 +1,24 @@
-//! Pretrained networks below `wae.weights_dir`, and a cache of those in memory.
+//! Pretrained networks: below `wae.weights_dir`, a folder or a URL of a registered object store, or at such a URL of
+//! their own.
 //!
-//! A name is a path below that folder, of a folder or a `.safetensors` file. Links are followed within it. One cache
-//! serves the whole process; weights whose files were replaced are read again.
+//! A name is a path below that folder, of a folder or a `.safetensors` file. Links are followed within it. Networks are
+//! kept in the cache of models; those whose files were replaced are read again.
 
-use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
 use wae_core::backbone::{Backbone, PretrainedWeights, WeightFiles};
-use wae_core::{Device, Error};
+use wae_core::{Device, Error, Precision};
 
-use crate::models::lock;
+use crate::models::cache::{self, Key, ReadNetwork, Versions};
+use crate::models::local::stamp_of;
+use crate::models::object::ObjectDir;
+use crate::models::store::ModelStore;
 use crate::options::WaeOptions;
-
-/// Bytes and time of each file, by its name.
-type Stamp = BTreeMap<String, (u64, Option<SystemTime>)>;
-
-/// Networks in memory, the least recently used first.
-static CACHE: LazyLock<Mutex<Vec<Cached>>> = LazyLock::new(Mutex::default);
-
-struct Cached {
-    path: PathBuf,
-    device: Device,
-    stamp: Stamp,
-    backbone: Arc<Backbone>,
-}
 
 /// Stands between the name of weights and the SHA-256 of their files, where a call names it. Planning adds it, so that
 /// every node computes with the weights that planning read.
@@ -50,12 +40,18 @@ pub(crate) fn split_version(weights: &str) -> (&str, Option<&str>) {
 /// A plan error if the name leaves `wae.weights_dir`, if it is none of a network that works, or if its files are of
 /// another version.
 pub(crate) fn load(function: &str, weights: &str, device: Device, options: &WaeOptions) -> Result<Arc<Backbone>> {
-    let (name, version) = split_version(weights);
-    let backbone = load_current(function, name, device, options)?;
-    match version {
-        Some(version) if version != backbone.sha256() => plan_err!(
-            "{function}: expected weights '{name}' of sha256 {version}, wae.weights_dir holds others of this name, of \
-             sha256 {}",
+    let (name, sha256) = split_version(weights);
+    let place = Place::resolve(function, name, options)?;
+    let key = Key::new::<Backbone>(place.key(), Precision::F32, device);
+    let is_it = |backbone: &Backbone| sha256 == Some(backbone.sha256());
+    if let Some(backbone) = cache::find(&key, is_it) {
+        return Ok(backbone);
+    }
+    let files = place.list(function)?;
+    let backbone = cache::get(&key, &files.versions, options.cache_bytes(), || files.read(function, &place, device))?;
+    match sha256 {
+        Some(sha256) if !is_it(&backbone) => plan_err!(
+            "{function}: expected weights '{place}' of sha256 {sha256}, there are others of this name, of sha256 {}",
             backbone.sha256()
         ),
         _ => Ok(backbone),
@@ -67,185 +63,181 @@ pub(crate) fn load(function: &str, weights: &str, device: Device, options: &WaeO
 /// # Errors
 /// Those of [`load`].
 pub(crate) fn read_all(function: &str, name: &str, options: &WaeOptions) -> Result<PretrainedWeights> {
-    let found = Found::try_new(function, name, options)?;
-    PretrainedWeights::read(&found.files(name)).map_err(|e| plan_datafusion_err!("{function}: {e}"))
+    let place = Place::resolve(function, name, options)?;
+    place.list(function)?.weights(function, &place)
 }
 
-/// The files of a network: those of a folder, or one with those beside it.
-struct Found {
-    root: PathBuf,
-    path: PathBuf,
-    folder: PathBuf,
-    single: Option<String>,
-    stamp: Stamp,
+/// The folder or file of a name. It is shown by that name, or by its URL.
+#[derive(Debug)]
+enum Place {
+    /// A path below the canonical folder `root`.
+    Local { name: String, root: PathBuf, path: PathBuf },
+    /// A prefix of an object store, or an object.
+    Object(ObjectDir),
 }
 
-impl Found {
-    fn try_new(function: &str, name: &str, options: &WaeOptions) -> Result<Self> {
-        let path = resolve(function, name, options)?;
-        let (folder, single) = match path.is_dir() {
-            true => (path.clone(), None),
-            false => {
-                (path.parent().unwrap_or(&path).to_owned(), path.file_name().map(|n| n.to_string_lossy().into_owned()))
-            }
-        };
-        let stamp = stamp(&folder).map_err(|e| plan_datafusion_err!("{function}: weights '{name}': {e}"))?;
-        Ok(Self { root: root(function, options)?, path, folder, single, stamp })
-    }
-
-    fn files(&self, name: &str) -> WeightFiles<'_> {
-        let sizes = self.stamp.iter().map(|(name, (bytes, _))| (name.clone(), *bytes)).collect();
-        WeightFiles::new(name, sizes, self.single.clone(), |file| {
-            let size = self.stamp.get(file).map_or(0, |(bytes, _)| *bytes);
-            read(&self.root, &self.folder.join(file), size)
-        })
-    }
-}
-
-fn load_current(function: &str, name: &str, device: Device, options: &WaeOptions) -> Result<Arc<Backbone>> {
-    let found = Found::try_new(function, name, options)?;
-    let device = device.resolved();
-    // Locked while weights are read, so that concurrent users of a network share one load.
-    let mut cache = lock(&CACHE);
-    let is_it = |c: &Cached| c.path == found.path && c.device == device && c.stamp == found.stamp;
-    if let Some(place) = cache.iter().position(is_it) {
-        let cached = cache.remove(place);
-        let backbone = Arc::clone(&cached.backbone);
-        cache.push(cached);
-        return Ok(backbone);
-    }
-    let backbone = PretrainedWeights::read(&found.files(name)).and_then(|weights| Backbone::try_new(&weights, device));
-    let backbone = Arc::new(backbone.map_err(|e| plan_datafusion_err!("{function}: {e}"))?);
-    log::info!("read weights '{name}' (sha256 {})", backbone.sha256());
-    cache.retain(|cached| cached.path != found.path || cached.device != device);
-    let Found { path, stamp, .. } = found;
-    cache.push(Cached { path, device, stamp, backbone: Arc::clone(&backbone) });
-    let mut total: usize = cache.iter().map(|cached| cached.backbone.memory()).sum();
-    while total > options.cache_bytes() && cache.len() > 1 {
-        total -= cache.remove(0).backbone.memory();
-    }
-    Ok(backbone)
-}
-
-/// The canonical folder of all weights.
-fn root(function: &str, options: &WaeOptions) -> Result<PathBuf> {
-    let dir = options.weights_dir();
-    if dir.contains("://") {
-        return plan_err!("{function}: wae.weights_dir is '{dir}', expected a local folder");
-    }
-    let canonical = Path::new(dir).canonicalize();
-    canonical.map_err(|e| plan_datafusion_err!("{function}: cannot open '{dir}' (wae.weights_dir): {e}"))
-}
-
-/// The file or folder of a name, which lies below `wae.weights_dir` once links are followed.
-fn resolve(function: &str, name: &str, options: &WaeOptions) -> Result<PathBuf> {
-    let root = root(function, options)?;
-    let is_below = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    if name.is_empty() || !Path::new(name).components().all(is_below) {
-        return plan_err!("{function}: weights must be a path below wae.weights_dir, without '..', got '{name}'");
-    }
-    // Without `.`, so that a network has one name in the cache. A link keeps its own name and folder: the files of a
-    // download are links to others without an ending.
-    let path: PathBuf =
-        root.components().chain(Path::new(name).components().filter(|c| *c != Component::CurDir)).collect();
-    let canonical = path.canonicalize().map_err(|e| {
-        plan_datafusion_err!("{function}: no weights '{name}' in '{}' (wae.weights_dir): {e}", options.weights_dir())
-    })?;
-    // Where a link leads is not told: who asks may not be allowed to know.
-    if canonical.starts_with(&root) {
-        return Ok(path);
-    }
-    plan_err!("{function}: weights '{name}' are a link out of wae.weights_dir, expected a file or a folder in it")
-}
-
-fn stamp(folder: &Path) -> std::io::Result<Stamp> {
-    let mut stamp = Stamp::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-        if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
-            stamp.insert(name, (metadata.len(), metadata.modified().ok()));
+impl Place {
+    fn resolve(function: &str, name: &str, options: &WaeOptions) -> Result<Self> {
+        let refused =
+            || plan_err!("{function}: weights must be a path below wae.weights_dir, without '..', got '{name}'");
+        if name.contains("://") {
+            // A local file is one of the folder, whichever way it is named.
+            return match ModelStore::at(function, "weights", name, options)? {
+                ModelStore::Object(dir) => Ok(Self::Object(dir)),
+                ModelStore::Local(_) => refused(),
+            };
+        }
+        let is_below = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if name.is_empty() || !Path::new(name).components().all(is_below) {
+            return refused();
+        }
+        match ModelStore::at(function, "wae.weights_dir", options.weights_dir(), options)? {
+            ModelStore::Object(dir) => Ok(Self::Object(dir.join(name))),
+            ModelStore::Local(dir) => Self::below(function, name, &dir),
         }
     }
-    Ok(stamp)
+
+    /// The file or folder of a name, which lies below a folder once links are followed.
+    fn below(function: &str, name: &str, dir: &Path) -> Result<Self> {
+        let unreadable = |what: &str, e: io::Error| -> DataFusionError {
+            plan_datafusion_err!("{function}: {what} '{}' (wae.weights_dir): {e}", dir.display())
+        };
+        let root = dir.canonicalize().map_err(|e| unreadable("cannot open", e))?;
+        // Without `.`, so that a network has one name in the cache. A link keeps its own name and folder: the files of a
+        // download are links to others without an ending.
+        let parts = Path::new(name).components().filter(|part| *part != Component::CurDir);
+        let path: PathBuf = root.components().chain(parts).collect();
+        let canonical = path.canonicalize().map_err(|e| unreadable(&format!("no weights '{name}' in"), e))?;
+        // Where a link leads is not told: who asks may not be allowed to know.
+        if canonical.starts_with(&root) {
+            return Ok(Self::Local { name: name.to_owned(), root, path });
+        }
+        plan_err!("{function}: weights '{name}' are a link out of wae.weights_dir, expected a file or a folder in it")
+    }
+
+    /// The key within this process.
+    fn key(&self) -> PathBuf {
+        match self {
+            Self::Local { path, .. } => path.clone(),
+            Self::Object(dir) => dir.key(""),
+        }
+    }
+
+    /// The files of the folder, or of the folder that the file is in.
+    fn list(&self, function: &str) -> Result<Files> {
+        self.files().map_err(|e| plan_datafusion_err!("{function}: weights '{self}': {e}"))
+    }
+
+    fn files(&self) -> io::Result<Files> {
+        match self {
+            Self::Local { root, path, .. } => {
+                let single = path.file_name().filter(|_| !path.is_dir());
+                let folder = path.parent().filter(|_| single.is_some()).unwrap_or(path);
+                Ok(Files {
+                    versions: list(folder)?,
+                    folder: ModelStore::Local(folder.to_owned()),
+                    root: root.clone(),
+                    single: single.map(|name| name.to_string_lossy().into_owned()),
+                })
+            }
+            Self::Object(dir) => {
+                let files = |dir: &ObjectDir, versions, single| Files {
+                    versions,
+                    folder: ModelStore::Object(dir.clone()),
+                    root: PathBuf::new(),
+                    single,
+                };
+                let versions = dir.versions()?;
+                if versions.is_empty()
+                    && let Some((parent, name)) = dir.parent()
+                {
+                    let beside = parent.versions()?;
+                    if beside.contains_key(&name) {
+                        return Ok(files(&parent, beside, Some(name)));
+                    }
+                }
+                Ok(files(dir, versions, None))
+            }
+        }
+    }
 }
 
-/// Reads a file of a network, which lies below the root once links are followed, and at most a byte beyond the size that
-/// was checked.
-fn read(root: &Path, path: &Path, size: u64) -> wae_core::Result<Vec<u8>> {
-    let at = |e| Error::io(path, e);
-    let canonical = path.canonicalize().map_err(at)?;
-    if !canonical.starts_with(root) || !fs::metadata(&canonical).map_err(at)?.is_file() {
-        let reason = "it is no file below wae.weights_dir, or a link out of it";
-        return Err(at(std::io::Error::other(reason)));
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { name, .. } => f.write_str(name),
+            Self::Object(dir) => dir.fmt(f),
+        }
+    }
+}
+
+/// The files of a network.
+#[derive(Debug)]
+struct Files {
+    versions: Versions,
+    folder: ModelStore,
+    /// The folder that local files lie in once links are followed.
+    root: PathBuf,
+    /// The weights among them, where one file was named and not the folder.
+    single: Option<String>,
+}
+
+impl Files {
+    /// Reads a network for the cache.
+    fn read(&self, function: &str, place: &Place, device: Device) -> Result<ReadNetwork<Backbone>> {
+        let network = Backbone::try_new(&self.weights(function, place)?, device.resolved());
+        let network = network.map_err(|e| plan_datafusion_err!("{function}: {e}"))?;
+        log::info!("read weights '{place}' (sha256 {})", network.sha256());
+        let bytes = network.memory();
+        Ok(ReadNetwork { network, versions: self.versions.clone(), bytes, store: self.folder.clone() })
+    }
+
+    /// Reads the weights.
+    fn weights(&self, function: &str, place: &Place) -> Result<PretrainedWeights> {
+        let size = |name: &str| self.versions.get(name)?.as_ref().map(|stamp| stamp.bytes());
+        let sizes = self.versions.keys().map(|name| (name.clone(), size(name))).collect();
+        let read = |name: &str| self.read_file(name, size(name).unwrap_or(0));
+        let files = WeightFiles::new(place.to_string(), sizes, self.single.clone(), read);
+        PretrainedWeights::read(&files).map_err(|e| plan_datafusion_err!("{function}: {e}"))
+    }
+
+    /// Reads a file, and at most a byte beyond the size that was checked.
+    fn read_file(&self, name: &str, size: u64) -> wae_core::Result<Vec<u8>> {
+        let read = match &self.folder {
+            ModelStore::Local(folder) => read_below(&self.root, &folder.join(name), size),
+            ModelStore::Object(dir) => match dir.fetch(name, usize::try_from(size).unwrap_or(usize::MAX)) {
+                Ok(Ok((bytes, _))) => Ok(bytes),
+                Ok(Err(bytes)) => Err(io::Error::other(format!("it had {size} bytes when it was listed, now {bytes}"))),
+                Err(e) => Err(e),
+            },
+        };
+        read.map_err(|e| Error::io(self.folder.file(name.to_owned()).to_string(), e))
+    }
+}
+
+/// The files of a folder, of which links are followed.
+fn list(folder: &Path) -> io::Result<Versions> {
+    let mut versions = Versions::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let stamp = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file).map(|file| stamp_of(&file));
+        if let Ok(name) = entry.file_name().into_string() {
+            versions.insert(name, stamp);
+        }
+    }
+    Ok(versions)
+}
+
+/// Reads a file that lies below the root once links are followed, and at most a byte beyond the size that was checked.
+fn read_below(root: &Path, path: &Path, size: u64) -> io::Result<Vec<u8>> {
+    let canonical = path.canonicalize()?;
+    if !canonical.starts_with(root) || !fs::metadata(&canonical)?.is_file() {
+        return Err(io::Error::other("it is no file below wae.weights_dir, or a link out of it"));
     }
     let mut bytes = Vec::new();
-    File::open(&canonical).map_err(at)?.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(at)?;
+    File::open(&canonical)?.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use datafusion::config::ExtensionOptions;
-
-    use super::*;
-
-    fn options(dir: &Path) -> WaeOptions {
-        let mut options = WaeOptions::default();
-        options.set("weights_dir", &dir.display().to_string()).unwrap();
-        options
-    }
-
-    fn fixtures() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/backbones")
-    }
-
-    #[test]
-    fn a_network_is_kept_until_a_file_of_it_changes() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("sub/net");
-        fs::create_dir_all(&folder).unwrap();
-        for file in ["model.safetensors", "config.json"] {
-            fs::copy(fixtures().join("resnet-timm").join(file), folder.join(file)).unwrap();
-        }
-        let options = options(dir.path());
-        let first = load("f", "sub/net", Device::Cpu, &options).unwrap();
-        assert!(Arc::ptr_eq(&first, &load("f", "./sub/net", Device::Cpu, &options).unwrap()));
-        let config = fs::read_to_string(folder.join("config.json")).unwrap();
-        fs::write(folder.join("config.json"), config + " ").unwrap();
-        let second = load("f", "sub/net", Device::Cpu, &options).unwrap();
-        assert_ne!(first.sha256(), second.sha256());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_cannot_leave_the_folder() {
-        use std::os::unix::fs::symlink;
-        let dir = tempfile::tempdir().unwrap();
-        let options = options(dir.path());
-        symlink(fixtures().canonicalize().unwrap().join("resnet-timm"), dir.path().join("out")).unwrap();
-        let error = load("f", "out", Device::Cpu, &options).unwrap_err().strip_backtrace();
-        assert!(error.contains("f: weights 'out' are a link out of wae.weights_dir"), "{error}");
-        let folder = dir.path().join("net");
-        fs::create_dir(&folder).unwrap();
-        let model = fixtures().canonicalize().unwrap().join("resnet-timm/model.safetensors");
-        symlink(&model, folder.join("model.safetensors")).unwrap();
-        let error = load("f", "net", Device::Cpu, &options).unwrap_err().strip_backtrace();
-        assert!(error.contains("it is no file below wae.weights_dir, or a link out of it"), "{error}");
-        // As in the cache of Hugging Face: links to other folders below the root.
-        fs::copy(&model, dir.path().join("blob")).unwrap();
-        fs::remove_file(folder.join("model.safetensors")).unwrap();
-        symlink("../blob", folder.join("model.safetensors")).unwrap();
-        load("f", "net", Device::Cpu, &options).unwrap();
-        load("f", "net/model.safetensors", Device::Cpu, &options).unwrap();
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_or_not_local() {
-        let error = load("f", "net", Device::Cpu, &options(Path::new("absent"))).unwrap_err().strip_backtrace();
-        assert!(error.contains("f: cannot open 'absent' (wae.weights_dir)"), "{error}");
-        let error =
-            load("f", "net", Device::Cpu, &options(Path::new("s3://bucket/nets"))).unwrap_err().strip_backtrace();
-        assert!(error.contains("wae.weights_dir is 's3://bucket/nets', expected a local folder"), "{error}");
-    }
-}
+mod tests;

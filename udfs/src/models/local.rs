@@ -74,7 +74,8 @@ fn check_regular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::other(format!("it is {kind}, expected a file")))
 }
 
-fn stamp_of(metadata: &Metadata) -> Stamp {
+/// The version of a file with this metadata.
+pub(crate) fn stamp_of(metadata: &Metadata) -> Stamp {
     Stamp::Local { modified: metadata.modified().ok(), bytes: metadata.len(), inode: inode(metadata) }
 }
 

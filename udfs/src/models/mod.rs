@@ -1,15 +1,16 @@
-//! The models: by name, in a store ([`store`]), with a cache of those in memory ([`cache`]).
+//! The models: by name, in a store ([`store`]), with a cache of those in memory, and of pretrained networks
+//! ([`cache`]).
 //!
 //! A model `m` is the file `m.safetensors` of `wae.model_dir`, a local folder or a URL. One cache serves the whole
 //! process: sessions that name the same file share one copy of it, and a file that was replaced is read again. Whoever
 //! holds an [`Arc<LoadedModel>`] keeps that version, whatever becomes of the file or of the cache.
 
 pub(crate) mod argument;
-mod cache;
-mod local;
+pub(crate) mod cache;
+pub(crate) mod local;
 mod name_lock;
 pub(crate) mod named;
-mod object;
+pub(crate) mod object;
 pub(crate) mod pin;
 mod pins;
 pub(crate) mod running;
@@ -23,8 +24,9 @@ use sha2::{Digest, Sha256};
 use wae_core::backbone::Backbone;
 use wae_core::{Config, Error, ModelFile, Wae};
 
+use self::cache::{Key, ReadNetwork, Versions};
 pub(crate) use self::pins::load_for_statement;
-use self::store::{ModelStore, StoredFile};
+use self::store::{ModelStore, Stamp, StoredFile};
 use crate::options::WaeOptions;
 use crate::weights;
 
@@ -67,7 +69,9 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
         Ok(stamp) => stamp,
         Err(e) => return Err(missing(function, name, &file, &e)),
     };
-    let model = cache::get(&file, stamp, options, || read(function, name, &file, options))?;
+    let key = Key::new::<LoadedModel>(file.key(), options.precision(), options.device());
+    let limit = options.cache_bytes();
+    let model = cache::get(&key, &versions(&file, stamp), limit, || read(function, name, &file, options))?;
     // Of weights that the file only names, each session has its own folder, and what lies there may have been replaced.
     network_beside(function, name, model.wae().config(), options)?;
     Ok(model)
@@ -169,8 +173,13 @@ pub fn read_model(name: &str, options: &WaeOptions) -> Result<(ModelFile, String
     Ok((model, sha256))
 }
 
-/// Reads a model for the cache, with its version.
-fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<(LoadedModel, store::Stamp)> {
+/// The one version of a model's file.
+fn versions(file: &StoredFile, stamp: Stamp) -> Versions {
+    Versions::from([(file.name().to_owned(), Some(stamp))])
+}
+
+/// Reads a model for the cache.
+fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<ReadNetwork<LoadedModel>> {
     let (bytes, stamp) = file.read(options.max_model_bytes()).map_err(|e| unreadable(function, name, file, e))?;
     let mut model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
     if let Some(network) = network_beside(function, name, model.config(), options)? {
@@ -191,7 +200,9 @@ fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> 
         );
     }
     log::info!("read model '{name}' for precision {} from {file} (sha256 {sha256})", options.precision().name());
-    Ok((LoadedModel { name: name.to_owned(), sha256, wae: Arc::new(wae) }, stamp))
+    let bytes = wae.memory();
+    let network = LoadedModel { name: name.to_owned(), sha256, wae: Arc::new(wae) };
+    Ok(ReadNetwork { network, versions: versions(file, stamp), bytes, store: file.store().clone() })
 }
 
 /// Why there is no model of a name.

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use url::Url;
 
+use super::cache::Versions;
 use super::store::{Stamp, redacted, too_large};
 use crate::waiting::wait_for;
 
@@ -24,33 +25,59 @@ pub(crate) struct ObjectDir {
 }
 
 impl ObjectDir {
-    /// The prefix that a URL stands for.
-    pub(super) fn try_new(function: &str, url: &Url, registry: &dyn ObjectStoreRegistry) -> Result<Self> {
+    /// The prefix that a URL stands for, which messages call `option`.
+    pub(super) fn try_new(function: &str, option: &str, url: &Url, registry: &dyn ObjectStoreRegistry) -> Result<Self> {
         let text = redacted(url);
-        let prefix = Path::from_url_path(url.path()).map_err(|e| {
-            plan_datafusion_err!("{function}: wae.model_dir '{text}' is no prefix of an object store: {e}")
-        })?;
+        let prefix = Path::from_url_path(url.path())
+            .map_err(|e| plan_datafusion_err!("{function}: {option} '{text}' is no prefix of an object store: {e}"))?;
         let store = registry.get_store(url).map_err(|_| {
             let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
             let root = format!("{}://{host}", url.scheme());
             plan_datafusion_err!(
-                "{function}: no object store is registered for '{root}' (wae.model_dir is '{text}'), expected one from \
+                "{function}: no object store is registered for '{root}' ({option} is '{text}'), expected one from \
                  SessionContext::register_object_store(\"{root}\", store)"
             )
         })?;
         Ok(Self { url: text, prefix, store })
     }
 
+    /// The prefix of a path below this one, whose parts stand between slashes.
+    pub(crate) fn join(&self, path: &str) -> Self {
+        let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+        parts.fold(self.clone(), |dir, part| Self {
+            url: format!("{dir}/{part}"),
+            prefix: dir.prefix.join(part),
+            store: dir.store,
+        })
+    }
+
+    /// The prefix that this one is right under, and its name there; `None` of the whole store.
+    pub(crate) fn parent(&self) -> Option<(Self, String)> {
+        let name = self.prefix.filename()?.to_owned();
+        let (url, _) = self.url.rsplit_once('/')?;
+        Some((Self { url: url.to_owned(), prefix: self.prefix.parent()?, store: Arc::clone(&self.store) }, name))
+    }
+
     /// The names of the objects right under the prefix.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.versions()?.into_keys().collect())
+    }
+
+    /// The versions of the objects right under the prefix, by their names.
+    pub(crate) fn versions(&self) -> io::Result<Versions> {
         let store = Arc::clone(&self.store);
         let prefix = self.prefix.clone();
         let listed = block_on(async move { store.list_with_delimiter(Some(&prefix)).await })?;
-        Ok(listed.objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
+        let named = |object: &ObjectMeta| {
+            let parts: Vec<_> = object.location.prefix_match(&self.prefix)?.collect();
+            let [name] = parts.as_slice() else { return None };
+            Some((name.as_ref().to_owned(), Some(stamp_of(object))))
+        };
+        Ok(listed.objects.iter().filter_map(named).collect())
     }
 
     /// The key of a file within this process.
-    pub(super) fn key(&self, name: &str) -> PathBuf {
+    pub(crate) fn key(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("{:p}/{}/{name}", Arc::as_ptr(&self.store), self.url))
     }
 
@@ -62,8 +89,13 @@ impl ObjectDir {
 
     /// The bytes of a file and their version.
     pub(super) fn read(&self, name: &str, limit: usize) -> io::Result<(Vec<u8>, Stamp)> {
+        self.fetch(name, limit)?.map_err(|bytes| too_large(bytes, limit))
+    }
+
+    /// The bytes of a file and their version, or how many there are, if that is above the limit.
+    pub(crate) fn fetch(&self, name: &str, limit: usize) -> io::Result<std::result::Result<(Vec<u8>, Stamp), u64>> {
         let (store, path) = self.object(name);
-        let read = block_on(async move {
+        let fetched = block_on(async move {
             let object = store.get(&path).await?;
             let meta = object.meta.clone();
             if meta.size > limit as u64 {
@@ -71,11 +103,11 @@ impl ObjectDir {
             }
             Ok(Ok((object.bytes().await?, meta)))
         })?;
-        match read {
-            Ok((bytes, _)) if bytes.len() > limit => Err(too_large(bytes.len() as u64, limit)),
+        Ok(match fetched {
+            Ok((bytes, _)) if bytes.len() > limit => Err(bytes.len() as u64),
             Ok((bytes, meta)) => Ok((bytes.into(), stamp_of(&meta))),
-            Err(size) => Err(too_large(size, limit)),
-        }
+            Err(bytes) => Err(bytes),
+        })
     }
 
     /// Puts a file in one request.

@@ -1,4 +1,5 @@
-//! Where models are kept: a local folder, or a prefix of an object store that the session has registered.
+//! Where models and pretrained networks are kept: a local folder, or a prefix of an object store that the session has
+//! registered.
 //!
 //! A file is read whole, with the stamp of its version, and written in one step, so that a reader finds the old file or
 //! the new one. Planning and scalar functions are synchronous: an object store is waited for, on a thread of the
@@ -34,11 +35,18 @@ impl ModelStore {
     /// # Errors
     /// A plan error for a URL that is none, or whose object store is not registered.
     pub(crate) fn try_new(function: &str, options: &WaeOptions) -> Result<Self> {
-        let dir = options.model_dir();
+        Self::at(function, "wae.model_dir", options.model_dir(), options)
+    }
+
+    /// The store of a folder or a URL, which messages call `option`.
+    ///
+    /// # Errors
+    /// As [`Self::try_new`].
+    pub(crate) fn at(function: &str, option: &str, dir: &str, options: &WaeOptions) -> Result<Self> {
         if Path::new(dir).is_absolute() || !dir.contains("://") {
             return Ok(Self::Local(dir.into()));
         }
-        let unfit = |e: &dyn Display| plan_datafusion_err!("{function}: wae.model_dir '{dir}' is no URL: {e}");
+        let unfit = |e: &dyn Display| plan_datafusion_err!("{function}: {option} '{dir}' is no URL: {e}");
         let url = Url::parse(dir).map_err(|e| unfit(&e))?;
         if url.scheme() == "file" {
             let path = url.to_file_path().map_err(|()| unfit(&"a file URL has the form file:///folder"))?;
@@ -46,12 +54,12 @@ impl ModelStore {
         }
         let Some(registry) = options.object_stores() else {
             return plan_err!(
-                "{function}: wae.model_dir is '{}', but these options hold no object stores, expected those of a context \
+                "{function}: {option} is '{}', but these options hold no object stores, expected those of a context \
                  with register_all, WaeOptions::with_object_stores or set_default_object_stores",
                 redacted(&url)
             );
         };
-        ObjectDir::try_new(function, &url, registry.as_ref()).map(Self::Object)
+        ObjectDir::try_new(function, option, &url, registry.as_ref()).map(Self::Object)
     }
 
     /// A file of the store by its name, which is a single component of a path.
@@ -223,6 +231,15 @@ pub(crate) enum Stamp {
     },
     /// Of an object: what its store says.
     Object { e_tag: Option<String>, version: Option<String>, modified: SystemTime, bytes: u64 },
+}
+
+impl Stamp {
+    /// Bytes of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Local { bytes, .. } | Self::Object { bytes, .. } => *bytes,
+        }
+    }
 }
 
 /// A file that is larger than it may be.
