@@ -40,6 +40,11 @@ const OUTLIERS: &str = "SELECT file, label, wae_reconstruction_cost(image) AS co
      wae_anomaly_score(image) AS score, wae_encode(image) AS code \
      FROM test WHERE wae_is_outlier(image, 0.01) ORDER BY cost DESC, file, label";
 
+/// A query of a pretrained network in every row, once.
+const FEATURES: &str = "SELECT file, label, max(image_features(image, 'resnet-timm', 'layer2', 28)[2]) AS m FROM test \
+     WHERE image_features(image, 'resnet-timm', 'layer2', '28x28')[1] >= 0 GROUP BY file, label \
+     ORDER BY max(image_features(image, 'resnet-timm', 'layer2', 28)[3]), file, label";
+
 /// A folder of a test, emptied.
 fn folder(test: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ballista").join(test);
@@ -184,6 +189,7 @@ fn every_function_gives_what_it_gives_in_one_process() {
             "SELECT file, image_features(image, 'efficientnet-lite', 'pooled', 32) AS f FROM test \
              ORDER BY wae_reconstruction_cost(image), file LIMIT 3",
             "SELECT label, max(image_features(image, 'vit-timm', 'cls')[1]) AS m FROM test GROUP BY label ORDER BY label",
+            FEATURES,
             "SELECT cardinality(wae_interpolate(wae_encode(image), wae_encode(image), 3)) AS n, count(*) FROM test \
              GROUP BY n",
             "SELECT auroc(wae_reconstruction_cost(image), label IN (5, 7, 8, 9)) AS a, \
@@ -203,6 +209,8 @@ fn every_function_gives_what_it_gives_in_one_process() {
         ] {
             assert_eq!(text(&ctx, sql).await, text(&local, sql).await, "{sql}");
         }
+        let analyzed = text(&ctx, &format!("EXPLAIN ANALYZE {FEATURES}")).await;
+        assert_eq!(scored(&analyzed), ROWS * FILES, "{analyzed}");
         // Sums of floats over partitions: equal but for their order.
         let distance = "SELECT round(frechet_distance(wae_encode(image), wae_encode(image)), 9) AS d FROM test";
         assert_eq!(text(&ctx, distance).await, text(&local, distance).await);

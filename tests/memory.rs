@@ -24,9 +24,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_wae::WaeTrainExec;
 use futures::StreamExt;
 use rstest::rstest;
-use session::{TEST, TRAIN, weights, with_plugin};
+use session::{ROOT, TEST, TRAIN, weights, with_plugin};
 use tempfile::TempDir;
-use wae_core::{ImageShape, TrainOptions};
+use wae_core::backbone::Backbone;
+use wae_core::{Device, ImageShape, TrainOptions};
 
 const OPTIONS: &str = "network => '4,8', epochs => 2, batch_size => 50";
 /// Bytes that images in work take: 256 of 28×28, as floats, with their part of the index.
@@ -299,6 +300,31 @@ async fn scoring_takes_the_memory_of_a_mini_batch() {
     host.run("SET wae.batch_size = 20").await.unwrap();
     host.run(sql).await.unwrap();
     assert_eq!(host.pool.reserved(), 0);
+}
+
+/// As a model's: the layers and the features of a mini-batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pretrained_network_takes_the_memory_of_a_mini_batch() {
+    let host = Host::new(Watched::new(GreedyMemoryPool::new(400 << 20))).await;
+    let folder = format!("{ROOT}/fixtures/backbones");
+    host.run(&format!("SET wae.weights_dir = '{folder}'")).await.unwrap();
+    host.run("SET wae.batch_size = 100").await.unwrap();
+    host.run("SET datafusion.execution.target_partitions = 1").await.unwrap();
+    let backbone = Backbone::open(&Path::new(&folder).join("resnet-timm"), Device::Cpu).unwrap();
+    let layer = backbone.layer_selection(Some("layer1")).unwrap();
+    let pass = backbone.working_memory(&layer, (64, 64), 100).unwrap();
+    let sql = "SELECT max(image_features(image, 'resnet-timm', 'layer1', 64)[1]) FROM test";
+    host.pool.most.store(0, Ordering::Relaxed);
+    host.run(sql).await.unwrap();
+    let most = host.pool.most.load(Ordering::Relaxed);
+    assert!((pass..2 * pass + 100_000).contains(&most), "{most}, {pass}");
+    assert_eq!(host.pool.reserved(), 0);
+
+    let host = Host::new(Watched::new(GreedyMemoryPool::new(pass / 2))).await;
+    host.run(&format!("SET wae.weights_dir = '{folder}'")).await.unwrap();
+    host.run("SET wae.batch_size = 100").await.unwrap();
+    let error = host.error(sql).await;
+    assert!(error.contains("a pass of 100 images takes about "), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

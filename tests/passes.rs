@@ -20,14 +20,14 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect, displayabl
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_wae::{WaePassExec, distributed};
 use rstest::rstest;
-use session::{TEST, TRAIN, query, with_plugin};
+use session::{ROOT, TEST, TRAIN, query, with_plugin};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 const RULE: &str = "wae_share_passes";
 
-/// Two models, `m` of the session and `n`, and a file of the 1,500 clothes with an `id` from 0 and a `label` of 150
-/// each.
+/// Two models, `m` of the session and `n`, a third, `f`, of features by a pretrained network, and a file of the 1,500
+/// clothes with an `id` from 0 and a `label` of 150 each.
 static DATA: LazyLock<TempDir> = LazyLock::new(|| {
     let dir = TempDir::new().unwrap();
     // A thread of its own, since a test's thread runs a runtime already.
@@ -44,6 +44,11 @@ async fn prepare(dir: &Path) {
     let ctx = session::context(dir).await;
     let rows = format!("SELECT row_number() OVER () - 1 AS id, label, image FROM '{TEST}'");
     query(&ctx, &format!("COPY ({rows}) TO '{}/clothes.parquet'", dir.display())).await;
+    let few = format!(
+        "SELECT id, label, image FROM (SELECT *, row_number() OVER (PARTITION BY label ORDER BY id) AS n FROM ({rows}))
+         WHERE n <= 15"
+    );
+    query(&ctx, &format!("COPY ({few}) TO '{}/few.parquet'", dir.display())).await;
     for (name, latent_dim) in [("m", 8), ("n", 3)] {
         let train = format!(
             "SELECT * FROM wae_train((SELECT image FROM '{TRAIN}' LIMIT 600), model => '{name}', epochs => 1,
@@ -51,6 +56,12 @@ async fn prepare(dir: &Path) {
         );
         query(&ctx, &train).await;
     }
+    query(&ctx, &format!("SET wae.weights_dir = '{ROOT}/fixtures/backbones'")).await;
+    let train = format!(
+        "SELECT * FROM wae_train((SELECT F FROM (SELECT image FROM '{TRAIN}' LIMIT 100)), model => 'f',
+             input => 'features', epochs => 1, latent_dim => 2)"
+    );
+    query(&ctx, &short(&train)).await;
 }
 
 /// A context that tests share, with one or two partitions, with the rule or without.
@@ -64,16 +75,20 @@ async fn shared(partitions: usize, rule: bool) -> &'static SessionContext {
     CONTEXTS[(partitions - 1) * 2 + usize::from(rule)].get_or_init(make).await
 }
 
-/// A context with the tables `t`, in memory, and `p`, the file itself.
+/// A context with the tables `t`, in memory, and `p`, the file itself; `s` and `q` have a tenth of the rows of each.
 async fn context(partitions: usize) -> SessionContext {
     let config = SessionConfig::new().with_batch_size(100).with_target_partitions(partitions);
     let ctx = with_plugin(SessionContext::new_with_config(config), DATA.path()).await;
-    let path = DATA.path().join("clothes.parquet");
-    ctx.register_parquet("p", path.to_str().unwrap(), Default::default()).await.unwrap();
+    for (table, file) in [("p", "clothes"), ("q", "few")] {
+        let path = DATA.path().join(format!("{file}.parquet"));
+        ctx.register_parquet(table, path.to_str().unwrap(), Default::default()).await.unwrap();
+    }
     for sql in [
         "SET wae.model = 'm'",
+        &format!("SET wae.weights_dir = '{ROOT}/fixtures/backbones'"),
         "SET datafusion.execution.parquet.pushdown_filters = true",
         "CREATE TABLE t AS SELECT * FROM p ORDER BY id",
+        "CREATE TABLE s AS SELECT * FROM q ORDER BY id",
         "PREPARE prepared AS SELECT wae_encode(image, $1) FROM t WHERE wae_is_outlier(image, 0.1, $1)",
         "CREATE VIEW v AS SELECT id, label, image AS picture, wae_reconstruction_cost(image) AS cost FROM t",
     ] {
@@ -106,7 +121,7 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
     let check = |expr: &Arc<dyn PhysicalExpr>| {
         expr.apply(|expr| {
             if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>()
-                && call.name().starts_with("wae_")
+                && (call.name().starts_with("wae_") || call.name() == "image_features")
                 && call.name() != "wae_decode"
             {
                 let of_pass =
@@ -119,7 +134,8 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
     node.apply_expressions(&mut |expr| check(expr)).unwrap();
 }
 
-/// The images that each query must run through the network. `C` stands for the cost, `I` for the image.
+/// The images that each query must run through the network. `C` stands for the cost, `I` for the image, `F` for its
+/// features by a pretrained network.
 #[rstest]
 #[case::select("SELECT C FROM t", 1500)]
 #[case::all_functions(
@@ -253,9 +269,50 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
 )]
 #[case::count_distinct("SELECT count(DISTINCT round(C)), sum(C) FROM t", 1500)]
 #[case::explain("EXPLAIN SELECT C FROM t WHERE C > 1", 0)]
+#[case::features("SELECT F FROM s", 150)]
+#[case::features_where("SELECT F FROM s WHERE F[1] > 0.1", 150)]
+#[case::features_order_by("SELECT id FROM q ORDER BY F[1], id", 150)]
+#[case::features_order_by_limit("SELECT id, F AS f FROM s ORDER BY f[2] DESC, id LIMIT 10", 150)]
+#[case::features_where_order_by_limit(
+    "SELECT id, F FROM q WHERE F[1] > 0.1 AND label < 5 ORDER BY F[2], id LIMIT 10",
+    75
+)]
+#[case::five_functions_of_features(
+    "SELECT array_length(F), F[1] + F[2], wae_encode(F, 'f') FROM t WHERE F[3] >= 0 AND F[5] > -1 AND id < 50 ORDER BY F[4], id",
+    100
+)]
+#[case::features_cheap_first("SELECT F FROM t WHERE id < 5 AND F[1] > -1", 5)]
+#[case::features_cheap_last("SELECT F FROM p WHERE F[1] > -1 AND id < 5", 5)]
+#[case::features_case_arms("SELECT CASE WHEN id < 10 THEN F[1] WHEN id < 30 THEN F[2] ELSE 0 END FROM t", 30)]
+#[case::features_having("SELECT label, max(F[1]) FROM s WHERE label < 4 GROUP BY label HAVING min(F[2]) >= 0", 60)]
+#[case::features_join(
+    "SELECT a.id, image_features(a.I, 'resnet-timm', 'pooled', 28) FROM t a JOIN t b ON a.id = b.label
+     WHERE image_features(a.I, 'resnet-timm', 'pooled', 28)[1] > -1 AND a.id < 5",
+    5
+)]
+#[case::features_union("SELECT F FROM (SELECT I FROM s UNION ALL SELECT I FROM q) WHERE F[1] > 0.1", 300)]
+// One call, however it is written: the size, the layer, the version of the weights.
+#[case::features_of_one_version(
+    "SELECT F FROM s WHERE image_features(I, 'resnet-timm@sha256:787e66148c303a3641e9b9ba8db5dbd1229dfa352ceca8fb542f564c64afa987', ' pooled', '28x28')[1] > 0.1",
+    150
+)]
+#[case::features_by_default(
+    "SELECT image_features(I, 'resnet-timm')[1] FROM t WHERE image_features(I, 'resnet-timm', 'layer2+layer3', NULL)[2] > 0 AND id < 50",
+    50
+)]
+#[case::features_of_two_layers(
+    "SELECT F FROM t WHERE image_features(I, 'resnet-timm', 'layer1', 28)[1] > -1 AND id < 50",
+    100
+)]
+#[case::features_beside_a_model("SELECT F, C FROM t WHERE C > 0 AND F[1] > -1 AND id < 50", 100)]
+#[case::a_model_of_features(
+    "SELECT wae_reconstruction_cost(F, 'f'), wae_encode(F, 'f'), F[1] FROM t WHERE id < 50",
+    100
+)]
+#[case::a_model_of_features_alone("SELECT id FROM t WHERE id < 50 ORDER BY wae_reconstruction_cost(F, 'f'), id", 100)]
 #[tokio::test(flavor = "multi_thread")]
 async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] rows: usize) {
-    let sql = cost_and_image(sql);
+    let sql = short(sql);
     for partitions in [1, 2] {
         let (count, _, plan) = scored(shared(partitions, true).await, &sql).await;
         assert_eq!(count, rows, "{sql}\n{plan}");
@@ -283,6 +340,15 @@ async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] row
     "SELECT count(*), max(C) FROM (SELECT I, label FROM t WHERE id < 20 UNION ALL SELECT I, label + 4 FROM t WHERE id < 20)
      WHERE label < 3 OR C > 0 GROUP BY I"
 )]
+#[case::features_of_rollup("SELECT label, max(F[1]) FROM t WHERE id < 99 AND F[2] > 0.1 GROUP BY ROLLUP (label)")]
+#[case::features_of_nothing("SELECT image_features(NULL, 'resnet-timm', 'pooled', 28) FROM t LIMIT 3")]
+#[case::features_of_null_images(
+    "SELECT image_features(picture, 'vit-timm', 'cls', 28) FROM (SELECT id, CASE WHEN id < 9 THEN I['bytes'] END AS picture FROM t WHERE id < 20)
+     WHERE image_features(picture, 'vit-timm', 'cls', 28)[1] IS NULL OR id > 3"
+)]
+#[case::map_of_features(
+    "SELECT image_features(I, 'resnet-timm', 'layer2', 28) AS f FROM t WHERE id < 9 ORDER BY F[1], id LIMIT 5"
+)]
 #[case::distinct_on("SELECT DISTINCT ON (label) label, C FROM t WHERE C > 20 ORDER BY label, C")]
 #[case::join_on_equal_scores(
     "SELECT a.id FROM t a JOIN p b ON round(wae_reconstruction_cost(a.I)) = round(wae_reconstruction_cost(b.I)) WHERE a.id < 50"
@@ -306,7 +372,7 @@ async fn each_image_goes_through_the_network_once(#[case] sql: &str, #[case] row
 )]
 #[tokio::test(flavor = "multi_thread")]
 async fn other_queries_give_the_same_rows(#[case] sql: &str) {
-    let sql = cost_and_image(sql);
+    let sql = short(sql);
     for partitions in [1, 2] {
         same_rows(partitions, &sql).await;
     }
@@ -316,6 +382,7 @@ async fn other_queries_give_the_same_rows(#[case] sql: &str) {
 #[rstest]
 #[case::limit("SELECT C FROM t LIMIT 10", 10)]
 #[case::limit_of_a_file("SELECT C FROM p LIMIT 10", 10)]
+#[case::limit_of_features("SELECT F FROM p LIMIT 10", 10)]
 #[case::limit_after_a_filter("SELECT C, wae_encode(I) FROM p WHERE C > 1 LIMIT 10", 40)]
 #[case::limit_of_a_subquery(
     "SELECT wae_encode(I) FROM (SELECT I FROM t WHERE C > 1 LIMIT 10) WHERE wae_p_value(I) < 2",
@@ -323,7 +390,7 @@ async fn other_queries_give_the_same_rows(#[case] sql: &str) {
 )]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_stops_early(#[case] sql: &str, #[case] most: usize) {
-    let sql = cost_and_image(sql);
+    let sql = short(sql);
     let ctx = context(1).await;
     query(&ctx, "SET wae.batch_size = 20").await;
     let (count, _, plan) = scored(&ctx, &sql).await;
@@ -342,11 +409,13 @@ async fn a_plan_that_travelled_gives_the_same_rows(#[case] rules: bool) {
         "SELECT wae_encode(I), C FROM t WHERE id < 900 AND wae_is_outlier(I, 0.2) ORDER BY C DESC LIMIT 20",
         "SELECT CASE WHEN id < 10 THEN wae_p_value(I) END FROM t WHERE id < 30",
         "SELECT wae_reconstruct(I) FROM t WHERE wae_reconstruction_cost(I, 'n') > 20",
+        "SELECT F, image_features(I, 'resnet-timm', 'layer2', 28) FROM t WHERE id < 90 AND F[1] > 0.1 ORDER BY F[2] LIMIT 20",
+        "SELECT CASE WHEN id < 10 THEN wae_reconstruction_cost(F, 'f') END FROM t WHERE id < 30",
     ] {
-        let sql = cost_and_image(sql);
+        let sql = short(sql);
         let state = ctx.state();
         let plan = state.optimize(ctx.sql(&sql).await.unwrap().logical_plan()).unwrap();
-        assert!(plan.display_indent().to_string().contains("wae_pass("), "{}", plan.display_indent());
+        assert!(plan.display_indent().to_string().contains("_pass("), "{}", plan.display_indent());
         let decoded = plan.transform_up_with_subqueries(|node| {
             node.map_expressions(|expr| {
                 expr.transform_up(|expr| match expr {
@@ -385,21 +454,24 @@ async fn the_rules_are_registered_once() {
     assert_eq!(state.analyzer().rules.iter().filter(|rule| rule.name() == "wae_table_functions").count(), 1);
     assert_eq!(state.physical_optimizers().iter().filter(|rule| rule.name() == "wae_passes").count(), 1);
     query(&ctx, "SET datafusion.optimizer.max_passes = 1").await;
-    let sql = cost_and_image("SELECT wae_encode(I) FROM t WHERE id < 50 AND C > 20 ORDER BY C LIMIT 3");
+    let sql = short("SELECT wae_encode(I) FROM t WHERE id < 50 AND C > 20 ORDER BY C LIMIT 3");
     assert_eq!(scored(&ctx, &sql).await.0, 50);
+    let nested = short("SELECT wae_encode(F, 'f') FROM t WHERE id < 50");
+    assert_eq!(scored(&ctx, &nested).await.0, 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_query_of_a_plan_counts_anew() {
     let ctx = context(1).await;
-    let frame = ctx.sql(&cost_and_image("SELECT C FROM t WHERE C > 1 AND id < 7")).await.unwrap();
+    let frame = ctx.sql(&short("SELECT C FROM t WHERE C > 1 AND id < 7")).await.unwrap();
     for _ in 0..2 {
         let plan = frame.clone().explain(false, true).unwrap().collect().await.unwrap();
         assert!(cells(&plan).concat().contains("rows_scored=7"), "{:?}", cells(&plan));
     }
 }
 
-fn cost_and_image(sql: &str) -> String {
+/// A query with the names for which single letters stand.
+fn short(sql: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut words = String::new();
     let mut word = String::new();
@@ -411,6 +483,7 @@ fn cost_and_image(sql: &str) -> String {
         words += match word.as_str() {
             "C" => "wae_reconstruction_cost(image)",
             "I" => "image",
+            "F" => "image_features(image, 'resnet-timm', 'pooled', 28)",
             other => other,
         };
         word.clear();

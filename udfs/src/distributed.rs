@@ -20,6 +20,7 @@ use crate::options::WaeOptions;
 use crate::plan;
 use crate::scalar;
 use crate::scalar::function::KernelFunction;
+use crate::scalar::image_features_pass::image_features_pass_udf;
 use crate::scalar::wae_pass::wae_pass_udf;
 use crate::table::wae_calibrate::CalibrateTable;
 use crate::table::wae_train::TrainTable;
@@ -42,11 +43,11 @@ pub fn decode_function(name: &str, bytes: &[u8]) -> Result<Option<ScalarUDF>> {
     }
 }
 
-/// The plugin's scalar function of a name; the one that the optimiser's rule calls is among them.
+/// The plugin's scalar function of a name; those that the optimiser's rule calls are among them.
 fn kernel_function(name: &str) -> Option<KernelFunction> {
     static FUNCTIONS: LazyLock<Vec<ScalarUDF>> = LazyLock::new(|| {
         let options = WaeOptions::default();
-        scalar::all(&options).into_iter().chain([wae_pass_udf(&options)]).collect()
+        scalar::all(&options).into_iter().chain([wae_pass_udf(&options), image_features_pass_udf(&options)]).collect()
     });
     let function = FUNCTIONS.iter().find(|function| function.name() == name)?;
     function.inner().downcast_ref::<KernelFunction>().cloned()

@@ -1,5 +1,6 @@
 //! Calls of functions over a pass, in expressions: how to find them, and what takes their place.
 
+use std::iter;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -9,7 +10,9 @@ use datafusion::logical_expr::{Case, Expr, LogicalPlan, ScalarUDF, lit};
 
 use super::need::Need;
 use crate::models::pin::Pin;
+use crate::options::WaeOptions;
 use crate::scalar::function::KernelFunction;
+use crate::scalar::image_features_pass::{self, ImageFeaturesPass};
 use crate::scalar::pass::Outputs;
 use crate::scalar::planned_image::PlannedImage;
 use crate::scalar::wae_pass::{self, WaePass};
@@ -17,14 +20,44 @@ use crate::scalar::wae_pass::{self, WaePass};
 /// The beginning of the names of columns of passes.
 pub(super) const COLUMN: &str = "__wae_pass_";
 
-/// Which pass: of an image, through one version of a model.
+/// The network of a pass, in one version.
+#[derive(Debug, Clone)]
+enum Network {
+    /// A model.
+    Model(Pin),
+    /// A pretrained network, with the arguments that say which it is and how it computes, and the options to find it.
+    Pretrained { args: Vec<Expr>, options: WaeOptions },
+}
+
+impl Network {
+    /// The network of a call, once planning has pinned its version; `None` of a call without an image.
+    fn of(function: &KernelFunction, args: &[Expr]) -> Option<Self> {
+        match function.pinned() {
+            Some(pin) => (function.outputs(args) != Outputs::NONE).then(|| Self::Model(pin.clone())),
+            None => {
+                let args = function.pretrained(args)?.to_vec();
+                Some(Self::Pretrained { args, options: function.options().clone() })
+            }
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Model(a), Self::Model(b)) => a.sha256() == b.sha256() && a.options() == b.options(),
+            (Self::Pretrained { args: a, options: x }, Self::Pretrained { args: b, options: y }) => a == b && x == y,
+            _ => false,
+        }
+    }
+}
+
+/// Which pass: of an image, through one version of a network.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) image: Expr,
     image_type: PlannedImage,
     /// The path of the image's file, for messages.
     path: Option<Expr>,
-    pin: Pin,
+    network: Network,
 }
 
 impl Key {
@@ -35,9 +68,9 @@ impl Key {
         Some(Self { image: there(&self.image)?, path, ..self.clone() })
     }
 
-    /// Whether both go through one version of one model.
-    pub(super) fn same_model(&self, other: &Self) -> bool {
-        self.pin.sha256() == other.pin.sha256() && self.pin.options() == other.pin.options()
+    /// Whether both go through one version of one network.
+    pub(super) fn same_network(&self, other: &Self) -> bool {
+        self.network.is(&other.network)
     }
 }
 
@@ -54,29 +87,31 @@ pub(super) struct PassCall {
 impl PassCall {
     /// The call that an expression is, without those among its arguments.
     ///
-    /// A pass that DataFusion moved into the expression above it is one too. Left alone are calls that no model is
+    /// A pass that DataFusion moved into the expression above it is one too. Left alone are calls that no version is
     /// pinned to yet, those on literals, on volatile expressions and on the result of another call, which has to become
     /// a pass first.
     pub(super) fn find(expr: &Expr) -> Option<Self> {
         if let Some((condition, pass)) = guarded(expr) {
             return Self::find(pass).map(|call| Self { need: Need::When(condition.clone()), ..call });
         }
+        Self::of(expr).filter(|call| shareable(&call.key.image))
+    }
+
+    /// The call that an expression is, whatever its image is.
+    fn of(expr: &Expr) -> Option<Self> {
         let Expr::ScalarFunction(call) = expr else { return None };
         let function = call.func.inner().downcast_ref::<KernelFunction>()?;
-        let pin = function.pinned()?;
+        let network = Network::of(function, &call.args)?;
         let outputs = function.outputs(&call.args);
         let (args, path) = function.split(&call.args);
         let image = args.first()?;
-        if outputs == Outputs::NONE || !shareable(image) {
-            return None;
-        }
         let name = match args.last() {
             Some(Expr::Literal(name, _)) if call.name() == wae_pass::NAME => name.try_as_str().flatten(),
             _ => None,
         };
         let function_name = name.unwrap_or_else(|| call.name()).to_owned();
         let image_type = function.image().clone();
-        let key = Key { image: image.clone(), image_type, path: path.cloned(), pin: pin.clone() };
+        let key = Key { image: image.clone(), image_type, path: path.cloned(), network };
         Some(Self { key, outputs, function: function_name, need: Need::Always })
     }
 
@@ -103,6 +138,12 @@ fn shareable(image: &Expr) -> bool {
         && !image.exists(|e| Ok(holds_subquery(e) || PassCall::find(e).is_some())).unwrap_or(true)
 }
 
+/// Whether an expression is a call on the result of another, which becomes a pass first.
+fn waits(expr: &Expr) -> bool {
+    let is_call = |e: &Expr| Ok(PassCall::find(e).is_some());
+    PassCall::of(expr).is_some_and(|call| call.key.image.exists(is_call).unwrap_or(false))
+}
+
 fn holds_subquery(expr: &Expr) -> bool {
     matches!(
         expr,
@@ -120,10 +161,11 @@ fn is_pass(expr: &Expr) -> bool {
 }
 
 fn is_pass_call(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<KernelFunction>() && call.name() == wae_pass::NAME)
+    let Expr::ScalarFunction(call) = expr else { return false };
+    call.func.inner().downcast_ref::<KernelFunction>().is_some_and(KernelFunction::is_pass)
 }
 
-/// The condition and the pass of `CASE WHEN condition THEN wae_pass(..) END`.
+/// The condition and the pass of a CASE with one branch and no ELSE.
 fn guarded(expr: &Expr) -> Option<(&Expr, &Expr)> {
     match expr {
         Expr::Case(Case { expr: None, when_then_expr, else_expr: None }) => match when_then_expr.as_slice() {
@@ -139,7 +181,7 @@ pub(super) fn is_definition(expr: &Expr) -> bool {
     matches!(expr, Expr::Alias(alias) if alias.name.starts_with(COLUMN) && PassCall::find(&alias.expr).is_some())
 }
 
-/// How many calls a plan has that no pass answers yet.
+/// How many calls a plan has that no pass answers yet, those that wait for another included.
 pub(super) fn count(plan: &LogicalPlan) -> usize {
     let mut count = 0;
     let counted = plan.apply_with_subqueries(|node| {
@@ -147,7 +189,10 @@ pub(super) fn count(plan: &LogicalPlan) -> usize {
         if !matches!(node, LogicalPlan::TableScan(_)) {
             node.apply_expressions(|expr| {
                 count += if is_definition(expr) { 0 } else { PassCall::all(expr).len() };
-                Ok(TreeNodeRecursion::Continue)
+                expr.apply(|expr| {
+                    count += usize::from(waits(expr));
+                    Ok(TreeNodeRecursion::Continue)
+                })
             })?;
         }
         Ok(TreeNodeRecursion::Continue)
@@ -164,16 +209,27 @@ pub(super) fn next_column(plan: &LogicalPlan) -> usize {
 }
 
 /// The expression that computes a pass, where `need` says so.
-pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> Expr {
-    let udf = KernelFunction::new(&WaePass, key.pin.options()).pin(key.pin.clone());
+///
+/// # Errors
+/// Those of reading the weights of a pretrained network, if they are not in memory any more.
+pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> Result<Expr> {
+    let (udf, network) = match &key.network {
+        Network::Model(pin) => {
+            let udf = KernelFunction::new(&WaePass, pin.options()).pin(pin.clone());
+            (udf, vec![lit(pin.name()), lit(outputs.names()), lit(function)])
+        }
+        Network::Pretrained { args, options } => {
+            let udf = KernelFunction::new(&ImageFeaturesPass, options);
+            (udf, image_features_pass::arguments(args, options)?)
+        }
+    };
     let udf = udf.of_image(key.image_type.clone(), key.path.is_some());
-    let mut args = vec![key.image.clone(), lit(key.pin.name()), lit(outputs.names()), lit(function)];
-    args.extend(key.path.clone());
+    let args = iter::once(key.image.clone()).chain(network).chain(key.path.clone()).collect();
     let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(udf)), args));
-    match need {
+    Ok(match need {
         Need::When(condition) => Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(call))], None)),
         Need::Always | Need::Never => call,
-    }
+    })
 }
 
 /// A call with a column of passes in place of its image, and of the path of its file.
@@ -183,7 +239,7 @@ fn over_pass(call: ScalarFunction, column: Column) -> ScalarFunction {
     if let Some(image) = args.first_mut() {
         *image = Expr::Column(column);
     }
-    let function = function.of_image(PlannedImage::default(), false);
+    let function = function.of_image(PlannedImage::Planned(None), false);
     ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), args)
 }
 

@@ -73,7 +73,7 @@ impl Wanted {
     /// Adds a demand, to one of the same pass if there is one; gives its position.
     pub(super) fn add(&mut self, demand: Demand, own: bool, input: &LogicalPlan) -> usize {
         let image = canonical(&demand.key.image, input);
-        let same = |a: &Asked| a.demand.key.same_model(&demand.key) && canonical(&a.demand.key.image, input) == image;
+        let same = |a: &Asked| a.demand.key.same_network(&demand.key) && canonical(&a.demand.key.image, input) == image;
         match self.0.iter().position(same) {
             Some(i) => {
                 let asked = &mut self.0[i];
@@ -129,7 +129,7 @@ impl Wanted {
 
 impl Asked {
     fn is(&self, key: &Key) -> bool {
-        self.demand.key.same_model(key) && self.images.contains(&key.image)
+        self.demand.key.same_network(key) && self.images.contains(&key.image)
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             }
             let exprs = node.on.iter().map(|(l, r)| if left { l } else { r }).chain(&node.filter);
             let image = canonical(&key.image, side);
-            let same = |call: &PassCall| call.key.same_model(key) && canonical(&call.key.image, side) == image;
+            let same = |call: &PassCall| call.key.same_network(key) && canonical(&call.key.image, side) == image;
             let own = exprs.flat_map(PassCall::all).filter(same).map(|call| call.outputs);
             union(own.reduce(Outputs::union), taken_below(side, key))
         }
@@ -159,7 +159,7 @@ pub(super) fn taken_below(plan: &LogicalPlan, key: &Key) -> Option<Outputs> {
             let inputs = other.inputs();
             let input = inputs.first()?;
             let lowest = canonical(&lower.image, input);
-            let same = |call: &PassCall| call.key.same_model(key) && canonical(&call.key.image, input) == lowest;
+            let same = |call: &PassCall| call.key.same_network(key) && canonical(&call.key.image, input) == lowest;
             let exprs = other.expressions();
             let own = exprs.iter().filter(|e| !call::is_definition(e)).flat_map(PassCall::all).filter(same);
             union(own.map(|call| call.outputs).reduce(Outputs::union), taken_below(input, &lower))

@@ -12,7 +12,7 @@ use datafusion::common::{DataFusionError, Result, Statistics, exec_err, resource
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::ScalarFunctionExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterDescription, FilterPushdownPhase};
@@ -28,7 +28,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Skipped;
 use crate::options::WaeOptions;
 use crate::scalar::function::KernelFunction;
-use crate::scalar::wae_pass;
 use crate::table::source::in_mini_batches;
 
 /// Computes passes into columns after those of its input.
@@ -234,17 +233,17 @@ impl PassEvaluation {
     }
 }
 
-/// Bytes for `rows` images in the pass of an expression, whose model planning has found.
+/// Bytes for `rows` images in the pass of an expression, whose network planning has found.
 ///
 /// # Errors
-/// Those of [`Pin::model`](crate::models::pin::Pin::model): on another node than the planning one the model is read
-/// here.
+/// Those of [`KernelFunction::memory`].
 fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
     let mut bytes = 0;
     expr.apply(|expr| {
         let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(TreeNodeRecursion::Continue) };
-        if let Some(pin) = call.fun().inner().downcast_ref::<KernelFunction>().and_then(KernelFunction::pinned) {
-            bytes = bytes.max(pin.model(call.fun().name())?.wae().scoring_memory(rows));
+        if let Some(function) = call.fun().inner().downcast_ref::<KernelFunction>() {
+            let literals = call.args().iter().map(|arg| arg.downcast_ref::<Literal>().map(Literal::value));
+            bytes = bytes.max(function.memory(&literals.collect::<Vec<_>>(), rows)?);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
@@ -254,7 +253,8 @@ fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
 fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let is_call = |expr: &Arc<dyn PhysicalExpr>| {
         expr.downcast_ref::<ScalarFunctionExpr>()
-            .is_some_and(|call| call.fun().inner().is::<KernelFunction>() && call.name() == wae_pass::NAME)
+            .and_then(|call| call.fun().inner().downcast_ref::<KernelFunction>())
+            .is_some_and(KernelFunction::is_pass)
     };
     expr.exists(|expr| Ok(is_call(expr))).unwrap_or(false)
 }

@@ -26,11 +26,13 @@
 //!   of equal images, which may differ in their last bits on a GPU, where they stand in different batches. Above GROUP
 //!   BY, a pass is computed for each group.
 //!
-//! The rewritten plan has DataFusion's own nodes and functions, and `wae_pass`, which is not registered: no query calls
-//! it. It is volatile, since
-//! DataFusion moves filters below a projection whose expressions are not, and copies the expressions into them. Where
-//! it joins a projection with the one above, the rule, which runs last in each round of the optimiser, takes the pass
-//! out again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
+//! Calls of `image_features` with the same image, weights, layer and size share a pass in the same way, by
+//! `image_features_pass`. A model of features takes them from there, in a pass of its own above.
+//!
+//! The rewritten plan has DataFusion's own nodes and functions, and these two, which are not registered: no query calls
+//! them. They are volatile, since DataFusion moves filters below a projection whose expressions are not, and copies the
+//! expressions into them. Where it joins a projection with the one above, the rule, which runs last in each round of the
+//! optimiser, takes the pass out again. The second rule, of physical plans, makes a [`WaePassExec`] of the projection; without it the projection
 //! computes the same, but a filter may move below, and nothing is counted.
 //!
 //! # What does a call know of its image?
@@ -45,8 +47,8 @@
 //! would move a pass below the filters that leave rows out.
 //!
 //! # Other nodes
-//! A plan that is sent to another node computes the same there: [`crate::distributed`] makes `wae_pass` from its name,
-//! calls carry the version of their model, and a codec of physical plans can make a [`WaePassExec`] again from its
+//! A plan that is sent to another node computes the same there: [`crate::distributed`] makes both from their names, calls
+//! carry the version of their model, and a codec of physical plans can make a [`WaePassExec`] again from its
 //! passes.
 
 mod below;

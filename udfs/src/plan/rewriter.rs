@@ -229,7 +229,7 @@ impl Rewriter {
                 let name = self.name();
                 let asked = &mut wanted.0[i];
                 let Demand { key, outputs, function, .. } = &asked.demand;
-                exprs.push(call::pass(key, *outputs, function, need).alias(name.clone()));
+                exprs.push(call::pass(key, *outputs, function, need)?.alias(name.clone()));
                 asked.column = Some(Column::new_unqualified(name));
             }
             plan = project(plan, exprs)?;

@@ -26,7 +26,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature,
+    Signature, Volatility,
 };
 
 use crate::models;
@@ -35,7 +35,6 @@ use crate::models::pin::Pin;
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::kernel::{KnownCall, ScalarKernel};
-use crate::scalar::pass::Outputs;
 use crate::scalar::planned_image::PlannedImage;
 use crate::scalar::scores;
 
@@ -56,9 +55,12 @@ impl KernelFunction {
     /// The function under the options of a session; DataFusion refreshes them at each `SET`.
     pub(crate) fn new(kernel: &'static dyn ScalarKernel, options: &WaeOptions) -> Self {
         let documentation = kernel.documentation();
+        // A model's file can change between statements, but not within one. Optimisers copy a stable expression to
+        // wherever its column is used, which would compute a pass again there.
+        let volatility = if kernel.is_pass() { Volatility::Volatile } else { Volatility::Stable };
         Self {
             kernel,
-            signature: documentation.signature(kernel.volatility(), &kernel.example_types()),
+            signature: documentation.signature(volatility, &kernel.example_types()),
             documentation: Arc::new(documentation.page()),
             options: options.clone(),
             pinned: None,
@@ -70,62 +72,6 @@ impl KernelFunction {
     /// The same, as DataFusion takes it.
     pub(crate) fn udf(kernel: &'static dyn ScalarKernel, options: &WaeOptions) -> ScalarUDF {
         ScalarUDF::from(Self::new(kernel, options))
-    }
-
-    /// The same function, computed by one version of a model.
-    pub(crate) fn pin(mut self, pin: Pin) -> Self {
-        self.options = pin.options().clone();
-        self.pinned = Some(pin);
-        self
-    }
-
-    /// The version of the model that the function holds, if planning got so far.
-    pub(crate) fn pinned(&self) -> Option<&Pin> {
-        self.pinned.as_ref()
-    }
-
-    /// Whether the function computes with a model.
-    pub(crate) fn is_over_model(&self) -> bool {
-        self.kernel.model_position(0, &|_| false).is_some()
-    }
-
-    /// The same function, of an image whose type planning has found, and with the path of its file as the last argument
-    /// if `path` says so.
-    pub(crate) fn of_image(&self, image: PlannedImage, path: bool) -> Self {
-        Self { image, path, ..self.clone() }
-    }
-
-    /// The type of the image.
-    pub(crate) fn image(&self) -> &PlannedImage {
-        &self.image
-    }
-
-    /// Whether the first argument is an image.
-    pub(crate) fn takes_image(&self, args: &[Expr]) -> bool {
-        !self.is_over_model() || self.outputs(args) != Outputs::NONE
-    }
-
-    /// Whether a call says itself in which order the values of its image stand.
-    pub(crate) fn states_layout(&self, args: &[Expr]) -> bool {
-        self.kernel.documentation().parameters().nth(self.split(args).0.len() - 1) == Some("layout")
-    }
-
-    /// The arguments that the user wrote, and the path of the image's file.
-    pub(crate) fn split<'b, T>(&self, args: &'b [T]) -> (&'b [T], Option<&'b T>) {
-        match args.split_last() {
-            Some((path, own)) if self.path => (own, Some(path)),
-            _ => (args, None),
-        }
-    }
-
-    /// Outputs of the network that a call needs; none if it takes no image.
-    pub(crate) fn outputs(&self, args: &[Expr]) -> Outputs {
-        let text = |i| match self.split(args).0.get(i) {
-            Some(Expr::Literal(value, _)) => text(value),
-            _ => None,
-        };
-        let model = self.pinned.as_ref().and_then(Pin::loaded);
-        self.kernel.outputs(&KnownCall { text: &text, score: scores::default_score(model, &self.options) })
     }
 
     /// The arguments that the user wrote, the image's field as planning saw it; and the paths of the images' files.
@@ -295,6 +241,6 @@ fn literal(argument: &ColumnarValue) -> Option<Cow<'_, ScalarValue>> {
 }
 
 /// The text of a value that is one.
-fn text(value: &ScalarValue) -> Option<String> {
+pub(super) fn text(value: &ScalarValue) -> Option<String> {
     value.try_as_str().flatten().map(str::to_owned)
 }

@@ -2,32 +2,18 @@
 //!
 //! The networks, their layers and the preparation of images are those of [`wae_core::backbone`].
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Float32Array};
-use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::Field;
+use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, ScalarUDF};
-use wae_core::Error;
-use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
-use wae_core::image::{MAX_SIDE, tensor_field};
 
-use crate::columns::{buffer, fixed_size_list, scatter};
 use crate::documentation::FunctionDocumentation;
-use crate::error::{exec_error, plan_error};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
+use crate::scalar::features_call::{FeaturesCall, NAME, check_planned, list_field};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
-use crate::weights;
-
-const NAME: &str = "image_features";
-/// Positions of `weights`, `layer` and `size`.
-const WEIGHTS: usize = 1;
-const LAYER: usize = 2;
-const SIZE: usize = 3;
-/// Images that are decoded at a time.
-const IMAGES: usize = 64;
+use crate::scalar::pass::Pass;
 
 /// The function under a session's options.
 pub(crate) fn image_features_udf(options: &WaeOptions) -> ScalarUDF {
@@ -37,42 +23,6 @@ pub(crate) fn image_features_udf(options: &WaeOptions) -> ScalarUDF {
 /// (H, W, 3) -> (h, w, C), or (C,).
 #[derive(Debug)]
 struct ImageFeatures;
-
-/// The network of a call, its layers, and the size that images are resized to.
-struct Call {
-    backbone: Arc<Backbone>,
-    layers: LayerSelection,
-    size: Option<(usize, usize)>,
-    shape: FeatureShape,
-}
-
-impl Call {
-    fn try_new(options: &WaeOptions, weights: &str, layer: Option<&str>, size: Option<(usize, usize)>) -> Result<Self> {
-        let backbone = weights::load(NAME, weights, options.device(), options)?;
-        let layers = backbone.layer_selection(layer).map_err(|e| plan_error(NAME, &e))?;
-        let Some(seen) = size.or_else(|| backbone.preprocessing().input_size()) else {
-            let (name, _) = weights::split_version(weights);
-            return plan_err!("{NAME}: weights '{name}' come without the size of images, expected the argument size");
-        };
-        let shape = backbone.shape_of(&layers, seen).map_err(|e| plan_error(NAME, &e))?;
-        Ok(Self { backbone, layers, size, shape })
-    }
-
-    fn field(&self) -> Field {
-        match self.shape {
-            FeatureShape::Map(map) => {
-                let dims = [("H", map.height()), ("W", map.width()), ("C", map.channels())];
-                tensor_field(NAME, DataType::Float32, &dims, true)
-            }
-            FeatureShape::Vector(channels) => list_field(channels),
-        }
-    }
-}
-
-fn list_field(length: usize) -> Field {
-    let item = Field::new_list_field(DataType::Float32, true);
-    Field::new(NAME, DataType::FixedSizeList(Arc::new(item), length as i32), true)
-}
 
 impl ScalarKernel for ImageFeatures {
     fn documentation(&self) -> &'static FunctionDocumentation {
@@ -88,90 +38,32 @@ impl ScalarKernel for ImageFeatures {
     }
 
     fn pin(&self, args: &[Expr], options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
-        let Some(Expr::Literal(value, metadata)) = args.get(WEIGHTS) else { return Ok(None) };
-        let name = value.try_as_str().flatten().filter(|name| weights::split_version(name).1.is_none());
-        let Some(name) = name else { return Ok(None) };
-        let sha256 = weights::load(NAME, name, options.device(), options)?.sha256().to_owned();
-        let mut pinned = args.to_vec();
-        pinned[WEIGHTS] = Expr::Literal(weights::versioned(name, &sha256).into(), metadata.clone());
-        Ok(Some(pinned))
+        let Some(call) = FeaturesCall::of_exprs(args, options)? else { return Ok(None) };
+        let pinned: Vec<Expr> = args.iter().take(1).cloned().chain(call.arguments()).collect();
+        Ok((pinned != args).then_some(pinned))
+    }
+
+    fn pretrained<'a>(&self, args: &'a [Expr]) -> Option<&'a [Expr]> {
+        FeaturesCall::pinned(args)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
-        if [WEIGHTS, LAYER, SIZE].iter().any(|i| args.is_placeholder(*i)) {
-            return Ok(list_field(0));
-        }
-        let size = match args.field(SIZE) {
-            None => None,
-            Some(field) => match args.literal(SIZE) {
-                Some(value) => size_of(value)?,
-                None => {
-                    return plan_err!(
-                        "{NAME}: size must be a literal, got an expression of type {}",
-                        field.data_type()
-                    );
-                }
-            },
-        };
-        let weights = args.text(WEIGHTS)?.unwrap_or_default();
-        let layer = match args.literal(LAYER) {
-            Some(value) if value.is_null() => None,
-            _ => args.text(LAYER)?,
-        };
-        Ok(Call::try_new(args.options(), weights, layer, size)?.field())
+        Ok(FeaturesCall::of_planned(args)?.map_or_else(|| list_field(0), |call| call.field()))
     }
 
+    /// From the pass that the optimiser's rule had computed below, or computed now.
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
-        let text = |i: usize| -> Result<Option<String>> {
-            let value = batch.scalar(i, DOCUMENTATION.parameter(i).unwrap_or_default())?;
-            Ok(value.and_then(|value| value.try_as_str().flatten().map(str::to_owned)))
-        };
-        let size = batch.scalar(SIZE, "size")?.map(|size| size_of(&size)).transpose()?.flatten();
-        let call = Call::try_new(batch.options(), &text(WEIGHTS)?.unwrap_or_default(), text(LAYER)?.as_deref(), size)?;
         let planned = batch.return_field();
-        if planned.data_type() != call.field().data_type() {
-            return exec_err!("{NAME}: the weights were replaced while the query was planned, expected one version");
+        if let Some(array) = batch.array(0)?.filter(|array| Pass::is(array.data_type())) {
+            let features = Pass::try_from_array(NAME, &array)?.features()?;
+            check_planned(planned, features.data_type())?;
+            return Ok(features);
         }
-        let Some(column) = batch.images_in_order(None, None)? else { return Ok(batch.nulls()) };
-        let limits = batch.options().limits();
-        let width = call.shape.len();
-        let mut values = buffer(NAME, batch.rows(), width)?;
-        let mut valid = vec![false; batch.rows()];
-        let read = |row: usize| column.image(row, Some(3), &limits);
-        batch.map_chunks(&column, IMAGES, read, |rows, images| {
-            let features = call.backbone.features(&images, &call.layers, call.size).map_err(|e| match e {
-                Error::Row { row, source } => exec_error(NAME, &source.in_row(rows[row])),
-                e => exec_error(NAME, &e),
-            })?;
-            for (row, features) in rows.iter().zip(features) {
-                scatter(&mut values, &[*row], features.values());
-                valid[*row] = true;
-            }
-            Ok(())
-        })?;
-        fixed_size_list(planned, Arc::new(Float32Array::from(values)), valid.into())
+        let call = FeaturesCall::of_batch(batch)?;
+        check_planned(planned, call.field().data_type())?;
+        Ok(call.compute(batch)?.unwrap_or_else(|| batch.nulls()))
     }
-}
-
-/// The height and width of `size`: a number is both, a text such as '224x308' has each; `None` of NULL.
-fn size_of(value: &ScalarValue) -> Result<Option<(usize, usize)>> {
-    if value.is_null() {
-        return Ok(None);
-    }
-    let expected = || {
-        plan_datafusion_err!(
-            "{NAME}: size must be a whole number from 1 to {MAX_SIDE}, or two such as '224x308', got {value}"
-        )
-    };
-    let text = match value.try_as_str().flatten() {
-        Some(text) => text.to_owned(),
-        None if value.data_type().is_integer() => value.to_string(),
-        None => return Err(expected()),
-    };
-    let side = |side: &str| side.trim().parse().ok().filter(|side| (1..=MAX_SIDE).contains(side)).ok_or_else(expected);
-    let (height, width) = text.split_once(['x', '×']).unwrap_or((&text, &text));
-    Ok(Some((side(height)?, side(width)?)))
 }
 
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
@@ -185,7 +77,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
         (
             "weights",
             "A folder with model.safetensors, config.json and preprocessor_config.json, or a .safetensors file, below \
-             `wae.weights_dir`: a string literal. A version is named by the SHA-256 of its files, as EXPLAIN shows it: \
+             `wae.weights_dir`, or a URL of one in a registered object store: a string literal. A version is named by the SHA-256 of its files, as EXPLAIN shows it: \
              'dinov2-small@sha256:...'.",
         ),
         (
@@ -204,30 +96,3 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     example: "SELECT image_features(image, 'dinov2-small', 'cls') AS embedding FROM 'photos.parquet';",
     related: &["image_decode", "wae_encode"],
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_a_number_or_two() {
-        for value in [ScalarValue::Int64(Some(224)), ScalarValue::UInt8(Some(224)), ScalarValue::from("224")] {
-            assert_eq!(size_of(&value).unwrap(), Some((224, 224)));
-        }
-        for text in ["224x308", "224 × 308"] {
-            assert_eq!(size_of(&ScalarValue::from(text)).unwrap(), Some((224, 308)));
-        }
-        assert_eq!(size_of(&ScalarValue::Null).unwrap(), None);
-        for (bad, got) in [
-            (ScalarValue::Int64(Some(0)), "0"),
-            (ScalarValue::Int32(Some(-1)), "-1"),
-            (ScalarValue::from("5000x10"), "5000x10"),
-            (ScalarValue::from("x"), "x"),
-            (ScalarValue::from(1.5), "1.5"),
-        ] {
-            let error = size_of(&bad).unwrap_err().strip_backtrace();
-            let expected = format!("size must be a whole number from 1 to 4096, or two such as '224x308', got {got}");
-            assert!(error.contains(&expected), "{error}");
-        }
-    }
-}

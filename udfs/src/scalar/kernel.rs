@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::Result;
-use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::Expr;
 use wae_core::calibrate::Score;
 
 use crate::documentation::{FunctionDocumentation, example_vector};
@@ -31,9 +31,9 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
         1
     }
 
-    /// Stable: a model's file can change between statements, but not within one.
-    fn volatility(&self) -> Volatility {
-        Volatility::Stable
+    /// Whether the function computes a pass, which the optimiser's rule puts in place of the calls that share it.
+    fn is_pass(&self) -> bool {
+        false
     }
 
     /// The position of the model among the arguments of a call, given or not; `None` for a function without a model.
@@ -58,7 +58,9 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// A type of each argument that the function takes, for `SHOW FUNCTIONS`.
     fn example_types(&self) -> Vec<DataType> {
         let example = |parameter| match parameter {
-            "model" | "score" | "format" | "layout" | "outputs" | "function" | "weights" | "layer" => DataType::Utf8,
+            "model" | "score" | "format" | "layout" | "outputs" | "function" | "weights" | "layer" | "preparation" => {
+                DataType::Utf8
+            }
             "alpha" => DataType::Float64,
             "height" | "width" | "channels" | "steps" | "size" => DataType::Int64,
             "latent" | "a" | "b" => example_vector(DataType::Float32),
@@ -76,6 +78,22 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// reads none, or names them already.
     fn pin(&self, _args: &[Expr], _options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
         Ok(None)
+    }
+
+    /// The arguments of a call that say which pretrained network computes it and how, once [`Self::pin`] has named the
+    /// version of its files: calls that have the same, of one image, share a pass.
+    fn pretrained<'a>(&self, _args: &'a [Expr]) -> Option<&'a [Expr]> {
+        None
+    }
+
+    /// Bytes at work on `rows` images in a pretrained network, from the values of the arguments that have one.
+    fn pretrained_memory(
+        &self,
+        _literals: &[Option<&ScalarValue>],
+        _options: &WaeOptions,
+        _rows: usize,
+    ) -> Result<usize> {
+        Ok(0)
     }
 
     /// Checks the arguments, and gives the result's field.

@@ -3,15 +3,18 @@
 
 pub(crate) mod args;
 mod call_model;
+mod features_call;
 pub(crate) mod function;
 pub(crate) mod image_argument;
 mod image_decode;
 mod image_encode;
 mod image_features;
+pub(crate) mod image_features_pass;
 pub(crate) mod image_reader;
 mod image_sharpness;
 pub(crate) mod kernel;
 pub(crate) mod pass;
+mod planned_call;
 pub(crate) mod planned_image;
 pub(crate) mod scores;
 mod travelling;

@@ -14,6 +14,8 @@
 //!
 //! A further output is a variant of [`PassOutput`] with its field, its values in [`PassBuilder`], and a method of
 //! [`Pass`].
+//!
+//! A pass through a pretrained network has the field `wae.features` alone, in the shape of the layers that it gives.
 
 use std::sync::Arc;
 
@@ -30,6 +32,8 @@ use crate::models::LoadedModel;
 
 /// The beginning of the names of a pass's fields, which tells it from an image that is a struct.
 const PREFIX: &str = "wae.";
+/// The output of a pass through a pretrained network.
+const FEATURES: &str = "features";
 
 /// An output of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +140,8 @@ impl<'a> Pass<'a> {
     /// Whether values of a type are passes.
     pub(crate) fn is(data_type: &DataType) -> bool {
         let DataType::Struct(fields) = data_type else { return false };
-        let known = |name: &str| name.strip_prefix(PREFIX).is_some_and(|name| Outputs::parse(name).is_some());
+        let is_output = |name: &str| name == FEATURES || Outputs::parse(name).is_some();
+        let known = |name: &str| name.strip_prefix(PREFIX).is_some_and(is_output);
         !fields.is_empty() && fields.iter().all(|field| known(field.name()))
     }
 
@@ -148,34 +153,51 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The type of a pass through a pretrained network that gives features of a type.
+    pub(crate) fn type_of_features(features: DataType) -> DataType {
+        DataType::Struct(vec![Field::new(format!("{PREFIX}{FEATURES}"), features, true)].into())
+    }
+
+    /// The pass through a pretrained network that gave these features; it has such a type.
+    pub(crate) fn of_features(pass: &DataType, features: ArrayRef) -> Result<ArrayRef> {
+        let DataType::Struct(fields) = pass else { return exec_err!("a pass expected, got {pass}") };
+        let nulls = features.nulls().cloned();
+        Ok(Arc::new(StructArray::try_new(fields.clone(), vec![features], nulls)?))
+    }
+
+    /// The features of a pretrained network, (N, H, W, C) or (N, C).
+    pub(crate) fn features(&self) -> Result<ArrayRef> {
+        self.column(FEATURES)
+    }
+
     /// The latent codes, (N, Z).
     pub(crate) fn latent(&self) -> Result<ArrayRef> {
-        self.column(PassOutput::Latent)
+        self.column(PassOutput::Latent.name())
     }
 
     /// The reconstructions as bytes or in the units of features, (N, H, W, C).
     pub(crate) fn reconstruction(&self) -> Result<ArrayRef> {
-        self.column(PassOutput::Reconstruction)
+        self.column(PassOutput::Reconstruction.name())
     }
 
     /// The reconstruction costs, (N,).
     pub(crate) fn costs(&self) -> Result<Float32Array> {
-        Ok(self.column(PassOutput::Cost)?.as_primitive::<Float32Type>().clone())
+        Ok(self.column(PassOutput::Cost.name())?.as_primitive::<Float32Type>().clone())
     }
 
     /// The anomaly scores as p-values rank them, (N,).
     pub(crate) fn anomalies(&self) -> Result<Float32Array> {
-        Ok(self.column(PassOutput::Anomaly)?.as_primitive::<Float32Type>().clone())
+        Ok(self.column(PassOutput::Anomaly.name())?.as_primitive::<Float32Type>().clone())
     }
 
     /// The anomaly score at each place as p-values rank it, (N, H, W).
     pub(crate) fn field(&self) -> Result<ArrayRef> {
-        self.column(PassOutput::Field)
+        self.column(PassOutput::Field.name())
     }
 
     /// Each pixel's term of the reconstruction cost, (N, H, W).
     pub(crate) fn cost_map(&self) -> Result<ArrayRef> {
-        self.column(PassOutput::CostMap)
+        self.column(PassOutput::CostMap.name())
     }
 
     /// The struct as a column.
@@ -184,10 +206,9 @@ impl<'a> Pass<'a> {
     }
 
     /// An output, NULL where the pass is.
-    fn column(&self, output: PassOutput) -> Result<ArrayRef> {
-        let name = format!("{PREFIX}{}", output.name());
-        let Some(column) = self.outputs.column_by_name(&name) else {
-            return exec_err!("{}: a pass without {} where it is needed", self.function, output.name());
+    fn column(&self, output: &str) -> Result<ArrayRef> {
+        let Some(column) = self.outputs.column_by_name(&format!("{PREFIX}{output}")) else {
+            return exec_err!("{}: a pass without {output} where it is needed", self.function);
         };
         let nulls = NullBuffer::union(self.outputs.nulls(), column.nulls());
         if nulls.as_ref() == column.nulls() {
@@ -321,6 +342,7 @@ mod tests {
             DataType::Struct(names.iter().map(|name| Field::new(*name, DataType::Float32, true)).collect())
         };
         assert!(Pass::is(&of(&["wae.cost"])) && Pass::is(&of(&["wae.latent", "wae.cost"])));
+        assert!(Pass::is(&Pass::type_of_features(DataType::Float32)));
         assert!(!Pass::is(&of(&["bytes", "path"])) && !Pass::is(&of(&["wae.cost", "path"])) && !Pass::is(&of(&[])));
         assert!(!Pass::is(&of(&["cost"])) && !Pass::is(&DataType::Float32));
     }

@@ -6,7 +6,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::{ScalarUDF, Volatility};
+use datafusion::logical_expr::ScalarUDF;
 
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
 use crate::options::WaeOptions;
@@ -33,9 +33,8 @@ pub(crate) const NAME: &str = "wae_pass";
 pub(crate) struct WaePass;
 
 impl ScalarKernel for WaePass {
-    /// Optimisers copy a stable expression to wherever its column is used, which would compute it again there.
-    fn volatility(&self) -> Volatility {
-        Volatility::Volatile
+    fn is_pass(&self) -> bool {
+        true
     }
 
     fn documentation(&self) -> &'static FunctionDocumentation {

@@ -61,7 +61,7 @@ fn a_folder_or_a_store_that_is_not_there() {
     let error = load("f", "s3://bucket/net", Device::Cpu, &options(Path::new("."))).unwrap_err().strip_backtrace();
     assert!(error.contains("f: weights is 's3://bucket/net', but these options hold no object stores"), "{error}");
     for name in ["file:///etc", "/etc", "../net", ""] {
-        let error = load("f", name, None, &options(Path::new("."))).unwrap_err().strip_backtrace();
+        let error = load("f", name, Device::Cpu, &options(Path::new("."))).unwrap_err().strip_backtrace();
         let expected = format!("f: weights must be a path below wae.weights_dir, without '..', got '{name}'");
         assert!(error.contains(&expected), "{error}");
     }
@@ -76,7 +76,8 @@ fn a_version_in_memory_is_kept_and_another_is_refused() {
     }
     let options = options(dir.path());
     let planned = load("f", "model.safetensors", Device::Cpu, &options).unwrap();
-    let again = || load("f", "model.safetensors", Some(planned.sha256()), &options);
+    let version = versioned("model.safetensors", planned.sha256());
+    let again = || load("f", &version, Device::Cpu, &options);
     fs::write(dir.path().join("config.json"), "{}").unwrap();
     assert!(Arc::ptr_eq(&planned, &again().unwrap()));
     let other = load("f", "model.safetensors", Device::Cpu, &options).unwrap();
