@@ -1,4 +1,5 @@
-//! The other side of each interface: pyarrow and polars read and write the images, PyTorch runs the models.
+//! The other side of each interface: pyarrow and polars read and write the images, PyTorch runs the models, and layers of
+//! a pretrained network of JPEG files are those that Pillow and PyTorch give.
 //!
 //! The scripts in tests/interop/ run under the Python that the environment variable `WAE_PYTHON` names, else under
 //! `python3`. Where it lacks a module that a test needs, the test says `skipped: ...` on stderr and passes.
@@ -7,6 +8,7 @@
 #[path = "support/session.rs"]
 mod session;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::{cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Float64Type, Schema, UInt8Type};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, UInt8Type};
 use datafusion::prelude::SessionContext;
 use serde_json::{Value, json};
 use session::{ROOT, TEST, TRAIN, query};
@@ -290,5 +292,47 @@ async fn a_model_made_in_pytorch_runs_here() {
             assert!(error <= near, "{model}: {error}");
             assert_eq!(error == 0.0, kind == "f32", "{model}: weights are rounded");
         }
+    }
+}
+
+/// The layers of each JPEG file, as `fixtures/jpeg/make.py` computes them with Pillow: by `name.jpg how/layer`.
+fn layers_of_jpegs() -> Vec<(String, Vec<f32>)> {
+    let bytes = std::fs::read(Path::new(ROOT).join("fixtures/jpeg/values.safetensors")).unwrap();
+    let data = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let offset = |entry: &Value, end: usize| data + entry["data_offsets"][end].as_u64().unwrap() as usize;
+    let values = |entry: &Value| {
+        let values = bytes[offset(entry, 0)..offset(entry, 1)].as_chunks::<4>().0;
+        values.iter().map(|value| f32::from_le_bytes(*value)).collect()
+    };
+    header.iter().map(|(key, entry)| (key.clone(), values(entry))).collect()
+}
+
+/// From the bytes of a JPEG file to a layer, in SQL: decoded, turned, resized and computed as Pillow and PyTorch do it.
+///
+/// Of the photograph, whose chroma is enlarged, decoders give pixels that differ by a few levels of 255.
+#[tokio::test]
+async fn features_of_jpeg_files_are_those_of_pillow_and_pytorch() {
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    query(&ctx, &format!("SET wae.weights_dir = '{ROOT}/fixtures/backbones'")).await;
+    let layers = layers_of_jpegs();
+    assert_eq!(layers.len(), 6 * (5 + 2));
+    for (key, expected) in layers {
+        let (file, how) = key.split_once(' ').unwrap();
+        let (size, layer) = how.split_once('/').unwrap();
+        let size = if size == "files" { String::new() } else { format!(", '{size}'") };
+        let sql = format!(
+            "SELECT image_features(bytes, 'resnet-timm', '{layer}'{size}) AS f
+             FROM read_images('{ROOT}/fixtures/jpeg/{file}')"
+        );
+        let rows = run(&ctx, &sql).await;
+        let features = rows.column(0).as_fixed_size_list().values().as_primitive::<Float32Type>().values().to_vec();
+        assert_eq!(features.len(), expected.len(), "{key}");
+        let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let error = features.iter().zip(&expected).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+        eprintln!("{key}: {error:.1e} of the largest value");
+        let allowed = if file == "photograph.jpg" { 2e-2 } else { 1e-3 };
+        assert!(error <= allowed, "{key}: {error}");
     }
 }
