@@ -57,7 +57,7 @@ async fn plans_show_the_network_and_count_its_images() {
     let plan = text(&ctx, &format!("EXPLAIN {}", train("m", "crop => 60"))).await;
     let shown = "WaeTrainExec: model=m, epochs=2, seed=0, backbone=net@sha256:";
     assert!(plan.contains(shown), "{plan}");
-    assert!(plan.contains(", layer=layer2+layer3, centre 60 × 60, resized to 48 × 48"), "{plan}");
+    assert!(plan.contains(", layer=layer2+layer3, centre 60 × 60, ResNet: to 48 × 48, bi"), "{plan}");
     let images = query(&ctx, &format!("SELECT image FROM '{IMAGES}'")).await;
     let images: usize = images.iter().map(|batch| batch.num_rows()).sum();
     let plan = text(&ctx, &format!("EXPLAIN ANALYZE {}", train("m", "epochs => 3").replace("epochs => 2,", ""))).await;

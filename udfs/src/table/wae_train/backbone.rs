@@ -66,7 +66,6 @@ impl TrainCall {
         if let Some((height, width)) = extractor.crop() {
             write!(f, "centre {height} × {width}, ")?;
         }
-        let (height, width) = extractor.size();
-        write!(f, "resized to {height} × {width}")
+        write!(f, "{}: {}", network.family(), network.preprocessing().resized(Some(extractor.size())))
     }
 }
