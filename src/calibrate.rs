@@ -10,10 +10,12 @@
 //! Bates, Candès, Lei, Romano and Sesia, Testing for outliers with conformal p-values, arXiv 2104.08279, equation 2.
 
 mod anomaly;
+mod guarantee;
 mod latent;
 
-pub use self::anomaly::AnomalyStatistics;
+pub use self::anomaly::{AnomalyFields, AnomalyStatistics};
 pub(crate) use self::anomaly::{Covariance, TrainingSizes, UsualSums};
+pub use self::guarantee::Guarantee;
 pub use self::latent::LatentStatistics;
 pub use crate::config::Score;
 use crate::error::{Error, Result};
@@ -127,6 +129,22 @@ impl Scale {
     }
 }
 
+/// A held-out score that outliers exceed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold(f32);
+
+impl Threshold {
+    /// The score.
+    pub fn value(self) -> f32 {
+        self.0
+    }
+
+    /// Whether a score is an outlier's, which NaN is, as its p-value is the smallest.
+    pub fn is_exceeded_by(self, score: f32) -> bool {
+        score.is_nan() || score > self.0
+    }
+}
+
 impl HeldOut {
     fn try_new(mut scores: Vec<f32>) -> Result<Self> {
         if scores.is_empty() {
@@ -161,19 +179,17 @@ impl HeldOut {
         1.0 / (1 + self.len()) as f64
     }
 
-    /// The score above which, and only above which, a p-value is at most α: the ⌊α(n + 1)⌋-th largest. `None` where no
-    /// p-value can be.
-    pub fn threshold(&self, alpha: f64) -> Option<f32> {
-        // As p itself is taken, so that the two agree where α(n + 1) is a whole number up to rounding.
-        let reached = |k: &usize| (1 + k) as f64 / (1 + self.len()) as f64 <= alpha;
-        let at_least_as_large = (0..self.len()).take_while(reached).count();
-        self.len().checked_sub(at_least_as_large).filter(|i| *i < self.len()).map(|i| self.0[i])
+    /// The score above which a row is an outlier: the k-th largest, where k are the ranks of the guarantee. `None` where
+    /// no row can be one.
+    pub fn threshold(&self, guarantee: Guarantee) -> Option<Threshold> {
+        let ranks = guarantee.ranks(self.len());
+        (ranks > 0).then(|| Threshold(self.0[self.len() - ranks]))
     }
 
     /// The score of ½ as it is reported: the threshold at α = 0.01. Fewer than 99 rows have no such threshold: it is their
     /// largest score.
     pub fn half(&self) -> f32 {
-        self.threshold(0.01).or(self.0.last().copied()).unwrap_or(0.0)
+        self.threshold(Guarantee::OF_HALF).map(Threshold::value).or(self.0.last().copied()).unwrap_or(0.0)
     }
 }
 
@@ -230,17 +246,32 @@ mod tests {
     #[case(0.999)]
     fn a_threshold_is_where_p_reaches_alpha(#[case] alpha: f64) {
         let scores = held_out((0..99).map(|i| (i / 2) as f32).collect());
-        let threshold = scores.threshold(alpha).unwrap();
-        for score in (-1..52).map(|i| i as f32) {
-            assert_eq!(scores.p_value(score) <= alpha, score > threshold, "{score}, threshold {threshold}");
+        let guarantee = |alpha| Guarantee::try_new(alpha, None).unwrap();
+        let threshold = scores.threshold(guarantee(alpha)).unwrap();
+        for score in (-1..52).map(|i| i as f32).chain([f32::NAN]) {
+            let is_outlier = threshold.is_exceeded_by(score);
+            assert_eq!(scores.p_value(score) <= alpha, is_outlier, "{score}, threshold {threshold:?}");
         }
-        assert_eq!(scores.threshold(0.009), None, "99 rows cannot give a p-value below 0.01");
+        assert_eq!(scores.threshold(guarantee(0.009)), None, "99 rows cannot give a p-value below 0.01");
+    }
+
+    /// 1 − 0.9²⁹ is above 0.95 and 1 − 0.9²⁸ below; two ranks take 46 rows.
+    #[rstest]
+    #[case(28, None)]
+    #[case(29, Some(29.0))]
+    #[case(45, Some(45.0))]
+    #[case(46, Some(45.0))]
+    fn a_confident_threshold_is_higher(#[case] rows: i32, #[case] expected: Option<f32>) {
+        let scores = held_out((1..=rows).map(|i| i as f32).collect());
+        let confident = Guarantee::try_new(0.1, Some(0.95)).unwrap();
+        assert_eq!(scores.threshold(confident).map(Threshold::value), expected);
     }
 
     #[test]
     fn half_is_the_threshold() {
         let scores = held_out((1..=99).map(|i| i as f32).collect());
-        assert_eq!((scores.threshold(0.01), scores.half()), (Some(99.0), 99.0));
+        let threshold = scores.threshold(Guarantee::OF_HALF).map(Threshold::value);
+        assert_eq!((threshold, scores.half()), (Some(99.0), 99.0));
         assert_eq!(held_out(vec![1.0, 3.0]).half(), 3.0);
         let ratio = Scale::Ratio(99.0);
         assert_eq!((ratio.of(99.0), ratio.of(-1e-9)), (0.5, 0.0));

@@ -25,6 +25,7 @@
 //! | [`model`] | the network, in training and applied |
 //! | [`whitening`] | features, whitened by the training rows |
 //! | [`calibrate`] | conformal p-values |
+//! | [`localization`] | regions of a map, and how well a map finds what a mask marks |
 //! | [`checkpoint`] | the model file, `wae/1` and `wae/2` |
 //!
 //! # Example
@@ -73,6 +74,7 @@ pub mod device;
 pub mod error;
 pub mod image;
 mod kernels;
+pub mod localization;
 pub mod model;
 pub mod objective;
 mod ops;

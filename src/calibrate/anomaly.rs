@@ -87,26 +87,64 @@ impl AnomalyStatistics {
         self.covariance.as_ref()
     }
 
-    /// f at each place of one image, from the terms t: (H, W) → (H, W). Its maximum is [`Self::largest`].
-    pub(crate) fn field(&self, terms: &[f32]) -> Vec<f32> {
+    /// f at each place of one image, from the terms t, (H, W). Its maximum is [`Self::largest`].
+    pub(crate) fn field(&self, terms: &[f32]) -> AnomalyField {
         let sizes = self.usual.relative(terms);
-        let largest = self.largest_of(&sizes);
+        let of_scales = self.largest_of_scales(&sizes);
+        let largest = of_scales.iter().map(|(_, f)| *f).fold(f32::NEG_INFINITY, f32::max);
         let at = |place: usize| {
             let of_scales = sizes.iter().zip(&self.levels).map(|(size, level)| strangeness(size[place], level));
             // Where the logarithm of a smaller size is rounded to a larger one, the maximum stays the maximum.
             of_scales.fold(f32::NEG_INFINITY, f32::max).min(largest)
         };
-        (0..terms.len()).map(at).collect()
+        let of_parts = of_scales.iter().filter(|(scale, _)| scale.is_part()).map(|(_, f)| *f);
+        AnomalyField {
+            values: (0..terms.len()).map(at).collect(),
+            of_parts: of_parts.fold(f32::NEG_INFINITY, f32::max),
+        }
     }
 
     /// max_p f(p) of one image.
     pub(crate) fn largest(&self, terms: &[f32]) -> f32 {
-        self.largest_of(&self.usual.relative(terms))
+        let of_scales = self.largest_of_scales(&self.usual.relative(terms));
+        of_scales.into_iter().map(|(_, f)| f).fold(f32::NEG_INFINITY, f32::max)
     }
 
-    fn largest_of(&self, sizes: &[Vec<f64>]) -> f32 {
-        let of_scales = sizes.iter().zip(&self.levels).map(|(size, level)| strangeness(largest(size), level));
-        of_scales.fold(f32::NEG_INFINITY, f32::max)
+    /// The largest value at each scale.
+    fn largest_of_scales(&self, sizes: &[Vec<f64>]) -> Vec<(ScoreScale, f32)> {
+        let scales = self.usual.scales.iter().map(|(scale, _)| *scale);
+        scales
+            .zip(sizes.iter().zip(&self.levels))
+            .map(|(scale, (u, level))| (scale, strangeness(largest(u), level)))
+            .collect()
+    }
+}
+
+/// The anomaly map of one image before it is scaled.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AnomalyField {
+    /// f at each place, (H, W).
+    pub(crate) values: Vec<f32>,
+    /// The largest value at the scales that look at parts of the image; −∞ without any.
+    pub(crate) of_parts: f32,
+}
+
+/// The anomaly maps of images before they are scaled.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AnomalyFields {
+    /// How strange each place is, (N, H, W). The largest value of an image is its anomaly score.
+    pub values: Vec<f32>,
+    /// The largest value of each image at the scales that look at parts of it, (N,); −∞ where the model has none. An image
+    /// above a threshold whose parts are not is strange only as a whole.
+    pub of_parts: Vec<f32>,
+}
+
+impl AnomalyFields {
+    /// The maps of images, end to end.
+    pub(crate) fn of(fields: Vec<AnomalyField>) -> Self {
+        let of_parts = fields.iter().map(|field| field.of_parts).collect();
+        let values: Vec<_> = fields.into_iter().map(|field| field.values).collect();
+        Self { values: values.concat(), of_parts }
     }
 }
 
@@ -199,8 +237,10 @@ mod tests {
         let statistics = AnomalyStatistics::try_new((1, 1), &SCALES, vec![0.5], &[0.0, 1.0, ln2, 2.0 * ln2], None);
         let statistics = statistics.unwrap();
         let field = statistics.field(&[2.0]);
-        assert!((field[0] - 4.0_f32.ln()).abs() < 1e-6, "{field:?}");
-        assert_eq!(statistics.largest(&[2.0]), field[0]);
+        assert!((field.values[0] - 4.0_f32.ln()).abs() < 1e-6, "{field:?}");
+        assert_eq!(statistics.largest(&[2.0]), field.values[0]);
+        // The whole is as strange: (2 ln 2 − ln 2)/ln 2 = 1 of it, ln 4 of the part.
+        assert_eq!(field.of_parts, field.values[0]);
         // Nothing is strange about a term of 0: ln 1e-12 at both scales.
         let none = statistics.largest(&[0.0]);
         assert!((none - ((1e-12_f32).ln() - ln2) / ln2).abs() > 1.0 && none < -20.0, "{none}");
@@ -214,7 +254,8 @@ mod tests {
     fn all_places_together_are_a_norm_at_the_strangest(#[case] scale: ScoreScale, #[case] norm: f32) {
         let statistics = AnomalyStatistics::try_new((2, 2), &[scale], vec![2.0; 4], &[0.0, 1.0], None).unwrap();
         let field = statistics.field(&[2.0, 2.0, 2.0, 6.0]);
-        for (f, expected) in field.iter().zip([norm / 3.0, norm / 3.0, norm / 3.0, norm]) {
+        assert_eq!(field.of_parts, f32::NEG_INFINITY);
+        for (f, expected) in field.values.iter().zip([norm / 3.0, norm / 3.0, norm / 3.0, norm]) {
             assert!((f - expected.ln()).abs() < 1e-6, "{field:?}");
         }
     }
@@ -226,7 +267,7 @@ mod tests {
         let scales = [ScoreScale::Part(8), ScoreScale::Part(16), ScoreScale::Mean, ScoreScale::Whole];
         let levels = [0.1, 0.4, -0.2, 0.3, 1.0, 2.0, 5.0, 6.0];
         let statistics = AnomalyStatistics::try_new((28, 28), &scales, usual, &levels, None).unwrap();
-        let field = statistics.field(&terms);
+        let field = statistics.field(&terms).values;
         assert_eq!(field.iter().copied().fold(f32::NEG_INFINITY, f32::max), statistics.largest(&terms));
         assert!(field.iter().any(|f| *f < statistics.largest(&terms)));
     }

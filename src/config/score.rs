@@ -60,6 +60,11 @@ impl ScoreScale {
     const MEAN: &'static str = "mean";
     const WHOLE: &'static str = "whole";
 
+    /// Whether it looks at parts of an image, and not at all places together.
+    pub(crate) fn is_part(self) -> bool {
+        matches!(self, Self::Part(_))
+    }
+
     /// The scale of a text: a number from 1 to 1024, `mean` or `whole`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text.trim() {

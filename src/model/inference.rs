@@ -20,7 +20,7 @@ use super::packed::{PackedLayer, pass};
 use super::scorer::Scorer;
 use crate::architecture::{Architecture, LayerSpec, head_width};
 use crate::backbone::FeatureExtractor;
-use crate::calibrate::{AnomalyStatistics, Calibration, Covariance, LatentStatistics, Scale};
+use crate::calibrate::{AnomalyFields, AnomalyStatistics, Calibration, Covariance, LatentStatistics, Scale};
 use crate::checkpoint::{ModelFile, Tensors};
 use crate::config::{Config, Cost};
 use crate::device::{Device, Precision};
@@ -232,11 +232,16 @@ impl Wae {
     ///
     /// # Errors
     /// Those of [`Self::costs`].
-    pub fn anomaly_fields<'a>(&self, images: impl Into<PixelSlice<'a>>, reconstructions: &[f32]) -> Result<Vec<f32>> {
-        let Some(anomaly) = &self.anomaly else { return Ok(Vec::new()) };
+    pub fn anomaly_fields<'a>(
+        &self,
+        images: impl Into<PixelSlice<'a>>,
+        reconstructions: &[f32],
+    ) -> Result<AnomalyFields> {
+        let Some(anomaly) = &self.anomaly else { return Ok(AnomalyFields::default()) };
         let terms = self.anomaly_terms(anomaly.covariance(), images.into(), reconstructions)?;
         let fields: Vec<_> = terms.par_chunks_exact(self.places()).map(|terms| anomaly.field(terms)).collect();
-        Ok(self.at_map_size(fields.concat(), Share::Repeated))
+        let fields = AnomalyFields::of(fields);
+        Ok(AnomalyFields { values: self.at_map_size(fields.values, Share::Repeated), ..fields })
     }
 
     /// The scale of reported anomaly scores and maps. `None` of a model of format `wae/1` without held-out rows.

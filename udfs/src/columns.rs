@@ -83,12 +83,26 @@ pub(crate) fn code_field(name: &str, model: Option<&LoadedModel>) -> Field {
     Field::new(name, DataType::FixedSizeList(Arc::new(item), width as i32), true)
 }
 
-/// The field of maps, (H, W); without a model, a list without a shape.
+/// The height and width of a model's maps.
+pub(crate) fn map_size(model: &LoadedModel) -> (usize, usize) {
+    model.wae().config().map_size()
+}
+
+/// The field of maps of Float32, (H, W); without a model, a list without a shape.
 pub(crate) fn map_field(name: &str, model: Option<&LoadedModel>) -> Field {
-    match model.map(|model| model.wae().config().map_size()) {
-        Some((height, width)) => tensor_field(name, DataType::Float32, &[("H", height), ("W", width)], true),
+    places_field(name, DataType::Float32, model)
+}
+
+/// The field of masks of UInt8 at the size of maps, (H, W); without a model, a list without a shape.
+pub(crate) fn mask_field(name: &str, model: Option<&LoadedModel>) -> Field {
+    places_field(name, DataType::UInt8, model)
+}
+
+fn places_field(name: &str, number: DataType, model: Option<&LoadedModel>) -> Field {
+    match model.map(map_size) {
+        Some((height, width)) => tensor_field(name, number, &[("H", height), ("W", width)], true),
         None => {
-            let item = Field::new_list_field(DataType::Float32, true);
+            let item = Field::new_list_field(number, true);
             Field::new(name, DataType::FixedSizeList(Arc::new(item), 0), true)
         }
     }

@@ -52,6 +52,8 @@
 //! | `wae_latent_distance(image [, model])` | how far the code is from the training codes |
 //! | `wae_anomaly_score(image [, model])` | how strange the image is beside what is usual, from 0 to 1 |
 //! | `wae_anomaly_map(image [, model])` | where |
+//! | `wae_anomaly_mask(image [, alpha [, model]])` | the places that alone make it an outlier |
+//! | `wae_anomaly_regions(image [, alpha [, model]])` | the connected parts of these |
 //! | `wae_cost_map(image [, model])` | what each pixel adds to the cost |
 //! | `wae_p_value(image [, model [, score]])` | how unusual a score is |
 //! | `wae_detect(image [, model])` | all of these at once |
@@ -66,6 +68,8 @@
 //! |---|---|
 //! | `auroc(score, is_positive)` | how well a score tells positives from the rest |
 //! | `average_precision(score, is_positive)` | the same, where positives are few |
+//! | `pixel_auroc(map, mask)` | how well a map tells pixels of defects from the rest |
+//! | `aupro(map, mask)` | the same, each defect counting alike |
 //! | `wae_mmd(latent [, model])` | how far codes are from the prior |
 //! | `wae_mmd_p_value(latent [, model])` | whether they could be draws from it |
 //! | `frechet_distance(x, y)` | how far two samples of vectors are apart |

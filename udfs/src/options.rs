@@ -47,12 +47,25 @@ pub struct WaeOptions {
     batch_size: usize,
     on_error: OnError,
     score: Option<Score>,
+    confidence: Option<Confidence>,
     max_pixels: usize,
     max_image_bytes: usize,
     cache_bytes: usize,
     max_model_bytes: usize,
     max_sample_rows: usize,
     object_stores: ObjectStores,
+}
+
+/// A probability above 0 and below 1, and so no NaN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Confidence(f64);
+
+impl Eq for Confidence {}
+
+impl Hash for Confidence {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
 }
 
 /// The object stores of a session. They are no option: `SET` does not change them and no other node receives them.
@@ -100,6 +113,7 @@ impl Default for WaeOptions {
             batch_size: 256,
             on_error: OnError::default(),
             score: None,
+            confidence: None,
             max_pixels: limits.max_pixels,
             max_image_bytes: limits.max_image_bytes,
             cache_bytes: 1 << 30,
@@ -189,6 +203,12 @@ impl WaeOptions {
         self.score
     }
 
+    /// The probability with which verdicts, masks and regions keep their rate of false alarms for the held-out rows at hand;
+    /// without one, they keep it on average over draws of such rows.
+    pub fn confidence(&self) -> Option<f64> {
+        self.confidence.map(|confidence| confidence.0)
+    }
+
     /// Whether a row that cannot be read for this reason becomes NULL.
     pub(crate) fn forgives(&self, error: &Error) -> bool {
         self.on_error == OnError::Null && matches!(error, Error::Data(_) | Error::Shape { .. } | Error::Row { .. })
@@ -210,7 +230,7 @@ impl WaeOptions {
     }
 
     /// Each option's name, value and description.
-    fn list(&self) -> [(&'static str, Option<String>, &'static str); 13] {
+    fn list(&self) -> [(&'static str, Option<String>, &'static str); 14] {
         let on_error = match self.on_error {
             OnError::Error => "error",
             OnError::Null => "null",
@@ -241,6 +261,12 @@ impl WaeOptions {
                 "score",
                 self.score.map(|score| score.name().to_owned()),
                 "The score of p-values and verdicts: anomaly_score, cost or latent_distance; the model's own where it is not set",
+            ),
+            (
+                "confidence",
+                self.confidence().map(|confidence| confidence.to_string()),
+                "The probability with which alpha holds for the held-out rows at hand, between 0 and 1; where it is not set, \
+                 alpha holds on average over draws of such rows",
             ),
             ("max_pixels", Some(self.max_pixels.to_string()), "Most pixels (height x width) an image may declare"),
             ("max_image_bytes", Some(self.max_image_bytes.to_string()), "Most bytes an encoded image may have"),
@@ -278,6 +304,8 @@ impl WaeOptions {
                 let name = choice(name, value, &Score::ALL.map(|(name, _)| name))?;
                 self.score = Score::ALL.iter().find(|(n, _)| *n == name).map(|(_, score)| *score);
             }
+            "confidence" if value.is_empty() => self.confidence = None,
+            "confidence" => self.confidence = Some(confidence(value)?),
             "max_pixels" => self.max_pixels = integer(name, value, 1)?,
             "max_image_bytes" => self.max_image_bytes = integer(name, value, 1)?,
             "cache_bytes" => self.cache_bytes = integer(name, value, 0)?,
@@ -330,6 +358,15 @@ fn integer(name: &str, value: &str, min: usize) -> Result<usize> {
         .ok_or_else(|| config_datafusion_err!("wae.{name} must be an integer of at least {min}, got '{value}'"))
 }
 
+fn confidence(value: &str) -> Result<Confidence> {
+    let confidence = f64::from_str(value).ok().filter(|confidence| *confidence > 0.0 && *confidence < 1.0);
+    confidence.map(Confidence).ok_or_else(|| {
+        config_datafusion_err!(
+            "wae.confidence must be a number between 0 and 1, both excluded, or '' for none, got '{value}'"
+        )
+    })
+}
+
 fn device(value: &str) -> Result<Device> {
     Device::from_name(value).ok_or_else(|| {
         let kinds = [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
@@ -360,6 +397,14 @@ mod tests {
     #[case("device", "gpu", "wae.device must be auto")]
     #[case("precision", "f16", "wae.precision must be f32 or tf32 or bf16, got 'f16'")]
     #[case("score", "best", "wae.score must be cost or latent_distance or anomaly_score, got 'best'")]
+    #[case(
+        "confidence",
+        "1",
+        "wae.confidence must be a number between 0 and 1, both excluded, or '' for none, got '1'"
+    )]
+    #[case("confidence", "0.0", "wae.confidence must be a number between 0 and 1")]
+    #[case("confidence", "NaN", "got 'NaN'")]
+    #[case("confidence", "95 %", "got '95 %'")]
     #[case("on_error", "skip", "wae.on_error must be error or null, got 'skip'")]
     #[case("cache_bytes", "-1", "wae.cache_bytes must be an integer of at least 0, got '-1'")]
     #[case("max_pixels", "1.5", "wae.max_pixels must be an integer of at least 1, got '1.5'")]
@@ -390,9 +435,14 @@ mod tests {
     #[test]
     fn entries_can_be_set_again() {
         let mut first = WaeOptions::default();
-        for (key, value) in
-            [("model", "m"), ("wae.on_error", "NULL"), ("wae.score", "Cost"), ("device", "cpu"), ("precision", "BF16")]
-        {
+        for (key, value) in [
+            ("model", "m"),
+            ("wae.on_error", "NULL"),
+            ("wae.score", "Cost"),
+            ("confidence", "0.95"),
+            ("device", "cpu"),
+            ("precision", "BF16"),
+        ] {
             first.set(key, value).unwrap();
         }
         let mut second = WaeOptions::default();
@@ -401,5 +451,8 @@ mod tests {
             second.set(&entry.key, &entry.value.unwrap()).unwrap();
         }
         assert_eq!(first, second);
+        assert_eq!(second.confidence(), Some(0.95));
+        second.set("confidence", "").unwrap();
+        assert_eq!(second.confidence(), None);
     }
 }

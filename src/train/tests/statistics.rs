@@ -61,7 +61,7 @@ fn held_out_rows_are_ranked_by_the_largest_place() {
     let rows = trainer.dataset.held_out_rows();
     let Pixels::U8(bytes) = trainer.dataset.held_out_pixels(0..rows).unwrap() else { panic!("images are bytes") };
     let reconstructions = wae.decode(&wae.encode(&bytes).unwrap()).unwrap();
-    let fields = wae.anomaly_fields(&bytes, &reconstructions).unwrap();
+    let fields = wae.anomaly_fields(&bytes, &reconstructions).unwrap().values;
     let mut largest: Vec<f32> =
         fields.chunks_exact(16).map(|field| field.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
     assert_eq!(wae.anomalies(&bytes, &reconstructions).unwrap(), largest);

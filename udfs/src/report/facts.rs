@@ -22,6 +22,8 @@ pub(super) struct Model {
     pub(super) limits: Limits,
     /// The score of verdicts: the session's, or else the model's own.
     score: Score,
+    /// The session's confidence, with which verdicts keep their rate.
+    pub(super) confidence: Option<f64>,
 }
 
 impl Model {
@@ -30,7 +32,7 @@ impl Model {
         let options = WaeOptions::of(session.ctx.state().config_options());
         let (file, sha256) = read_model(session.model, &options)?;
         let score = options.score().unwrap_or(file.config().score());
-        Ok(Self { file, sha256, limits: options.limits(), score })
+        Ok(Self { file, sha256, limits: options.limits(), score, confidence: options.confidence() })
     }
 
     /// The model's configuration.

@@ -219,7 +219,7 @@ mod tests {
             held_out: Some(&[1.0, 2.0, 3.0]),
             rows: &[2.0, 4.0, 5.0, 5000.0],
             threshold: Some(3.0),
-            level: Some(Level::Rate(0.5)),
+            level: Some(Level::of_rate(0.5)),
             name: "cost",
             unit: "a < b",
         };

@@ -38,7 +38,7 @@ pub struct ReportOptions {
     pub label: Option<String>,
     /// The highest rate of false alarms, between 0 and 1, both excluded, as in `wae_is_outlier`. `None`, the default,
     /// stands for 0.01. A model with n < 99 calibration rows has no p-value as small: there, `None` is 1/(n + 1),
-    /// and the page says so.
+    /// and the page says so. Under `wae.confidence`, it is the smallest rate that so many rows can keep.
     pub alpha: Option<f64>,
 }
 
@@ -105,7 +105,7 @@ pub async fn report(ctx: &SessionContext, model: &str, source: &str, options: &R
     let session = Session { ctx, model, source, options };
     let history = facts::history(&session).await?;
     let model = Model::read(&session)?;
-    let level = Level::try_new(options.alpha, model.held_out())?;
+    let level = Level::try_new(options.alpha, model.confidence, model.held_out())?;
     let scan = scan::scan(&session, model.score(), level).await?;
     let gallery = gallery::strangest(&session, &model, &scan).await?;
     let samples = gallery::samples(&session, &model).await?;

@@ -123,11 +123,12 @@ impl Page<'_> {
         let held_out = self.model.held_out();
         let reported = |score: &f32| self.model.reported(*score);
         let scores: Option<Vec<f32>> = held_out.map(|held_out| held_out.values().iter().map(reported).collect());
-        let threshold = held_out.zip(self.level).and_then(|(held_out, level)| held_out.threshold(level.alpha()));
+        let guarantee = self.level.and_then(Level::guarantee);
+        let threshold = held_out.zip(guarantee).and_then(|(held_out, guarantee)| held_out.threshold(guarantee));
         let histogram = Histogram {
             held_out: scores.as_deref(),
             rows: &self.scan.scores,
-            threshold: threshold.as_ref().map(reported),
+            threshold: threshold.map(|threshold| reported(&threshold.value())),
             level: self.level,
             name: self.model.score_name(),
             unit: self.model.score_unit(),
@@ -142,9 +143,14 @@ impl Page<'_> {
     fn guarantee(&self, held_out: usize, level: Level) -> Markup {
         let alpha = level.alpha();
         let images = self.scan.scores.len();
+        let ranks = level.guarantee().map_or(0, |guarantee| guarantee.ranks(held_out));
+        let most = match level.confidence() {
+            None => "α".to_owned(),
+            Some(_) => format!("{}/{}", count(ranks), count(held_out + 1)),
+        };
         html! {
             p {
-                "An outlier is an image with a p-value of at most α, ranked by its " (self.model.score_name()) " among the "
+                "An outlier is an image with a p-value of at most " (most) ", ranked by its " (self.model.score_name()) " among the "
                 (count(held_out)) " calibration rows, which are those held out of training or those given to "
                 "wae_calibrate since: p = (1 + number of them that score at least as high) / (1 + " (count(held_out)) ")."
                 @if let Some(reason) = level.reason() { " " (reason) }
@@ -153,9 +159,16 @@ impl Page<'_> {
                 strong { "What α = " (level) " promises. " }
                 "An image drawn as the calibration rows were, independently of them, is flagged with probability at most "
                 (short(100.0 * alpha)) " %: if all " (count(images)) " were such images, at most "
-                (short(alpha * images as f64)) " would be flagged by false alarm on average over draws of the "
-                "calibration rows. If they are among these images, nothing is promised. One model's rate lies around that, above it or below. It does not say how many true outliers "
-                "are found, and promises nothing about images that come from elsewhere."
+                (short(alpha * images as f64)) " would be flagged by false alarm on average over "
+                @if let Some(confidence) = level.confidence() {
+                    "such tables. It holds for these calibration rows with a probability of at least "
+                    (short(100.0 * confidence)) " %, which is what wae.confidence asks for."
+                } @else {
+                    "draws of the calibration rows."
+                }
+                " If they are among these images, nothing is promised. "
+                @if level.confidence().is_none() { "One model's rate lies around that, above it or below. " }
+                "It does not say how many true outliers are found, and promises nothing about images that come from elsewhere."
             }
         }
     }
@@ -213,7 +226,7 @@ mod tests {
 
     #[test]
     fn summaries() {
-        let of_30 = summary(1200, Some(30), Some(Level::Rate(0.05)));
+        let of_30 = summary(1200, Some(30), Some(Level::of_rate(0.05)));
         assert_eq!(of_30, "30 of 1,200 images are outliers at alpha = 0.05");
         assert!(summary(1200, None, None).contains("1,200 images; the model is not calibrated"));
     }

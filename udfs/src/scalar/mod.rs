@@ -1,6 +1,7 @@
 //! The scalar functions, a file each, and their common part: [`kernel`] is the trait that each implements, [`function`]
 //! calls it for DataFusion, [`args`] checks and reads arguments, and [`pass`] holds the outputs of the network.
 
+pub(crate) mod alpha;
 pub(crate) mod args;
 mod call_model;
 mod features_call;
@@ -19,13 +20,15 @@ pub(crate) mod planned_image;
 pub(crate) mod scores;
 mod travelling;
 mod wae_anomaly_map;
+mod wae_anomaly_mask;
+mod wae_anomaly_regions;
 mod wae_anomaly_score;
 mod wae_cost_map;
 mod wae_decode;
 mod wae_detect;
 mod wae_encode;
 mod wae_interpolate;
-pub(crate) mod wae_is_outlier;
+mod wae_is_outlier;
 mod wae_latent_distance;
 mod wae_p_value;
 pub(crate) mod wae_pass;
@@ -49,6 +52,8 @@ pub(crate) fn all(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_is_outlier::wae_is_outlier_udf(options),
         wae_detect::wae_detect_udf(options),
         wae_anomaly_map::wae_anomaly_map_udf(options),
+        wae_anomaly_mask::wae_anomaly_mask_udf(options),
+        wae_anomaly_regions::wae_anomaly_regions_udf(options),
         wae_cost_map::wae_cost_map_udf(options),
         wae_interpolate::wae_interpolate_udf(options),
         image_decode::image_decode_udf(options),

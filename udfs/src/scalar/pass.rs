@@ -10,6 +10,7 @@
 //! | reconstruction cost c(x, G(z)) | `wae.cost`: Float32 | encoder and decoder |
 //! | anomaly score as p-values rank it | `wae.anomaly`: Float32 | encoder and decoder |
 //! | the same at each place | `wae.field`: FixedSizeList of Float32 | encoder and decoder |
+//! | its largest value at the scales of parts | `wae.parts`: Float32 | encoder and decoder |
 //! | each pixel's term of the cost | `wae.cost_map`: FixedSizeList of Float32 | encoder and decoder |
 //!
 //! A further output is a variant of [`PassOutput`] with its field, its values in [`PassBuilder`], and a method of
@@ -43,11 +44,13 @@ enum PassOutput {
     Cost,
     Anomaly,
     Field,
+    Parts,
     CostMap,
 }
 
 impl PassOutput {
-    const ALL: [Self; 6] = [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Field, Self::CostMap];
+    const ALL: [Self; 7] =
+        [Self::Latent, Self::Reconstruction, Self::Cost, Self::Anomaly, Self::Field, Self::Parts, Self::CostMap];
 
     fn name(self) -> &'static str {
         match self {
@@ -56,6 +59,7 @@ impl PassOutput {
             Self::Cost => "cost",
             Self::Anomaly => "anomaly",
             Self::Field => "field",
+            Self::Parts => "parts",
             Self::CostMap => "cost_map",
         }
     }
@@ -66,7 +70,7 @@ impl PassOutput {
         match self {
             Self::Latent => code_field(&name, model),
             Self::Reconstruction => decoded_field(&name, model),
-            Self::Cost | Self::Anomaly => Field::new(name, DataType::Float32, true),
+            Self::Cost | Self::Anomaly | Self::Parts => Field::new(name, DataType::Float32, true),
             Self::Field | Self::CostMap => map_field(&name, model),
         }
     }
@@ -89,6 +93,8 @@ impl Outputs {
     pub(crate) const ANOMALY: Self = Self::of(PassOutput::Anomaly);
     /// The same at each place.
     pub(crate) const FIELD: Self = Self::of(PassOutput::Field);
+    /// The largest of these at the scales that look at parts of the image.
+    pub(crate) const PARTS: Self = Self::of(PassOutput::Parts);
     /// Each pixel's term of the reconstruction cost.
     pub(crate) const COST_MAP: Self = Self::of(PassOutput::CostMap);
 
@@ -182,17 +188,22 @@ impl<'a> Pass<'a> {
 
     /// The reconstruction costs, (N,).
     pub(crate) fn costs(&self) -> Result<Float32Array> {
-        Ok(self.column(PassOutput::Cost.name())?.as_primitive::<Float32Type>().clone())
+        self.numbers(PassOutput::Cost)
     }
 
     /// The anomaly scores as p-values rank them, (N,).
     pub(crate) fn anomalies(&self) -> Result<Float32Array> {
-        Ok(self.column(PassOutput::Anomaly.name())?.as_primitive::<Float32Type>().clone())
+        self.numbers(PassOutput::Anomaly)
     }
 
     /// The anomaly score at each place as p-values rank it, (N, H, W).
     pub(crate) fn field(&self) -> Result<ArrayRef> {
         self.column(PassOutput::Field.name())
+    }
+
+    /// The largest of these at the scales that look at parts of the image, (N,).
+    pub(crate) fn parts(&self) -> Result<Float32Array> {
+        self.numbers(PassOutput::Parts)
     }
 
     /// Each pixel's term of the reconstruction cost, (N, H, W).
@@ -203,6 +214,11 @@ impl<'a> Pass<'a> {
     /// The struct as a column.
     pub(crate) fn into_array(self) -> ArrayRef {
         Arc::new(self.outputs)
+    }
+
+    /// An output of one number a row.
+    fn numbers(&self, output: PassOutput) -> Result<Float32Array> {
+        Ok(self.column(output.name())?.as_primitive::<Float32Type>().clone())
     }
 
     /// An output, NULL where the pass is.
@@ -228,6 +244,7 @@ pub(crate) struct PassBuilder<'a> {
     cost: Vec<f32>,
     anomaly: Vec<f32>,
     field: Vec<f32>,
+    parts: Vec<f32>,
     cost_map: Vec<f32>,
 }
 
@@ -250,6 +267,7 @@ impl<'a> PassBuilder<'a> {
             cost: buffer(function, rows, width(PassOutput::Cost, 1))?,
             anomaly: buffer(function, rows, width(PassOutput::Anomaly, 1))?,
             field: buffer(function, rows, width(PassOutput::Field, places))?,
+            parts: buffer(function, rows, width(PassOutput::Parts, 1))?,
             cost_map: buffer(function, rows, width(PassOutput::CostMap, places))?,
         })
     }
@@ -258,7 +276,7 @@ impl<'a> PassBuilder<'a> {
     pub(crate) fn fill(&mut self, wae: &Wae, rows: &[usize], images: PixelSlice<'_>) -> wae_core::Result<()> {
         let codes = wae.encode(images)?; // (N, Z)
         scatter(&mut self.latent, rows, &codes);
-        let of_pairs = [&self.cost, &self.anomaly, &self.field, &self.cost_map];
+        let of_pairs = [&self.cost, &self.anomaly, &self.field, &self.parts, &self.cost_map];
         if self.reconstruction.is_empty() && of_pairs.into_iter().all(Vec::is_empty) {
             return Ok(());
         }
@@ -267,15 +285,13 @@ impl<'a> PassBuilder<'a> {
             scatter(&mut self.cost, rows, &wae.costs(images, &reconstructions)?);
         }
         // The score is the largest place of the field: where both are taken, the field is computed once.
-        if !self.field.is_empty() {
-            let field = wae.anomaly_fields(images, &reconstructions)?;
-            if !self.anomaly.is_empty() {
-                let places = field.chunks_exact(field.len() / rows.len());
-                let largest: Vec<f32> =
-                    places.map(|field| field.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
-                scatter(&mut self.anomaly, rows, &largest);
-            }
-            scatter(&mut self.field, rows, &field);
+        if !self.field.is_empty() || !self.parts.is_empty() {
+            let fields = wae.anomaly_fields(images, &reconstructions)?;
+            let places = fields.values.chunks_exact((fields.values.len() / rows.len()).max(1));
+            let largest: Vec<f32> = places.map(|f| f.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+            scatter(&mut self.anomaly, rows, &largest);
+            scatter(&mut self.field, rows, &fields.values);
+            scatter(&mut self.parts, rows, &fields.of_parts);
         } else if !self.anomaly.is_empty() {
             scatter(&mut self.anomaly, rows, &wae.anomalies(images, &reconstructions)?);
         }
@@ -307,6 +323,7 @@ impl<'a> PassBuilder<'a> {
             PassOutput::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
             PassOutput::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
             PassOutput::Field => fixed_size_list(field, numbers(&mut self.field, None), nulls),
+            PassOutput::Parts => Ok(numbers(&mut self.parts, Some(nulls))),
             PassOutput::CostMap => fixed_size_list(field, numbers(&mut self.cost_map, None), nulls),
         }
     }

@@ -94,6 +94,14 @@ pub(crate) fn check_latent_statistics(function: &str, model: &LoadedModel) -> Re
     plan_err!("{function}: {}", no_latent_statistics(model))
 }
 
+/// Refuses a model of an older version, which has no anomaly map.
+pub(crate) fn check_anomaly_map(function: &str, model: &LoadedModel) -> Result<()> {
+    if model.wae().has_anomaly_map() {
+        return Ok(());
+    }
+    plan_err!("{function}: model '{}' is of an older version and has no anomaly map: train it anew", model.name())
+}
+
 fn no_latent_statistics(model: &LoadedModel) -> String {
     format!("model '{}' does not hold where its training codes lie, expected one trained by this version", model.name())
 }

@@ -10,12 +10,12 @@ use wae_core::calibrate::Score;
 
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
 use crate::options::WaeOptions;
+use crate::scalar::alpha::{DEFAULT_ALPHA, threshold};
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
 use crate::scalar::scores;
-use crate::scalar::wae_is_outlier::{DEFAULT_ALPHA, check_alpha};
 
 const NAME: &str = "wae_detect";
 
@@ -68,9 +68,9 @@ impl ScalarKernel for WaeDetect {
             Some(held_out) => ranked.unary(|score| held_out.p_value(score)),
             None => Float64Array::new_null(rows),
         };
-        let is_reachable = held_out.is_some_and(|held_out| check_alpha(DEFAULT_ALPHA, held_out.len(), model).is_ok());
-        let outliers: BooleanArray =
-            p_values.iter().map(|p| p.filter(|_| is_reachable).map(|p| p <= DEFAULT_ALPHA)).collect();
+        let confidence = batch.options().confidence();
+        let threshold = held_out.and_then(|held_out| threshold(DEFAULT_ALPHA, confidence, held_out, model).ok());
+        let outliers: BooleanArray = ranked.iter().map(|score| Some(threshold?.is_exceeded_by(score?))).collect();
         let nulls = costs.nulls().cloned();
         let columns: Vec<ArrayRef> =
             vec![Arc::new(costs), Arc::new(distances), Arc::new(scaled), Arc::new(p_values), Arc::new(outliers)];
@@ -96,8 +96,9 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     syntax: "wae_detect(image [, model])",
     description: "Every score of an image, from one pass through the network: a struct of `cost` (`wae_reconstruction_cost`), \
          `latent_distance`, `anomaly_score`, `p_value` (of the session's `wae.score`, or else the model's own, as \
-         `wae_p_value`) and `is_outlier` (that p-value is at most 0.01). A field that the model has no numbers for is NULL: \
-         `is_outlier` with fewer than 99 held-out rows, which no p-value of 0.01 can come from; `p_value`, too, without \
+         `wae_p_value`) and `is_outlier` (as `wae_is_outlier` at 0.01). A field that the model has no numbers for is NULL: \
+         `is_outlier` with fewer than 99 held-out rows, which no p-value of 0.01 can come from (under `wae.confidence`, with \
+         fewer than that takes); `p_value`, too, without \
          held-out rows; of a model of an older version, then `anomaly_score`, and maybe `latent_distance`.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT path, d['cost'], d['p_value'] FROM (SELECT path, wae_detect(image, 'fashion') AS d FROM 'images.parquet') WHERE d['is_outlier'];",

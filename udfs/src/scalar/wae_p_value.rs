@@ -56,7 +56,7 @@ impl ScalarKernel for WaePValue {
 }
 
 /// The p-value of each row's image, by the score that an argument names.
-pub(crate) fn p_values(batch: &Batch<'_>, score: usize) -> Result<Vec<Option<f64>>> {
+fn p_values(batch: &Batch<'_>, score: usize) -> Result<Vec<Option<f64>>> {
     let function = batch.function();
     let model = batch.model()?;
     let score = scores::of_batch(batch, score)?;

@@ -73,7 +73,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
         ("model", MODEL_ARGUMENT),
         (
             "outputs",
-            "Of `latent`, `reconstruction`, `cost`, `anomaly` and `map` those needed, with commas between them.",
+            "Of `latent`, `reconstruction`, `cost`, `anomaly`, `field`, `parts` and `cost_map` those needed, with commas \
+             between them.",
         ),
         ("function", "The function that errors name."),
     ],
