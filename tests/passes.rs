@@ -263,6 +263,15 @@ fn assert_no_pass(node: &dyn ExecutionPlan, plan: &str) {
      WHERE wae_is_outlier(I, 0.1, 'm', 'cost') OR wae_p_value(I, 'm', 'latent_distance') < 0.1 OR C > 20",
     1500
 )]
+#[case::masks_and_regions(
+    "SELECT wae_anomaly_score(I), wae_anomaly_map(I), wae_anomaly_mask(I, 0.1), wae_anomaly_mask(I), wae_anomaly_regions(I, 0.1), wae_p_value(I) FROM t
+     WHERE wae_is_outlier(I, 0.1)",
+    1500
+)]
+#[case::metrics_of_maps(
+    "SELECT pixel_auroc(wae_anomaly_map(I), wae_anomaly_mask(I, 0.1)), round(aupro(wae_cost_map(I), wae_anomaly_mask(I, 0.1)), 9) FROM t",
+    1500
+)]
 #[case::group_of_expressions(
     "SELECT label % 2, round(C), count(*), max(wae_encode(I)[1]) FROM t GROUP BY label % 2, round(C) HAVING min(wae_p_value(I)) < 0.5",
     1500

@@ -43,6 +43,6 @@ def aupro(maps, masks, limit=0.3):
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each group of equal scores
     rate = np.append(0.0, np.cumsum(false[order])[last])
     mean = np.append(0.0, np.cumsum(overlap[order])[last])
-    end = np.searchsorted(rate, limit)
-    rate, mean = np.append(rate[:end], limit), np.append(mean[:end], np.interp(limit, rate, mean))
+    end = np.searchsorted(rate, limit)  # the first point at the limit or beyond it
+    rate, mean = np.append(rate[:end], limit), np.append(mean[:end], np.interp(limit, rate[:end + 1], mean[:end + 1]))
     return np.trapezoid(mean, rate) / limit

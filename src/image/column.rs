@@ -98,6 +98,15 @@ impl ImageColumn {
         Self::of_type(field, array, None, features)
     }
 
+    /// Reads a column as masks: as [`ImageColumn::try_new`], but integers that are all 0 or 1 are no reason for a warning.
+    ///
+    /// # Errors
+    /// Those of [`ImageColumn::try_new`].
+    pub fn of_masks(field: &Field, array: &ArrayRef, fallback: Option<ImageShape>) -> Result<Self> {
+        let column = Self::try_new(field, array, fallback)?;
+        Ok(Self { stored: column.stored.unwatched(), ..column })
+    }
+
     fn of_type(field: &Field, array: &ArrayRef, shape: Option<ImageShape>, image_type: ImageType) -> Result<Self> {
         image_type.check_order()?;
         let (keys, values) = match array.as_any_dictionary_opt() {

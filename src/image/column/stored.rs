@@ -69,6 +69,14 @@ impl Stored {
         Ok(Self::Lists { parent: nulls, lists, form, watch: DarkWatch::new(field) })
     }
 
+    /// The same, without a watch over dark values.
+    pub(super) fn unwatched(self) -> Self {
+        match self {
+            Self::Lists { parent, lists, form, .. } => Self::Lists { parent, lists, form, watch: None },
+            other => other,
+        }
+    }
+
     /// Whether every image is bytes. Encoded ones are decoded to bytes, whatever their depth.
     pub(super) fn has_bytes(&self) -> bool {
         match self {

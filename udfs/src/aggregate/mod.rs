@@ -1,9 +1,12 @@
 //! The aggregates, a file each; here the states that hold a list.
 
+mod aupro;
 mod auroc;
 mod average_precision;
 mod frechet_distance;
 pub(crate) mod latent;
+mod map_metric;
+mod pixel_auroc;
 mod ranking;
 mod wae_mmd;
 mod wae_mmd_p_value;
@@ -23,6 +26,8 @@ pub(crate) fn all() -> Vec<AggregateUDF> {
     vec![
         auroc::auroc_udaf(),
         average_precision::average_precision_udaf(),
+        pixel_auroc::pixel_auroc_udaf(),
+        aupro::aupro_udaf(),
         wae_mmd::wae_mmd_udaf(),
         wae_mmd_p_value::wae_mmd_p_value_udaf(),
         frechet_distance::frechet_distance_udaf(),

@@ -1,0 +1,230 @@
+//! Aggregates of maps beside masks: how well a map shows where the defects are.
+
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+use std::mem::size_of_val;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, UInt32Type, UInt64Type};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Documentation, Signature, Volatility};
+use rayon::prelude::*;
+use wae_core::image::Limits;
+use wae_core::localization::{DefectMask, PixelCurve};
+use wae_core::{Error, ImageColumn};
+
+use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
+use crate::columns::{features_type, image_type};
+use crate::documentation::{FunctionDocumentation, example_vector};
+use crate::error::{Place, exec_error, row_error};
+
+/// The description of the argument that holds a map.
+pub(crate) const MAP_ARGUMENT: &str = "How strange each place is, higher for a defect: a tensor of two dimensions, or lists of lists, of \
+     finite floats, such as `wae_anomaly_map` gives. Compared as Float32.";
+
+/// The description of the argument that holds a mask.
+pub(crate) const MASK_ARGUMENT: &str = "Where the defects are: an image of any form and size, 0 where there is none. It is compared at the \
+     map's size, by the pixel in which the middle of each place lies. For images without a defect that have no mask, write \
+     `coalesce(mask, image_encode([[0]]))`, or for tensors their own zeros.";
+
+/// Rows whose maps and masks are read at a time.
+const ROWS: usize = 64;
+
+/// A metric of maps beside masks: its entry in the reference and its computation.
+pub(crate) trait MapMetric: Debug + Send + Sync {
+    /// The entry in the SQL reference, of parameters (map, mask).
+    fn documentation(&self) -> &'static FunctionDocumentation;
+
+    /// Adds the places of an image.
+    fn add(&self, curve: &mut PixelCurve, map: &[f32], mask: &DefectMask);
+
+    /// The rate of false positives up to which the area is taken.
+    fn limit(&self) -> f64;
+}
+
+/// A [`MapMetric`] as DataFusion calls it.
+#[derive(Debug)]
+pub(crate) struct MapAggregate {
+    metric: &'static dyn MapMetric,
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl MapAggregate {
+    /// The aggregate.
+    pub(crate) fn new(metric: &'static dyn MapMetric) -> Self {
+        let documentation = metric.documentation();
+        let examples = [example_vector(example_vector(DataType::Float32)), DataType::Binary];
+        let signature = documentation.signature(Volatility::Immutable, &examples);
+        Self { metric, signature, documentation: documentation.page() }
+    }
+}
+
+impl PartialEq for MapAggregate {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for MapAggregate {}
+
+impl Hash for MapAggregate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl AggregateUDFImpl for MapAggregate {
+    fn name(&self) -> &str {
+        self.metric.documentation().name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(types.to_vec())
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.metric.documentation().check_arity(2, types.len())?;
+        Ok(DataType::Float64)
+    }
+
+    fn return_field(&self, fields: &[FieldRef]) -> Result<FieldRef> {
+        let data_type = self.return_type(&fields.iter().map(|f| f.data_type().clone()).collect::<Vec<_>>())?;
+        let name = self.name();
+        let map = features_type(&fields[0]).or_else(|message| plan_err!("{name}: map: {message}"))?;
+        if let Some(shape) = map.shape().filter(|shape| shape.channels() != 1) {
+            return plan_err!("{name}: {}", no_map(shape.channels()));
+        }
+        let mask = image_type(&fields[1]).or_else(|message| plan_err!("{name}: mask: {message}"))?;
+        mask.check_order().or_else(|error| plan_err!("{name}: mask: {error}"))?;
+        Ok(Arc::new(Field::new(name, data_type, true)))
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        refuse_distinct(self.name(), &args)?;
+        match args.expr_fields {
+            [map, mask] => Ok(Box::new(Places {
+                metric: self.metric,
+                map: Arc::clone(map),
+                mask: Arc::clone(mask),
+                curve: PixelCurve::default(),
+            })),
+            fields => plan_err!("{} takes 2 arguments (map, mask), got {}", self.name(), fields.len()),
+        }
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let list = |name, item| list_state(args.name, name, item);
+        let dropped = Field::new(format_state_name(args.name, "dropped"), DataType::UInt32, true);
+        Ok(vec![
+            list("keys", DataType::UInt32),
+            list("normal", DataType::UInt64),
+            list("defective", DataType::Float64),
+            Arc::new(dropped),
+        ])
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
+
+fn no_map(values: usize) -> String {
+    format!(
+        "map holds {values} values a place, expected one: a tensor of two dimensions or lists of lists, such as \
+         wae_anomaly_map gives"
+    )
+}
+
+/// The values of all maps, at defects and elsewhere.
+#[derive(Debug)]
+struct Places {
+    metric: &'static dyn MapMetric,
+    map: FieldRef,
+    mask: FieldRef,
+    curve: PixelCurve,
+}
+
+impl Places {
+    fn name(&self) -> &'static str {
+        self.metric.documentation().name
+    }
+}
+
+impl Accumulator for Places {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let name = self.name();
+        let maps = ImageColumn::of_features(&self.map, &values[0], None).map_err(|e| exec_error(name, &e))?;
+        // A mask whose type an expression lost may be a flat list of the map's size.
+        let size = features_type(&self.map).ok().and_then(|map| map.shape());
+        let masks = ImageColumn::of_masks(&self.mask, &values[1], size).map_err(|e| exec_error(name, &e))?;
+        let rows: Vec<usize> = (0..maps.len()).filter(|row| !maps.is_null(*row) && !masks.is_null(*row)).collect();
+        for rows in rows.chunks(ROWS) {
+            let read: Vec<_> = rows.par_iter().map(|row| read(&maps, &masks, *row)).collect();
+            for (row, read) in rows.iter().zip(read) {
+                let (map, mask) = read.map_err(|e| row_error(name, Place::of_image(*row, &masks, None), e))?;
+                self.metric.add(&mut self.curve, &map, &mask);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let limit = self.metric.limit();
+        if let Some(uncertainty) = self.curve.uncertainty(limit).filter(|uncertainty| *uncertainty > 0.0) {
+            log::info!("{}: more distinct values than are kept: within {uncertainty:.0e}", self.name());
+        }
+        Ok(ScalarValue::Float64(self.curve.area(limit)))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.curve.memory()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let (keys, normal, defective, dropped) = std::mem::take(&mut self.curve).into_parts();
+        Ok(vec![
+            list_value::<UInt32Type>(keys)?,
+            list_value::<UInt64Type>(normal)?,
+            list_value::<Float64Type>(defective)?,
+            ScalarValue::UInt32(Some(dropped)),
+        ])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let name = self.name();
+        let keys = lists::<UInt32Type>(name, states, 0)?;
+        let normal = lists::<UInt64Type>(name, states, 1)?;
+        let defective = lists::<Float64Type>(name, states, 2)?;
+        let Some(dropped) = states.get(3).and_then(|dropped| dropped.as_primitive_opt::<UInt32Type>()) else {
+            return exec_err!("{name}: a state without its number of bits");
+        };
+        for (row, keys) in keys.iter().enumerate() {
+            let defective = defective[row].values();
+            let curve = PixelCurve::try_from_parts(keys.values(), normal[row].values(), defective, dropped.value(row));
+            self.curve.merge(curve.map_err(|e| exec_error(name, &e))?);
+        }
+        Ok(())
+    }
+}
+
+/// The map of a row, (H, W), and its mask at the map's size.
+fn read(maps: &ImageColumn, masks: &ImageColumn, row: usize) -> wae_core::Result<(Vec<f32>, DefectMask)> {
+    let limits = Limits::default();
+    let map = maps.image(row, None, &limits)?;
+    let shape = map.shape();
+    if shape.channels() != 1 {
+        return Err(Error::Data(no_map(shape.channels())));
+    }
+    let mut values = vec![0.0; shape.len()];
+    map.write_to(&mut values);
+    let mask = DefectMask::of_image(&masks.image(row, None, &limits)?);
+    Ok((values, mask.at_size(shape.height(), shape.width())))
+}
