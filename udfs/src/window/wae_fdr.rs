@@ -10,7 +10,9 @@
 //! Benjamini and Hochberg, Controlling the false discovery rate, JRSS B 57 (1995), procedure 1, in the adjusted form of
 //! R's `p.adjust`. Conformal p-values: Bates, Candès, Lei, Romano and Sesia, arXiv 2104.08279, theorem 2.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
@@ -18,26 +20,47 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowFunctionSimplification, WindowUDFFieldArgs};
 use datafusion::logical_expr::{
-    Documentation, Expr, PartitionEvaluator, ReversedUDWF, Signature, Volatility, WindowFrameBound, WindowUDF,
-    WindowUDFImpl,
+    Documentation, Expr, PartitionEvaluator, ReversedUDWF, Signature, Volatility, WindowFrameBound,
+    WindowFunctionDefinition, WindowUDF, WindowUDFImpl,
 };
+use rayon::prelude::*;
 
 use crate::documentation::FunctionDocumentation;
 
 const NAME: &str = "wae_fdr";
+
+/// The level at which a list that stays empty is explained.
+const LEVEL: f64 = 0.1;
 
 /// The window function.
 pub(crate) fn wae_fdr_udwf() -> WindowUDF {
     WindowUDF::from(WaeFdr {
         signature: DOCUMENTATION.signature(Volatility::Immutable, &[DataType::Float64]),
         documentation: DOCUMENTATION.page(),
+        has_logged: Arc::new(AtomicBool::new(false)),
     })
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 struct WaeFdr {
     signature: Signature,
     documentation: Documentation,
+    /// Whether some partition of a statement has said why its list is empty: not all of many say so.
+    has_logged: Arc<AtomicBool>,
+}
+
+impl PartialEq for WaeFdr {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for WaeFdr {}
+
+impl Hash for WaeFdr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        NAME.hash(state);
+    }
 }
 
 impl WindowUDFImpl for WaeFdr {
@@ -63,14 +86,16 @@ impl WindowUDFImpl for WaeFdr {
     }
 
     fn partition_evaluator(&self, _: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
-        Ok(Box::new(Adjustment))
+        Ok(Box::new(Adjustment { has_logged: Arc::clone(&self.has_logged) }))
     }
 
     /// DataFusion evaluates a function of the whole partition without looking at a frame or DISTINCT: what would change
     /// the rows that are counted, and does not, is refused here, where it can be seen.
     fn simplify(&self) -> Option<WindowFunctionSimplification> {
-        Some(Box::new(|window: WindowFunction, _| {
+        Some(Box::new(|mut window: WindowFunction, _| {
             check_window(&window.params)?;
+            // Each statement logs for itself.
+            window.fun = WindowFunctionDefinition::WindowUDF(Arc::new(wae_fdr_udwf()));
             Ok(Expr::WindowFunction(Box::new(window)))
         }))
     }
@@ -105,14 +130,22 @@ fn check_window(window: &WindowFunctionParams) -> Result<()> {
 
 /// The evaluator of one partition, which sees all of its rows at once.
 #[derive(Debug)]
-struct Adjustment;
+struct Adjustment {
+    has_logged: Arc<AtomicBool>,
+}
 
 impl PartitionEvaluator for Adjustment {
     fn evaluate_all(&mut self, values: &[ArrayRef], _: usize) -> Result<ArrayRef> {
         let Some(p) = values.first().and_then(|values| values.as_primitive_opt::<Float64Type>()) else {
             return exec_err!("{NAME}: p must be a column of Float64");
         };
-        Ok(Arc::new(adjusted(p)?))
+        let adjusted = adjusted(p)?;
+        if let Some(reason) = why_none(p, &adjusted)
+            && !self.has_logged.swap(true, Ordering::Relaxed)
+        {
+            log::warn!("{NAME}: {reason}");
+        }
+        Ok(Arc::new(adjusted))
     }
 }
 
@@ -122,17 +155,32 @@ fn adjusted(p: &Float64Array) -> Result<Float64Array> {
     if let Some(row) = rows.iter().find(|row| !(0.0..=1.0).contains(&p.value(**row))) {
         return exec_err!("{NAME}: row {row} of the partition: p must be between 0 and 1, got {}", p.value(*row));
     }
-    rows.sort_unstable_by(|a, b| p.value(*b).total_cmp(&p.value(*a)));
+    // Equal p-values are adjusted alike, in whichever order they come.
+    rows.par_sort_unstable_by(|a, b| p.value(*b).total_cmp(&p.value(*a)));
     let tested = rows.len();
     let mut least = 1.0_f64;
-    let mut adjusted = vec![None; p.len()];
+    let mut adjusted = vec![0.0; p.len()];
     for (above, row) in rows.into_iter().enumerate() {
         // m/j first, which is exactly 1 for the largest: p·m/j could round to less than p.
         let ratio = tested as f64 / (tested - above) as f64;
         least = least.min(p.value(row) * ratio);
-        adjusted[row] = Some(least);
+        adjusted[row] = least;
     }
-    Ok(Float64Array::from(adjusted))
+    Ok(Float64Array::new(adjusted.into(), p.nulls().cloned()))
+}
+
+/// The reason why no row is significant at [`LEVEL`], with the held-out rows that it would take; `None` where one is, or
+/// none was tested.
+fn why_none(p: &Float64Array, adjusted: &Float64Array) -> Option<String> {
+    let least = |values: &Float64Array| values.iter().flatten().reduce(f64::min);
+    let smallest = least(adjusted).filter(|q| *q > LEVEL).and_then(|_| least(p))?;
+    let k = p.iter().flatten().filter(|p| *p <= smallest).count();
+    let m = p.len() - p.null_count();
+    let needed = (m as f64 / (LEVEL * k as f64)).ceil() - 1.0;
+    Some(format!(
+        "none of {m} rows has an adjusted p-value of at most {LEVEL}. {k} of them have the smallest p-value, {smallest}: for \
+         so many to be significant, even above all held-out rows, a model needs {needed} held-out rows"
+    ))
 }
 
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
@@ -142,7 +190,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
          `wae_fdr(p) OVER () <= 0.1`, at most a tenth is expected to be normal, however many rows were tested. Adjusted over \
          the whole partition of the window, whatever the order of its rows: ORDER BY in OVER changes nothing, and a frame, \
          FILTER and DISTINCT are refused. NULL stays NULL and counts as not tested. With n calibration rows and m rows \
-         tested, a p-value is at least 1/(n + 1), so that a level α flags none or at least m/(α(n + 1)) rows.",
+         tested, a p-value is at least 1/(n + 1), so that a level α flags none or at least m/(α(n + 1)) rows. Where no row is \
+         significant at 0.1, the log says how many held-out rows that would take.",
     arguments: &[("p", "The p-value, a number between 0 and 1; NaN is an error.")],
     example: "SELECT path FROM (SELECT path, wae_fdr(wae_p_value(image, 'fashion')) OVER () AS q FROM 'images.parquet') WHERE q <= 0.1;",
     related: &["wae_p_value"],
@@ -186,6 +235,49 @@ mod tests {
         let q = of(&p.map(Some));
         assert_eq!(q.iter().flatten().filter(|q| **q <= 0.05).count(), 4);
         assert!((q[3].unwrap() - 0.0095 * 15.0 / 4.0).abs() < 1e-15);
+    }
+
+    /// Of 100 rows, one at 1/201 is adjusted to 0.498: to be significant it has to be 1/1000. Five need a fifth of that.
+    #[rstest]
+    #[case::one(
+        1,
+        201.0,
+        Some("1 of them have the smallest p-value, 0.004975124378109453: for so many"),
+        Some("needs 999 held")
+    )]
+    #[case::five(
+        5,
+        101.0,
+        Some("none of 100 rows has an adjusted p-value of at most 0.1. 5 of them"),
+        Some("needs 199 held")
+    )]
+    #[case::enough(5, 200.0, None, None)]
+    #[case::rounded_up(3, 50.0, Some("3 of them"), Some("needs 333 held"))]
+    fn a_list_that_stays_empty_is_explained(
+        #[case] strange: usize,
+        #[case] ranks: f64,
+        #[case] counts: Option<&str>,
+        #[case] needed: Option<&str>,
+    ) {
+        let p = (0..102).map(|row| match row {
+            7 | 60 => None,
+            row if row < strange => Some(1.0 / ranks),
+            _ => Some(0.9),
+        });
+        let p = Float64Array::from_iter(p);
+        let reason = why_none(&p, &adjusted(&p).unwrap());
+        assert_eq!(reason.is_some(), counts.is_some(), "{reason:?}");
+        for part in counts.into_iter().chain(needed) {
+            assert!(reason.as_ref().unwrap().contains(part), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_tested_need_no_reason() {
+        for p in [vec![], vec![None, None]] {
+            let p = Float64Array::from(p);
+            assert_eq!(why_none(&p, &adjusted(&p).unwrap()), None);
+        }
     }
 
     #[test]
