@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema, UInt8Type};
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::prelude::col;
 use maud::{Markup, html};
@@ -15,6 +15,8 @@ use wae_core::{Image, ImageColumn, ImageShape};
 use super::anomaly_map::{coloured, largest, legend};
 use super::chart::number;
 use super::facts::{Model, numbers};
+use super::level::Level;
+use super::outline::Outline;
 use super::scan::Scan;
 use super::{Session, batch, engine_error};
 
@@ -35,6 +37,7 @@ struct Picture {
     /// None of features, of which there are no pictures.
     reconstruction: Option<String>,
     map: String,
+    outline: Outline,
     /// The largest value of the map, its row and its column.
     largest: (f32, usize, usize),
     score: f32,
@@ -56,7 +59,12 @@ pub(super) struct Gallery {
 }
 
 /// Reconstructs the strangest images of a scan.
-pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan) -> Result<Gallery> {
+pub(super) async fn strangest(
+    session: &Session<'_>,
+    model: &Model,
+    level: Option<Level>,
+    scan: &Scan,
+) -> Result<Gallery> {
     let mut gallery = Gallery {
         pictures: Vec::new(),
         most: 0.0,
@@ -69,7 +77,7 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
         return Ok(gallery);
     }
     let Some((field, images)) = scan.images()? else { return Ok(gallery) };
-    let batch = reconstruct(session, model, &field, images).await?;
+    let batch = reconstruct(session, model, level, &field, images).await?;
     let originals = inputs(&batch, model)?;
     let reconstructions: Vec<Option<String>> = match model.config().input() {
         None => {
@@ -80,20 +88,22 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
     };
     let p_values = if model.held_out().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
     let maps = maps(&batch)?;
+    let masks = masks(&batch)?;
     // One scale for all, so that maps compare.
     gallery.most = match model.has_anomaly_map() {
         true => 1.0,
         false => maps.iter().flatten().copied().fold(0.0, f32::max),
     };
     let (height, width) = model.config().map_size();
-    for (((image, reconstruction), map), (strange, p)) in
-        originals.iter().zip(reconstructions).zip(&maps).zip(scan.strangest.iter().zip(p_values))
+    for ((((image, reconstruction), map), mask), (strange, p)) in
+        originals.iter().zip(reconstructions).zip(&maps).zip(&masks).zip(scan.strangest.iter().zip(p_values))
     {
         let coloured = coloured(map, height, width, gallery.most).map_err(engine_error)?;
         gallery.pictures.push(Picture {
             image: data_uri(image)?,
             reconstruction,
             map: data_uri(&coloured)?,
+            outline: Outline::new(mask, width),
             largest: largest(map, width),
             score: strange.score,
             p,
@@ -104,8 +114,15 @@ pub(super) async fn strangest(session: &Session<'_>, model: &Model, scan: &Scan)
     Ok(gallery)
 }
 
-/// The columns image, reconstruction, map and p, in the order given.
-async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images: ArrayRef) -> Result<RecordBatch> {
+/// The columns image, reconstruction, map, mask and p, in the order given. The mask is NULL of a model without an anomaly
+/// map or calibration.
+async fn reconstruct(
+    session: &Session<'_>,
+    model: &Model,
+    level: Option<Level>,
+    field: &Field,
+    images: ArrayRef,
+) -> Result<RecordBatch> {
     let order: ArrayRef = Arc::new(Int64Array::from_iter_values(0..images.len() as i64));
     let fields = vec![Field::new("position", DataType::Int64, false), field.clone().with_name("image")];
     let schema = Arc::new(Schema::new(fields));
@@ -117,8 +134,18 @@ async fn reconstruct(session: &Session<'_>, model: &Model, field: &Field, images
         None => format!("wae_reconstruct(image, {name}) AS reconstruction"),
         Some(_) => "NULL AS reconstruction".to_owned(),
     };
-    let columns: [&str; 5] =
-        ["position", "image", &reconstruction, &format!("{map}(image, {name}) AS map"), &format!("{p} AS p")];
+    let mask = match level.filter(|_| model.has_anomaly_map()) {
+        Some(level) => format!("wae_anomaly_mask(image, {}, {name})", level.alpha()),
+        None => "NULL".to_owned(),
+    };
+    let columns: [&str; 6] = [
+        "position",
+        "image",
+        &reconstruction,
+        &format!("{map}(image, {name}) AS map"),
+        &format!("{mask} AS mask"),
+        &format!("{p} AS p"),
+    ];
     // No table of the session, whose names are the user's.
     batch(session.ctx.read_batch(rows)?.select_exprs(&columns)?.sort_by(vec![col("position")])?).await
 }
@@ -128,6 +155,13 @@ fn maps(batch: &RecordBatch) -> Result<Vec<Vec<f32>>> {
     let maps = batch.column_by_name("map").and_then(|column| column.as_fixed_size_list_opt());
     let maps = maps.ok_or_else(|| exec_datafusion_err!("report: no column 'map'"))?;
     Ok((0..maps.len()).map(|row| maps.value(row).as_primitive::<Float32Type>().values().to_vec()).collect())
+}
+
+/// The anomaly masks, (H, W) each; empty where there are none.
+fn masks(batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
+    let masks = batch.column_by_name("mask").ok_or_else(|| exec_datafusion_err!("report: no column 'mask'"))?;
+    let Some(masks) = masks.as_fixed_size_list_opt() else { return Ok(vec![Vec::new(); masks.len()]) };
+    Ok((0..masks.len()).map(|row| masks.value(row).as_primitive::<UInt8Type>().values().to_vec()).collect())
 }
 
 /// Draws from the prior, as `data:` URIs.
@@ -223,7 +257,10 @@ impl Picture {
             figure {
                 div.triple {
                     @let label = self.label.as_deref().map(|label| format!(", {}", cut(label))).unwrap_or_default();
-                    img src=(self.image) alt={ "Image " (rank) (label) };
+                    div.outlined {
+                        img src=(self.image) alt={ "Image " (rank) (label) (self.outline.words()) };
+                        (self.outline.drawing())
+                    }
                     @if let Some(reconstruction) = &self.reconstruction {
                         img src=(reconstruction) alt={ "Reconstruction of image " (rank) };
                     }
@@ -290,6 +327,7 @@ mod tests {
             image: "data:1".to_owned(),
             reconstruction: Some("data:2".to_owned()),
             map: "data:3".to_owned(),
+            outline: Outline::new(&[0, 255], 2),
             largest: (0.5, 3, 14),
             score: 12.345,
             p: Some(0.0024),
@@ -297,7 +335,8 @@ mod tests {
             label: Some("<script>\"'&".to_owned()),
         };
         let html = picture.figure(2).into_string();
-        assert!(html.contains("alt=\"Image 2, &lt;script&gt;&quot;'&amp;\""), "{html}");
+        let alt = "alt=\"Image 2, &lt;script&gt;&quot;'&amp;, 1 of 2 places outlined\"";
+        assert!(html.contains(alt) && html.contains("<path d=\"M1 0h1"), "{html}");
         assert!(html.contains("largest value 0.5000 at row 3, column 14") && !html.contains("<script"), "{html}");
         assert!(html.contains("score 12.35") || html.contains("score 12.34"), "{html}");
     }

@@ -12,6 +12,7 @@ mod gallery;
 mod histogram;
 mod latent;
 mod level;
+mod outline;
 mod page;
 mod scan;
 
@@ -74,8 +75,8 @@ impl fmt::Display for Html {
 }
 
 /// Makes a page about a model and a table of images, as `wae report` writes it: the number of outliers and the promise
-/// of alpha, the histogram of scores, the strangest images with reconstructions and anomaly maps, samples from the
-/// prior, the latent codes on two principal components, the training curves, and the model's facts.
+/// of alpha, the histogram of scores, the strangest images with their strange places outlined, reconstructions and anomaly
+/// maps, samples from the prior, the latent codes on two principal components, the training curves, and the model's facts.
 ///
 /// `source` is a table, a table function, or a query in parentheses; in a context that finds files by their paths, as
 /// [`session_context`](crate::session_context) makes it, also a path. It is SQL: take none from strangers. The table is
@@ -107,7 +108,7 @@ pub async fn report(ctx: &SessionContext, model: &str, source: &str, options: &R
     let model = Model::read(&session)?;
     let level = Level::try_new(options.alpha, model.confidence, model.held_out())?;
     let scan = scan::scan(&session, model.score(), level).await?;
-    let gallery = gallery::strangest(&session, &model, &scan).await?;
+    let gallery = gallery::strangest(&session, &model, level, &scan).await?;
     let samples = gallery::samples(&session, &model).await?;
     let facts = facts::facts(&session, &model).await?;
     let summary = page::summary(scan.scores.len(), scan.outliers, level);
