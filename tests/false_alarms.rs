@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use false_alarms::{Options, run};
+use false_alarms::{Options, run, simulated};
 
 #[path = "../benches/false_alarms/main.rs"]
 #[allow(dead_code, reason = "the study's main")]
@@ -21,6 +21,7 @@ async fn rates_are_what_p_values_promise() {
         epochs: 4,
         models: dir.path().to_owned(),
         features: false,
+        normal: "label IN (0, 1, 2, 3, 4, 6)".to_owned(),
     };
     let measured = run(&options).await.unwrap();
     assert_eq!(measured.len(), 3);
@@ -48,4 +49,23 @@ async fn rates_are_what_p_values_promise() {
     // tenth, or the rates above say nothing.
     let of_anomaly = measured.iter().find(|m| m.score == "anomaly_score").unwrap();
     assert!(of_anomaly.splits[0].power > 0.4, "{}", of_anomaly.splits[0].power);
+    // An image has a region exactly where it is an outlier.
+    assert_eq!(of_anomaly.splits[0].false_places, Some(of_anomaly.splits[0].false_alarms));
+}
+
+/// Of calibration draws, a share of at most 1 − confidence has a rate of false alarms above α, within three standard
+/// errors; without a confidence nearly half have, and the rate is what is promised on average.
+#[test]
+fn confidence_holds_for_the_draw_at_hand() {
+    for simulated in simulated::all().unwrap() {
+        let error = |share: f64| (share * (1.0 - share) / simulated::DRAWS as f64).sqrt();
+        let confident = simulated.confident.above;
+        assert!(confident <= 0.05 + 3.0 * error(0.05), "{simulated:?}");
+        assert!(simulated.on_average.above > 0.25, "{simulated:?}");
+        assert!(
+            (simulated.on_average.mean - simulated.promised).abs() <= 3.0 * simulated.on_average.error,
+            "{simulated:?}"
+        );
+        assert!(simulated.confident.mean > 0.25 * simulated.alpha, "no rate to speak of: {simulated:?}");
+    }
 }

@@ -9,8 +9,12 @@
 //! One model is trained on clothes. Clothes that it has not seen are dealt into disjoint splits; in each, two thirds
 //! calibrate the model (`wae_calibrate`) and a third is tested, with shoes and bags as a twentieth of the tested table.
 //! A mean over splits is then a mean over calibration draws, as the guarantees have it. With `--features`, a second model
-//! is trained on the first one's codes, as vectors, and measured in the same way.
+//! is trained on the first one's codes, as vectors, and measured in the same way. `--normal` names the normal rows of other
+//! data. The rate of normal images with any false place is that of images with a region. Last, `wae.confidence` is measured
+//! on simulated scores, whose true rate is known.
 #![expect(clippy::print_stdout, reason = "it prints its table")]
+
+pub mod simulated;
 
 use std::error::Error;
 use std::fmt::Write;
@@ -69,11 +73,14 @@ pub struct Options {
     /// Measures a model of the first one's codes, too.
     #[arg(long)]
     pub features: bool,
+    /// A condition on normal rows, of columns of both files.
+    #[arg(long, value_name = "SQL", default_value = "label IN (0, 1, 2, 3, 4, 6)")]
+    pub normal: String,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    println!("{}", markdown(&run(&Options::parse()).await?));
+    println!("{}\n{}", markdown(&run(&Options::parse()).await?), simulated::markdown()?);
     Ok(())
 }
 
@@ -95,6 +102,8 @@ pub struct Split {
     pub tested: i64,
     /// The share of the tested normal rows that was flagged at each of three alphas.
     pub false_alarms: [f64; 3],
+    /// The share of the tested normal rows with any region at each of three alphas, of the anomaly score.
+    pub false_places: Option<[f64; 3]>,
     /// Rows with an adjusted p-value of at most 0.1.
     pub discoveries: i64,
     /// The share of normal rows among them; 0 where there are none.
@@ -140,7 +149,11 @@ async fn measure_splits(ctx: &SessionContext, subject: &Subject, splits: usize) 
         let rows = batches.first().ok_or("a calibration gives a row")?.column(0).as_primitive::<Int64Type>().value(0);
         for of_score in &mut measured {
             let p_value = format!("wae_p_value({input}, '{model}', '{}')", of_score.score);
-            of_score.splits.push(measure(ctx, &p_value, split, rows).await?);
+            let mut measured = measure(ctx, &p_value, split, rows).await?;
+            if of_score.score == "anomaly_score" {
+                measured.false_places = Some(false_places(ctx, subject, split).await?);
+            }
+            of_score.splits.push(measured);
         }
     }
     Ok(measured)
@@ -151,7 +164,7 @@ async fn measure_splits(ctx: &SessionContext, subject: &Subject, splits: usize) 
 async fn prepare(ctx: &SessionContext, options: &Options) -> Result<()> {
     let Options { unseen, splits, .. } = *options;
     let data = options.data.display();
-    let clothes = "label IN (0, 1, 2, 3, 4, 6)";
+    let clothes = &options.normal;
     let by_hash = "CAST(row_number() OVER (ORDER BY md5(image['bytes'])) AS BIGINT) - 1 AS i";
     let strange = format!("(SELECT count(*) FROM tested WHERE NOT strange AND split = 0) * {CONTAMINATION}");
     for sql in [
@@ -206,10 +219,25 @@ async fn measure(ctx: &SessionContext, p_value: &str, split: usize, calibration_
         calibration_rows,
         tested: count(5),
         false_alarms: [number(0), number(1), number(2)],
+        false_places: None,
         discoveries: count(6),
         false_discoveries: number(3),
         power: number(4),
     })
+}
+
+/// The share of normal rows with any region at each alpha.
+async fn false_places(ctx: &SessionContext, subject: &Subject, split: usize) -> Result<[f64; 3]> {
+    let Subject { model, input, .. } = *subject;
+    let share = |alpha| {
+        let regions = format!("array_length(wae_anomaly_regions({input}, {alpha}, '{model}'))");
+        format!("avg(CASE WHEN {regions} > 0 THEN 1.0 ELSE 0.0 END)")
+    };
+    let shares = ALPHAS.map(share).join(", ");
+    let sql = format!("SELECT {shares} FROM tested WHERE split = {split} AND NOT strange");
+    let batches = ctx.sql(&sql).await?.collect().await?;
+    let row = batches.first().ok_or("an aggregate gives a row")?;
+    Ok([0, 1, 2].map(|column| row.column(column).as_primitive::<Float64Type>().value(0)))
 }
 
 /// The mean over splits and its standard error.
@@ -254,6 +282,16 @@ fn markdown(measured: &[Measured]) -> String {
             cell(&|s| s.false_discoveries),
             cell(&|s| s.power)
         );
+    }
+    text +=
+        "\n| model | normal rows with any false place at α = 0.01 | at 0.05 | at 0.1 |\n| --- | --- | --- | --- |\n";
+    for Measured { model, splits, .. } in measured.iter().filter(|m| m.splits.iter().all(|s| s.false_places.is_some()))
+    {
+        let cell = |i: usize| {
+            let (mean, error) = mean_and_error(splits.iter().filter_map(|s| Some(s.false_places?[i])));
+            format!("{mean:.4} ± {error:.4}")
+        };
+        let _ = writeln!(text, "| {model} | {} | {} | {} |", cell(0), cell(1), cell(2));
     }
     text
 }

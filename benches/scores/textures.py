@@ -8,7 +8,7 @@ The textures are scikit-image's brick, grass and gravel, 512×512 grey, which co
 upper two thirds of a photograph, test crops in the lower third: none shares a pixel. Half of the test crops get one of six
 defects, each kind as often as the others.
 
-OUT/TEXTURE/train.parquet   image
+OUT/TEXTURE/train.parquet   image, kind ('none')
 OUT/TEXTURE/test.parquet    i (the row), image, mask (255 where it was drawn), kind ('none' for half)
 Images and masks are tensors of UInt8, H×W×1.
 """
@@ -129,7 +129,7 @@ def make(name, photographs, side, train, test, seed):
         images.append(image)
         masks.append(mask.astype(np.uint8) * 255)
     tested = pa.table({"i": pa.array(range(test), pa.int64()), "image": tensors(images), "mask": tensors(masks), "kind": kinds})
-    return pa.table({"image": tensors(training)}), tested
+    return pa.table({"image": tensors(training), "kind": ["none"] * train}), tested
 
 
 def main():
