@@ -343,7 +343,8 @@ async fn calibration_takes_the_memory_of_a_mini_batch() {
 /// A pixel metric keeps a count of each distinct value, of 24 bytes, in memory of the pool.
 #[tokio::test(flavor = "multi_thread")]
 async fn pixel_metrics_take_memory_of_the_pool() {
-    let sql = "SELECT pixel_auroc(map, mask) FROM (SELECT make_array(make_array(CAST(value AS DOUBLE), value + 0.5)) AS map,
+    let sql =
+        "SELECT pixel_auroc(map, mask) FROM (SELECT make_array(make_array(CAST(value AS DOUBLE), value + 0.5)) AS map,
                    make_array(make_array(0, 1)) AS mask FROM generate_series(1, 200000))";
     let host = Host::new(Watched::new(GreedyMemoryPool::new(100 << 20))).await;
     host.run(sql).await.unwrap();

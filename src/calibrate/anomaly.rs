@@ -100,6 +100,7 @@ impl AnomalyStatistics {
         let of_parts = of_scales.iter().filter(|(scale, _)| scale.is_part()).map(|(_, f)| *f);
         AnomalyField {
             values: (0..terms.len()).map(at).collect(),
+            largest,
             of_parts: of_parts.fold(f32::NEG_INFINITY, f32::max),
         }
     }
@@ -125,6 +126,8 @@ impl AnomalyStatistics {
 pub(crate) struct AnomalyField {
     /// f at each place, (H, W).
     pub(crate) values: Vec<f32>,
+    /// The largest of them.
+    pub(crate) largest: f32,
     /// The largest value at the scales that look at parts of the image; −∞ without any.
     pub(crate) of_parts: f32,
 }
@@ -132,8 +135,10 @@ pub(crate) struct AnomalyField {
 /// The anomaly maps of images before they are scaled.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AnomalyFields {
-    /// How strange each place is, (N, H, W). The largest value of an image is its anomaly score.
+    /// How strange each place is, (N, H, W).
     pub values: Vec<f32>,
+    /// The largest value of each image, (N,): its anomaly score as p-values rank it.
+    pub largest: Vec<f32>,
     /// The largest value of each image at the scales that look at parts of it, (N,); −∞ where the model has none. An image
     /// above a threshold whose parts are not is strange only as a whole.
     pub of_parts: Vec<f32>,
@@ -142,9 +147,10 @@ pub struct AnomalyFields {
 impl AnomalyFields {
     /// The maps of images, end to end.
     pub(crate) fn of(fields: Vec<AnomalyField>) -> Self {
+        let largest = fields.iter().map(|field| field.largest).collect();
         let of_parts = fields.iter().map(|field| field.of_parts).collect();
         let values: Vec<_> = fields.into_iter().map(|field| field.values).collect();
-        Self { values: values.concat(), of_parts }
+        Self { values: values.concat(), largest, of_parts }
     }
 }
 
@@ -267,7 +273,8 @@ mod tests {
         let scales = [ScoreScale::Part(8), ScoreScale::Part(16), ScoreScale::Mean, ScoreScale::Whole];
         let levels = [0.1, 0.4, -0.2, 0.3, 1.0, 2.0, 5.0, 6.0];
         let statistics = AnomalyStatistics::try_new((28, 28), &scales, usual, &levels, None).unwrap();
-        let field = statistics.field(&terms).values;
+        let AnomalyField { values: field, largest, .. } = statistics.field(&terms);
+        assert_eq!(largest, statistics.largest(&terms));
         assert_eq!(field.iter().copied().fold(f32::NEG_INFINITY, f32::max), statistics.largest(&terms));
         assert!(field.iter().any(|f| *f < statistics.largest(&terms)));
     }

@@ -6,4 +6,4 @@ mod regions;
 
 pub use self::curve::PixelCurve;
 pub use self::defects::DefectMask;
-pub use self::regions::{Region, regions};
+pub use self::regions::{Region, mark, regions};

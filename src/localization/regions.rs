@@ -19,6 +19,16 @@ pub struct Region {
     pub peak: f32,
 }
 
+/// Marks the places of a map whose values exceed a threshold: 255 there, and 0 elsewhere.
+///
+/// # Shapes
+/// (H, W) → (H, W).
+pub fn mark(map: &[f32], threshold: Threshold, mask: &mut [u8]) {
+    for (place, value) in mask.iter_mut().zip(map) {
+        *place = if threshold.is_exceeded_by(*value) { 255 } else { 0 };
+    }
+}
+
 /// The regions of a map in which its values exceed a threshold, that of the highest peak first; of equal peaks, the one
 /// that begins in an earlier row, then in an earlier column. With `connected` false, all places together are one region,
 /// as of an image that is strange only as a whole.
@@ -144,6 +154,13 @@ mod tests {
             assert_eq!(regions(&[1.0, 0.5, f32::NEG_INFINITY, 0.0], 2, one(), connected), []);
         }
         assert_eq!(regions(&[0.0, f32::NAN], 2, one(), true).len(), 1);
+    }
+
+    #[test]
+    fn marks_by_hand() {
+        let mut mask = [7; 4];
+        mark(&[1.0, 1.5, f32::NAN, -9.0], one(), &mut mask);
+        assert_eq!(mask, [0, 255, 255, 0]);
     }
 
     proptest! {

@@ -86,7 +86,7 @@ fn scores(wae: &Wae, images: Vec<Image>) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let seen = wae.whitened_features(images).unwrap();
     let reconstructions = wae.decode(&wae.encode(&seen).unwrap()).unwrap();
     let largest = wae.anomalies(&seen, &reconstructions).unwrap();
-    let fields = wae.anomaly_fields(&seen, &reconstructions).unwrap();
+    let fields = wae.anomaly_fields(&seen, &reconstructions).unwrap().values;
     (largest, fields, wae.costs(&seen, &reconstructions).unwrap())
 }
 
@@ -144,7 +144,7 @@ fn maps_are_at_the_size_of_the_images() {
     let wae = Wae::try_new(&model, Device::Cpu, Precision::F32).unwrap();
     let seen = wae.whitened_features(images(COUNT, 2)).unwrap();
     let reconstructions = wae.decode(&wae.encode(&seen).unwrap()).unwrap();
-    let fields = wae.anomaly_fields(&seen, &reconstructions).unwrap();
+    let fields = wae.anomaly_fields(&seen, &reconstructions).unwrap().values;
     let place = |row: usize, y: usize, x: usize| fields[(row * 35 + y) * 42 + x];
     for (y, x) in [(0, 0), (6, 6), (34, 41), (8, 20)] {
         assert_eq!(place(1, y, x), place(1, y / 7 * 7, x / 7 * 7), "a place is 7 × 7 pixels");

@@ -287,9 +287,7 @@ impl<'a> PassBuilder<'a> {
         // The score is the largest place of the field: where both are taken, the field is computed once.
         if !self.field.is_empty() || !self.parts.is_empty() {
             let fields = wae.anomaly_fields(images, &reconstructions)?;
-            let places = fields.values.chunks_exact((fields.values.len() / rows.len()).max(1));
-            let largest: Vec<f32> = places.map(|f| f.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
-            scatter(&mut self.anomaly, rows, &largest);
+            scatter(&mut self.anomaly, rows, &fields.largest);
             scatter(&mut self.field, rows, &fields.values);
             scatter(&mut self.parts, rows, &fields.of_parts);
         } else if !self.anomaly.is_empty() {

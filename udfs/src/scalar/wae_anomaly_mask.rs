@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 use wae_core::calibrate::{Score, Threshold};
+use wae_core::localization::mark;
 
 use crate::columns::{buffer, fixed_size_list, map_size, mask_field};
 use crate::documentation::{FunctionDocumentation, IMAGE_ARGUMENT, MODEL_ARGUMENT};
@@ -63,9 +64,8 @@ impl ScalarKernel for WaeAnomalyMask {
         let (height, width) = map_size(batch.model()?);
         let mut places: Vec<u8> = buffer(NAME, batch.rows(), height * width)?; // (N, H, W)
         for (row, places) in places.chunks_exact_mut(height * width).enumerate() {
-            let Some((map, threshold)) = maps.row(row) else { continue };
-            for (place, value) in places.iter_mut().zip(map) {
-                *place = if threshold.is_exceeded_by(*value) { 255 } else { 0 };
+            if let Some((map, threshold)) = maps.row(row) {
+                mark(map, threshold, places);
             }
         }
         fixed_size_list(batch.return_field(), Arc::new(UInt8Array::from(places)), maps.nulls())

@@ -178,8 +178,8 @@ fn why_none(p: &Float64Array, adjusted: &Float64Array) -> Option<String> {
     let m = p.len() - p.null_count();
     let needed = (m as f64 / (LEVEL * k as f64)).ceil() - 1.0;
     Some(format!(
-        "none of {m} rows has an adjusted p-value of at most {LEVEL}. {k} of them have the smallest p-value, {smallest}: for \
-         so many to be significant, even above all held-out rows, a model needs {needed} held-out rows"
+        "none of {m} rows has an adjusted p-value of at most {LEVEL}. The smallest p-value, {smallest}, is that of {k} of \
+         them: for so many to be significant, even above all held-out rows, a model needs {needed} held-out rows"
     ))
 }
 
@@ -242,17 +242,17 @@ mod tests {
     #[case::one(
         1,
         201.0,
-        Some("1 of them have the smallest p-value, 0.004975124378109453: for so many"),
+        Some("The smallest p-value, 0.004975124378109453, is that of 1 of them: for so many"),
         Some("needs 999 held")
     )]
     #[case::five(
         5,
         101.0,
-        Some("none of 100 rows has an adjusted p-value of at most 0.1. 5 of them"),
+        Some("none of 100 rows has an adjusted p-value of at most 0.1. The smallest"),
         Some("needs 199 held")
     )]
     #[case::enough(5, 200.0, None, None)]
-    #[case::rounded_up(3, 50.0, Some("3 of them"), Some("needs 333 held"))]
+    #[case::rounded_up(3, 50.0, Some("is that of 3 of them"), Some("needs 333 held"))]
     fn a_list_that_stays_empty_is_explained(
         #[case] strange: usize,
         #[case] ranks: f64,
