@@ -107,6 +107,16 @@ impl ImageColumn {
         Ok(Self { stored: column.stored.unwatched(), ..column })
     }
 
+    /// Reads a column as images whose values are only moved and weighted, as a resize and a crop do: floats may have any
+    /// range, as those of maps and features have.
+    ///
+    /// # Errors
+    /// As [`ImageColumn::try_new`] without a fallback.
+    pub fn of_numbers(field: &Field, array: &ArrayRef) -> Result<Self> {
+        let images = ImageType::try_new(&of_array(field, array))?.of_numbers();
+        Self::of_type(field, array, None, images)
+    }
+
     fn of_type(field: &Field, array: &ArrayRef, shape: Option<ImageShape>, image_type: ImageType) -> Result<Self> {
         image_type.check_order()?;
         let (keys, values) = match array.as_any_dictionary_opt() {

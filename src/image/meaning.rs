@@ -5,6 +5,9 @@
 pub(super) enum Meaning {
     /// Pixels: floats in [0, 1], or integers that stand for that range.
     Pixels,
+    /// Images whose values are only moved and weighted: integers as pixels, and floats that are finite numbers of any
+    /// range.
+    Numbers,
     /// Features: finite numbers of any range.
     Features,
 }
@@ -13,7 +16,7 @@ impl Meaning {
     /// A row, as messages name it.
     pub(super) fn row(self) -> &'static str {
         match self {
-            Self::Pixels => "an image",
+            Self::Pixels | Self::Numbers => "an image",
             Self::Features => "a row of features",
         }
     }
@@ -21,7 +24,7 @@ impl Meaning {
     /// One of its values.
     pub(super) fn value(self) -> &'static str {
         match self {
-            Self::Pixels => "pixel",
+            Self::Pixels | Self::Numbers => "pixel",
             Self::Features => "value",
         }
     }

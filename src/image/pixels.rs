@@ -13,7 +13,7 @@ const CONVERTED: usize = 1 << 13;
 pub enum Pixels {
     /// 0..=255, meaning v / 255.
     U8(Vec<u8>),
-    /// In [0, 1].
+    /// In [0, 1]; of features and of what is made by [`super::rescale()`] and [`super::crop()`], of any range.
     F32(Vec<f32>),
 }
 
@@ -26,6 +26,14 @@ impl Pixels {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// No values, of the same kind.
+    pub(super) fn none(&self) -> Self {
+        match self {
+            Self::U8(_) => Self::U8(Vec::new()),
+            Self::F32(_) => Self::F32(Vec::new()),
+        }
     }
 }
 

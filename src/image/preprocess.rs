@@ -4,7 +4,7 @@ use ::image::imageops::FilterType;
 use ::image::{ImageBuffer, Luma};
 use serde::{Deserialize, Serialize};
 
-use super::{Image, ImageShape, Pixels};
+use super::{Image, ImageShape, Pixels, crop};
 use crate::error::{Error, Result};
 
 /// The largest height and width of an image in a model, in pixels.
@@ -125,25 +125,8 @@ fn centre_crop(image: Image, height: usize, width: usize) -> Result<Image> {
             source.width()
         )));
     }
-    let shape = ImageShape::new(height, width, source.channels());
     let place = ((source.height() - height) / 2, (source.width() - width) / 2);
-    let pixels = match image.pixels() {
-        Pixels::U8(values) => Pixels::U8(crop_rows(values, source, shape, place)),
-        Pixels::F32(values) => Pixels::F32(crop_rows(values, source, shape, place)),
-    };
-    Image::try_new(shape, pixels)
-}
-
-/// The values of a `shape` out of those of `source`, from a row and a column on; it lies within the source.
-pub(crate) fn crop_rows<T: Copy>(
-    values: &[T],
-    source: ImageShape,
-    shape: ImageShape,
-    (top, left): (usize, usize),
-) -> Vec<T> {
-    let rows = values.chunks_exact(source.width() * source.channels()).skip(top).take(shape.height());
-    let len = shape.width() * shape.channels();
-    rows.flat_map(|row| &row[left * source.channels()..][..len]).copied().collect()
+    crop(&image, place, (height, width))
 }
 
 /// Resizes an image of any number of channels to `height` × `width`, with f32 values in [0, 1].

@@ -6,7 +6,7 @@
 //!
 //! Where: s is the side of the source by that of the output, and f the filter. Values outside the image do not count.
 //! Rows are resized first, unless the height shrinks by more than twice of what the width does; Pillow 12 and older
-//! always take rows first. Floats go the same way without rounding.
+//! always take rows first. Floats go the same way without rounding, and are clamped to [0, 1] in the end.
 //!
 //! # Source
 //! Values of `PIL.Image.Image.resize`, of which the order of the sides was found by trials on 8,000 sizes.
@@ -89,6 +89,18 @@ pub fn resample(image: &Image, height: usize, width: usize, filter: Filter) -> R
             return Err(Error::Config(format!("{name} must be between 1 and {MAX_SIDE}, got {side}")));
         }
     }
+    let mut resized = resample_numbers(image, height, width, filter)?;
+    if let Pixels::F32(values) = &mut resized.pixels {
+        values.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
+    }
+    Ok(resized)
+}
+
+/// As [`resample`], with sides of any length, and floats of any range as they come out of the filter.
+///
+/// # Errors
+/// [`Error::Data`] if a side is 0.
+pub(super) fn resample_numbers(image: &Image, height: usize, width: usize, filter: Filter) -> Result<Image> {
     let source = image.shape();
     let shape = ImageShape::new(height, width, source.channels());
     if shape == source {
@@ -180,7 +192,7 @@ impl Value for f32 {
 
     #[inline(always)]
     fn finish(sum: f64) -> Self {
-        sum.clamp(0.0, 1.0) as Self
+        sum as Self
     }
 }
 

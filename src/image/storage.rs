@@ -166,7 +166,7 @@ fn collect(
     for index in range {
         if level.is_null(index) {
             let row = meaning.row();
-            let expected = if meaning == Meaning::Pixels { "pixel values" } else { "values" };
+            let expected = if meaning == Meaning::Features { "values" } else { "pixel values" };
             return Err(Error::Data(format!("{row} contains a null list, expected {expected} everywhere")));
         }
         let inner = level.range(index);

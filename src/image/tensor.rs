@@ -110,6 +110,11 @@ impl ImageType {
         Ok(Self { meaning: Meaning::Features, ..features })
     }
 
+    /// The same type, whose floats are numbers of any range.
+    pub(super) fn of_numbers(self) -> Self {
+        Self { meaning: Meaning::Numbers, ..self }
+    }
+
     /// The same type with the order of its axes where it names none.
     pub fn in_default_order(self, order: Option<AxisOrder>) -> Self {
         Self { axes: order.map_or(self.axes, |order| self.axes.in_default_order(order)), ..self }
@@ -136,6 +141,16 @@ impl ImageType {
             [Some(height), Some(width), Some(channels)] => Some(ImageShape::new(height, width, channels)),
             _ => None,
         }
+    }
+
+    /// The number of channels that the type fixes.
+    pub fn channels(&self) -> Option<usize> {
+        self.sides()[2]
+    }
+
+    /// Whether the type has an axis of channels; of encoded images, and of lists without a shape, it has.
+    pub fn has_channel_axis(&self) -> bool {
+        self.axes.rank() == 3
     }
 
     /// Checks, at planning, that the type does not fix a shape that is hardly height, width, channels, where nothing

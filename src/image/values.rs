@@ -56,27 +56,31 @@ impl PixelValues {
 
     /// Whether the values come out as bytes: all integers do, except those of 16 bits without a sign.
     pub(super) fn has_bytes(&self) -> bool {
-        !matches!(self, Self::U16(_) | Self::F16(_) | Self::F32(_) | Self::F64(_))
+        !self.is_floating() && !matches!(self, Self::U16(_))
     }
 
     /// The values of these spans, one after another.
     ///
     /// # Errors
-    /// [`Error::Data`] on a null, and on a value outside the range of its type; of features, on one that is not finite,
-    /// and on integers.
+    /// [`Error::Data`] on a null, and on a value outside the range of its type; of features and numbers, on a
+    /// float that is not finite, and of features on integers.
     pub(super) fn gather(&self, spans: &[Range<usize>], meaning: Meaning) -> Result<Pixels> {
         match meaning {
+            Meaning::Numbers if !self.is_floating() => self.gather_pixels(spans),
             Meaning::Pixels => self.gather_pixels(spans),
-            Meaning::Features => self.gather_features(spans).map(Pixels::F32),
+            Meaning::Features | Meaning::Numbers => self.gather_numbers(spans, meaning).map(Pixels::F32),
         }
     }
 
-    fn gather_features(&self, spans: &[Range<usize>]) -> Result<Vec<f32>> {
-        let meaning = Meaning::Features;
+    fn is_floating(&self) -> bool {
+        matches!(self, Self::F16(_) | Self::F32(_) | Self::F64(_))
+    }
+
+    fn gather_numbers(&self, spans: &[Range<usize>], meaning: Meaning) -> Result<Vec<f32>> {
         match self {
-            Self::F16(array) => gather(array, spans, meaning, |v| finite(v.to_f64(), v.to_f32())),
-            Self::F32(array) => gather(array, spans, meaning, |v| finite(f64::from(v), v)),
-            Self::F64(array) => gather(array, spans, meaning, |v| finite(v, v as f32)),
+            Self::F16(array) => gather(array, spans, meaning, |v| finite(v.to_f64(), v.to_f32(), meaning)),
+            Self::F32(array) => gather(array, spans, meaning, |v| finite(f64::from(v), v, meaning)),
+            Self::F64(array) => gather(array, spans, meaning, |v| finite(v, v as f32, meaning)),
             _ => Err(Error::Data("features are floats, got integers or Booleans".to_owned())),
         }
     }
@@ -121,13 +125,13 @@ fn unit(value: f64, pixel: f32) -> Result<f32> {
     }
 }
 
-/// Passes `feature` on if it is finite, as its exact `value` is unless it does not fit.
-fn finite(value: f64, feature: f32) -> Result<f32> {
-    if feature.is_finite() {
-        return Ok(feature + 0.0); // as for pixels
+/// Passes `number` on if it is finite, as its exact `value` is unless it does not fit.
+fn finite(value: f64, number: f32, meaning: Meaning) -> Result<f32> {
+    if number.is_finite() {
+        return Ok(number + 0.0); // as for pixels
     }
     let expected = if value.is_finite() { "numbers that fit into 32 bits" } else { "finite numbers" };
-    Err(Error::Data(format!("a row of features has the value {value}, expected {expected}")))
+    Err(Error::Data(format!("{} has the value {value}, expected {expected}", meaning.row())))
 }
 
 fn gather<T: ArrowPrimitiveType, V>(
