@@ -153,6 +153,12 @@ impl ImageColumn {
         self.stored.path(self.index(row)?)
     }
 
+    /// About the bytes that the values of a row's image take, as its list or its header says; 0 without an image, and of
+    /// one whose header cannot be read. No pixel is decoded.
+    pub fn declared_bytes(&self, row: usize) -> usize {
+        self.index(row).map_or(0, |index| self.stored.declared_bytes(index))
+    }
+
     /// The image of one row. `channels` is as in [`super::decode()`] and concerns encoded bytes and the pictures of
     /// Spark and Daft; other images have the channels that they have.
     ///

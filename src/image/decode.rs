@@ -33,6 +33,17 @@ pub fn decode(bytes: &[u8], channels: Option<usize>, limits: &Limits) -> Result<
     convert(image, channels)
 }
 
+/// The pixels that an encoded image declares in its header; 0 where that cannot be read.
+pub(super) fn declared_pixels(bytes: &[u8]) -> usize {
+    let limits = Limits { max_pixels: usize::MAX, max_image_bytes: usize::MAX };
+    let sides = match format_of(bytes, &limits) {
+        Ok(ImageFormat::Tiff) => tiff::dimensions(bytes, &limits).ok(),
+        Ok(format) => ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().ok(),
+        Err(_) => None,
+    };
+    sides.map_or(0, |(width, height)| (width as usize).saturating_mul(height as usize))
+}
+
 /// Decodes another format than TIFF.
 fn decode_as(format: ImageFormat, bytes: &[u8], limits: &Limits) -> Result<DynamicImage> {
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {

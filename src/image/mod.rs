@@ -56,7 +56,7 @@ pub use self::resample::{Filter, resample};
 pub use self::rescale::{Interpolation, check_output, rescale};
 pub use self::sharpness::sharpness;
 pub use self::stitch::Mosaic;
-pub use self::tensor::ImageType;
+pub use self::tensor::{ImageType, has_bytes};
 use crate::error::{Error, Result};
 pub use crate::shape::ImageShape;
 
@@ -96,6 +96,11 @@ impl Image {
     /// The values.
     pub fn pixels(&self) -> &Pixels {
         &self.pixels
+    }
+
+    /// The values, without the shape.
+    pub fn into_pixels(self) -> Pixels {
+        self.pixels
     }
 
     /// Writes the values in [0, 1]; `out` has exactly `shape().len()` items, and only that many are written.

@@ -89,11 +89,12 @@ impl TileGrid {
         self.rows.iter().flat_map(|y| self.columns.iter().map(move |x| (*y, *x)))
     }
 
-    /// Appends the values of all tiles of an image, one after another, to values of its kind.
+    /// The values of all tiles of an image, one tile after another.
     ///
     /// # Errors
-    /// [`Error::Data`] if the image is smaller than the one that the grid was made for.
-    pub fn cut(&self, image: &Image, out: &mut Pixels) -> Result<()> {
+    /// [`Error::Data`] if the image is smaller than the one that the grid was made for; [`Error::Resources`] if memory
+    /// has no room for the tiles.
+    pub fn cut(&self, image: &Image) -> Result<Pixels> {
         let (height, width) = self.size;
         let source = image.shape();
         let last = |starts: &[usize]| starts.last().copied().unwrap_or_default();
@@ -101,8 +102,17 @@ impl TileGrid {
             return Err(Error::Data(format!("an image of shape {source} is smaller than its grid of tiles")));
         }
         let shape = ImageShape::new(height, width, source.channels());
-        self.places().for_each(|place| append_part(image, shape, place, out));
-        Ok(())
+        let mut values = image.pixels().none();
+        let count = self.len().saturating_mul(shape.len());
+        if count > i32::MAX as usize || !values.reserve(count) {
+            return Err(Error::Resources(format!(
+                "the {} tiles of {height} × {width} of an image of shape {source} do not fit in memory, expected a \
+                 larger stride",
+                self.len()
+            )));
+        }
+        self.places().for_each(|place| append_part(image, shape, place, &mut values));
+        Ok(values)
     }
 }
 
@@ -191,6 +201,19 @@ mod tests {
         assert!(error.starts_with(message), "{error}");
     }
 
+    #[test]
+    fn too_many_tiles_are_refused() {
+        let image = Image::try_new(ImageShape::new(3000, 3000, 1), Pixels::U8(vec![0; 9_000_000])).unwrap();
+        let grid = TileGrid::try_new(image.shape(), (500, 500), (1, 1)).unwrap();
+        let error = grid.cut(&image).unwrap_err();
+        assert!(matches!(error, Error::Resources(_)));
+        let error = error.to_string();
+        assert!(
+            error.starts_with("the 6255001 tiles of 500 × 500 of an image of shape [3000, 3000, 1] do not"),
+            "{error}"
+        );
+    }
+
     proptest! {
         /// Each tile is the box at its place.
         #[test]
@@ -204,9 +227,7 @@ mod tests {
             let image = Image::try_new(shape, Pixels::F32(values)).unwrap();
             let size = (tall.min(height), wide.min(width));
             let grid = TileGrid::try_new(shape, size, stride).unwrap();
-            let mut tiles = Pixels::F32(Vec::new());
-            grid.cut(&image, &mut tiles).unwrap();
-            let Pixels::F32(tiles) = tiles else { panic!("floats") };
+            let Pixels::F32(tiles) = grid.cut(&image).unwrap() else { panic!("floats") };
             let boxes: Vec<f32> = grid.places().flat_map(|place| match crop(&image, place, size).unwrap().pixels() {
                 Pixels::F32(values) => values.clone(),
                 Pixels::U8(_) => panic!("floats"),

@@ -28,6 +28,14 @@ impl Pixels {
         self.len() == 0
     }
 
+    /// Makes room for more values; `false` if memory has none.
+    pub(super) fn reserve(&mut self, values: usize) -> bool {
+        match self {
+            Self::U8(own) => own.try_reserve_exact(values).is_ok(),
+            Self::F32(own) => own.try_reserve_exact(values).is_ok(),
+        }
+    }
+
     /// No values, of the same kind.
     pub(super) fn none(&self) -> Self {
         match self {

@@ -134,6 +134,16 @@ impl NestedValues {
         self.values.has_bytes()
     }
 
+    /// Bytes of the values under list `index`; 0 where its lists cannot be read.
+    pub(super) fn bytes(&self, index: usize) -> usize {
+        let mut lengths = vec![None; self.levels.len()];
+        let mut spans = Vec::new();
+        match collect(&self.levels, index..index + 1, &mut lengths, &mut spans, self.meaning) {
+            Ok(()) => spans.iter().map(Range::len).sum::<usize>() * if self.has_bytes() { 1 } else { size_of::<f32>() },
+            Err(_) => 0,
+        }
+    }
+
     /// The values under list `index`, and the length of the lists on each level.
     ///
     /// # Errors

@@ -148,6 +148,11 @@ impl ImageType {
         self.sides()[2]
     }
 
+    /// Whether the images are encoded, so that no value is known before they are decoded.
+    pub fn is_encoded(&self) -> bool {
+        matches!(self.kind, Kind::Encoded)
+    }
+
     /// Whether the type has an axis of channels; of encoded images, and of lists without a shape, it has.
     pub fn has_channel_axis(&self) -> bool {
         self.axes.rank() == 3
@@ -305,6 +310,16 @@ impl ImageType {
         }
         Ok(Self { axes, sizes: sizes.into_iter().map(Some).collect(), ..Self::of_kind(Kind::Fixed) })
     }
+}
+
+/// Whether the images of a field come out as bytes: encoded ones and integers do, but for UInt16.
+pub fn has_bytes(field: &Field) -> bool {
+    let values = match values_of(field.data_type()) {
+        DataType::Struct(fields) => child_of(fields, "data").map_or(field.data_type(), Field::data_type),
+        values => values,
+    };
+    let (_, leaf) = levels(values);
+    !leaf.is_floating() && leaf != &DataType::UInt16
 }
 
 /// The type of a column's values, without a dictionary around them.

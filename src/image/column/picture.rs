@@ -62,6 +62,14 @@ impl Pictures {
         }
     }
 
+    /// Bytes of the values of row `index`.
+    pub(super) fn bytes(&self, index: usize) -> usize {
+        match &self.data {
+            Data::Spark(bytes) => bytes.get(index).map_or(0, <[u8]>::len),
+            Data::Daft(lists) => lists.bytes(index),
+        }
+    }
+
     /// The picture of one row. `channels` is as in [`crate::image::decode()`].
     pub(super) fn image(&self, index: usize, channels: Option<usize>) -> Result<Image> {
         let image = match &self.data {

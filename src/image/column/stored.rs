@@ -9,6 +9,7 @@ use super::form::{Form, flat_layout};
 use super::no_image;
 use super::picture::Pictures;
 use crate::error::{Error, Result};
+use crate::image::decode::declared_pixels;
 use crate::image::meaning::Meaning;
 use crate::image::storage::{Bytes, Lists, NestedValues, Texts};
 use crate::image::tensor::{Kind, unsupported};
@@ -112,6 +113,17 @@ impl Stored {
         match self {
             Self::Encoded { paths, .. } | Self::Pictures { paths, .. } => paths.as_ref()?.get(index),
             Self::Null | Self::Lists { .. } => None,
+        }
+    }
+
+    /// About the bytes that the values of the image of row `index` take.
+    pub(super) fn declared_bytes(&self, index: usize) -> usize {
+        match self {
+            Self::Null => 0,
+            // Three channels, as most photographs have.
+            Self::Encoded { bytes, .. } => bytes.get(index).map_or(0, |bytes| declared_pixels(bytes).saturating_mul(3)),
+            Self::Lists { lists, .. } => lists.bytes(index),
+            Self::Pictures { pictures, .. } => pictures.bytes(index),
         }
     }
 

@@ -462,3 +462,49 @@ fn a_row_needs_a_buffer_of_its_size() {
     let error = column.read_row(0, SHAPE, None, &Limits::default(), &mut out[..23]).unwrap_err().to_string();
     assert_eq!(error, "a buffer of 23 values takes no image of shape [2, 4, 3]");
 }
+
+/// Numbers of any range are images to resize or cut, and of all other kinds the same as pixels.
+#[rstest]
+#[case::floats(Arc::new(Float32Array::from(vec![-3.5, 0.0, 1e30, -0.0])), Pixels::F32(vec![-3.5, 0.0, 1e30, 0.0]))]
+#[case::doubles(Arc::new(Float64Array::from(vec![1.5; 4])), Pixels::F32(vec![1.5; 4]))]
+#[case::bytes(u8s(&[1, 2, 3, 255]), Pixels::U8(vec![1, 2, 3, 255]))]
+#[case::words(Arc::new(UInt16Array::from(vec![0, 65_535, 0, 0])), Pixels::F32(vec![0.0, 1.0, 0.0, 0.0]))]
+fn numbers_have_any_range(#[case] values: ArrayRef, #[case] expected: Pixels) {
+    let array = wrap(ListKind::List, wrap(ListKind::Fixed, values, 2, None), 2, None);
+    let field = Field::new("map", array.data_type().clone(), true);
+    let column = ImageColumn::of_numbers(&field, &array).unwrap();
+    let image = column.image(0, None, &Limits::default()).unwrap();
+    assert_eq!((image.shape(), image.pixels()), (ImageShape::new(2, 2, 1), &expected));
+    let bytes = if matches!(expected, Pixels::U8(_)) { 4 } else { 16 };
+    assert_eq!((column.declared_bytes(0), column.declared_bytes(1)), (bytes, 0));
+}
+
+#[rstest]
+#[case(f64::NAN, "an image has the value NaN, expected finite numbers")]
+#[case(1e300, "an image has the value 1e300, expected numbers that fit into 32 bits")]
+fn numbers_are_finite(#[case] value: f64, #[case] message: &str) {
+    let array = wrap(ListKind::List, wrap(ListKind::List, Arc::new(Float64Array::from(vec![value])), 1, None), 1, None);
+    let field = Field::new("map", array.data_type().clone(), true);
+    let column = ImageColumn::of_numbers(&field, &array).unwrap();
+    let error = column.image(0, None, &Limits::default()).unwrap_err().to_string();
+    assert!(error.starts_with(message), "{error}");
+}
+
+/// Of three channels, as a file of 4 × 8 pixels declares them; none where the header cannot be read.
+#[test]
+fn encoded_images_declare_their_size() {
+    for (name, expected) in [
+        ("rgb.png", 96),
+        ("rgb.jpg", 96),
+        ("rgb.webp", 96),
+        ("rgb.tiff", 96),
+        ("rgb.gif", 96),
+        ("truncated-header.jpg", 0),
+    ] {
+        let bytes = std::fs::read(format!("fixtures/images/{name}")).unwrap();
+        let array: ArrayRef = Arc::new(BinaryArray::from(vec![Some(bytes.as_slice()), None]));
+        let field = Field::new("image", DataType::Binary, true);
+        let column = ImageColumn::try_new(&field, &array, None).unwrap();
+        assert_eq!((column.declared_bytes(0), column.declared_bytes(1)), (expected, 0), "{name}");
+    }
+}

@@ -39,6 +39,15 @@ pub(super) fn decode(bytes: &[u8], keep_alpha: bool, limits: &Limits) -> Result<
     Ok(image)
 }
 
+/// Width and height of the first page, as its tags say.
+///
+/// # Errors
+/// Those of [`decode`] before a pixel is read.
+pub(super) fn dimensions(bytes: &[u8], limits: &Limits) -> Result<(u32, u32)> {
+    let layout = Layout::try_new(&Directory::read(bytes)?, limits)?;
+    Ok((layout.width, layout.height))
+}
+
 /// Samples of 8 bits in the order of their pixels: those of a pixel after one another, or those of a plane.
 fn read(bytes: &[u8], directory: &Directory, layout: &Layout, limits: &Limits) -> Result<Vec<u8>> {
     let mut allocations = DecoderLimits::default();

@@ -225,3 +225,15 @@ fn types_of_no_features(#[case] data_type: DataType, #[case] message: &str) {
     let error = ImageType::of_features(&Field::new("x", data_type, true)).unwrap_err().to_string();
     assert!(error.starts_with("expected features: ") && error.contains(message), "{error}");
 }
+
+#[rstest]
+#[case::encoded(DataType::BinaryView, true)]
+#[case::bytes(list(list(DataType::UInt8)), true)]
+#[case::masks(fixed(DataType::Boolean, 4), true)]
+#[case::words(list(list(DataType::UInt16)), false)]
+#[case::floats(dictionary(fixed(DataType::Float64, 4)), false)]
+#[case::variable(structure(&[("data", list(DataType::Float32)), ("shape", fixed(DataType::Int32, 3))]), false)]
+#[case::file(structure(&[("bytes", DataType::Binary), ("path", DataType::Utf8)]), true)]
+fn the_kind_of_values_is_known_before_a_row_is(#[case] data_type: DataType, #[case] expected: bool) {
+    assert_eq!(has_bytes(&Field::new("image", data_type, true)), expected);
+}
