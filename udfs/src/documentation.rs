@@ -18,6 +18,10 @@ pub(crate) const IMAGE_ARGUMENT: &str = "The image: encoded bytes, a struct with
      lists, of the height, width and channels that the model takes; of any size where it was trained with `size` or a `backbone`. Or the \
      features of a model of these: a list or tensor of floats.";
 
+/// The description of an image of any form and size.
+pub(crate) const ANY_IMAGE_ARGUMENT: &str =
+    "The image: encoded bytes, a tensor, or an image of any other form; maps and features, too.";
+
 /// The description of the argument that names a model.
 pub(crate) const MODEL_ARGUMENT: &str =
     "The model's name: a string literal or a prepared parameter. Left out, it is the session's `wae.model`.";

@@ -61,6 +61,9 @@
 //! | `image_decode(bytes [, height, width, channels])` | an image tensor |
 //! | `wae_interpolate(a, b, steps [, model])` | the images between two codes |
 //! | `image_encode(image [, format])` | the bytes of a PNG or JPEG file |
+//! | `image_resize(image, height, width [, filter])` | the image in another size |
+//! | `image_crop(image, y, x, height, width)` | a box cut out of it |
+//! | `image_tiles(image, size [, stride])` | the tiles that cover it |
 //! | `image_sharpness(image)` | how sharp it is |
 //! | `image_features(image, weights [, layer [, size]])` | features by a pretrained network |
 //!
@@ -73,6 +76,7 @@
 //! | `wae_mmd(latent [, model])` | how far codes are from the prior |
 //! | `wae_mmd_p_value(latent [, model])` | whether they could be draws from it |
 //! | `frechet_distance(x, y)` | how far two samples of vectors are apart |
+//! | `image_stitch(tile, y, x)` | the image that tiles, or maps of tiles, make |
 //!
 //! | window function | gives |
 //! |---|---|
@@ -108,6 +112,7 @@ mod reference;
 mod report;
 mod scalar;
 mod table;
+mod tensors;
 mod text;
 mod vectors;
 mod waiting;

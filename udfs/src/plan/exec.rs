@@ -25,14 +25,15 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::slices::{Slices, makes_tiles};
 use crate::error::Skipped;
 use crate::options::WaeOptions;
 use crate::scalar::function::KernelFunction;
 use crate::table::source::in_mini_batches;
 
-/// Computes passes into columns after those of its input.
+/// Computes passes, and tiles of images, into columns after those of its input.
 ///
-/// It takes `wae.batch_size` rows at a time, so that a query that stops early (`LIMIT`) has run few images too many,
+/// It takes `wae.batch_size` rows at a time, or as many as have few bytes of pixels to tile, so that a query that stops early (`LIMIT`) has run few images too many,
 /// and counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that
 /// could not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below
 /// it.
@@ -125,7 +126,8 @@ impl ExecutionPlan for WaePassExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = WaeOptions::of(context.session_config().options()).batch_size();
-        let input = self.projection.input().execute(partition, in_mini_batches(&context, rows))?;
+        let slices = Slices::new(self.passes(), &self.projection.input().schema(), rows);
+        let input = self.projection.input().execute(partition, in_mini_batches(&context, slices.rows_read()))?;
         let mut evaluation = PassEvaluation {
             passes: self.passes().to_vec(),
             schema: self.schema(),
@@ -135,8 +137,8 @@ impl ExecutionPlan for WaePassExec {
             unread: MetricBuilder::new(&self.metrics).counter(ROWS_SKIPPED, partition),
             skipped: Skipped::default(),
         };
-        let parts =
-            input.map_ok(move |batch| stream::iter(slices(batch, rows).map(Ok::<_, DataFusionError>))).try_flatten();
+        let parts = input.map_ok(move |batch| stream::iter(slices.of(batch).map(Ok::<_, DataFusionError>)));
+        let parts = parts.try_flatten();
         let stream = parts.map(move |part| evaluation.project(&part?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
@@ -178,12 +180,6 @@ impl ExecutionPlan for WaePassExec {
     }
 }
 
-/// A batch in parts of at most `rows` rows; the values are shared.
-fn slices(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> {
-    let count = batch.num_rows();
-    (0..count).step_by(rows).map(move |start| batch.slice(start, rows.min(count - start)))
-}
-
 /// The evaluation of passes on the batches of a partition.
 struct PassEvaluation {
     passes: Vec<ProjectionExpr>,
@@ -222,8 +218,10 @@ impl PassEvaluation {
             let before = self.skipped.count();
             let column = self.skipped.collect(|| pass.expr.evaluate(batch))?.into_array(rows)?;
             self.unread.add(self.skipped.count() - before);
-            // NULL where there is no image, where it could not be read, and where nothing needs it.
-            self.scored.add(rows - column.null_count());
+            if is_pass(&pass.expr) {
+                // NULL where there is no image, where it could not be read, and where nothing needs it.
+                self.scored.add(rows - column.null_count());
+            }
             columns.push(column);
         }
         timer.done();
@@ -259,14 +257,19 @@ fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.exists(|expr| Ok(is_call(expr))).unwrap_or(false)
 }
 
-/// The rule of physical plans: what a projection computes of passes becomes a [`WaePassExec`] below it.
+/// Whether a projection's expression is computed in a node of its own, below it.
+fn is_below(expr: &ProjectionExpr) -> bool {
+    is_pass(&expr.expr) || makes_tiles(&expr.expr)
+}
+
+/// The rule of physical plans: what a projection computes of passes and tiles becomes a [`WaePassExec`] below it.
 #[derive(Debug)]
 pub(crate) struct WaePassPlanner;
 
 impl PhysicalOptimizerRule for WaePassPlanner {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| match plan.downcast_ref::<ProjectionExec>() {
-            Some(projection) if projection.expr().iter().any(|e| is_pass(&e.expr)) => {
+            Some(projection) if projection.expr().iter().any(is_below) => {
                 Ok(Transformed::yes(with_passes_below(projection)?))
             }
             _ => Ok(Transformed::no(plan)),
@@ -288,7 +291,7 @@ fn with_passes_below(projection: &ProjectionExec) -> Result<Arc<dyn ExecutionPla
     let mut exprs = projection.expr().to_vec();
     let first = input.schema().fields().len();
     let mut passes = Vec::new();
-    for expr in exprs.iter_mut().filter(|e| is_pass(&e.expr)) {
+    for expr in exprs.iter_mut().filter(|e| is_below(e)) {
         let column = Column::new(&expr.alias, first + passes.len());
         passes.push(expr.clone());
         expr.expr = Arc::new(column);

@@ -135,7 +135,8 @@ pub(crate) fn planned_image(function: &str, image: &Expr, inputs: &[&LogicalPlan
         return Ok(PlannedImage::Planned(None));
     }
     let tensor = Lineage::default().of_expr(image, inputs, &[]).agreed(storage);
-    tensor.map(PlannedImage::Planned).map_err(|message| plan_datafusion_err!("{function}: {message}"))
+    let found = tensor.map(|tensor| PlannedImage::found(&field, tensor));
+    found.map_err(|message| plan_datafusion_err!("{function}: {message}"))
 }
 
 /// The column of paths that stands beside an image over the outputs of plans: one of the table that the image's columns

@@ -62,6 +62,7 @@ mod need;
 mod origins;
 mod outputs;
 mod rewriter;
+mod slices;
 
 use std::sync::Arc;
 

@@ -33,6 +33,8 @@ pub(crate) struct PlannedArgs<'a> {
     model: Option<&'a LoadedModel>,
     score: Score,
     options: &'a WaeOptions,
+    /// Whether the image's own field does not name the type that planning found.
+    lost: bool,
 }
 
 impl<'a> PlannedArgs<'a> {
@@ -45,7 +47,12 @@ impl<'a> PlannedArgs<'a> {
         score: Score,
         options: &'a WaeOptions,
     ) -> Self {
-        Self { documentation, fields, literals, model, score, options }
+        Self { documentation, fields, literals, model, score, options, lost: false }
+    }
+
+    /// The same, of an image whose own field may not name the type that planning found.
+    pub(crate) fn with_lost_type(self, lost: bool) -> Self {
+        Self { lost, ..self }
     }
 
     /// The session's options.
@@ -125,6 +132,11 @@ impl<'a> PlannedArgs<'a> {
         let Some(image) = self.image() else { return Ok(()) };
         check_layout(self.function(), image, self.model.map(|model| model.wae().config()))?;
         self.model.map_or(Ok(()), |model| check_features(self.function(), image, model))
+    }
+
+    /// Whether the image's own field does not name the type that planning found.
+    pub(crate) fn has_lost_type(&self) -> bool {
+        self.lost
     }
 
     /// The field of the first argument, unless it is an untyped NULL or a pass.
@@ -228,7 +240,10 @@ impl<'a> Batch<'a> {
     }
 
     /// The first argument as `read` reads it; `None` if it is an untyped NULL.
-    fn images(&self, read: impl Fn(&Field, &ArrayRef) -> wae_core::Result<ImageColumn>) -> Result<Option<ImageColumn>> {
+    pub(crate) fn images(
+        &self,
+        read: impl Fn(&Field, &ArrayRef) -> wae_core::Result<ImageColumn>,
+    ) -> Result<Option<ImageColumn>> {
         let (Some(array), Some(field)) = (self.array(0)?, self.args.arg_fields.first()) else { return Ok(None) };
         if array.data_type().is_null() {
             return Ok(None);

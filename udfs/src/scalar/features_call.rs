@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array};
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{Expr, lit};
 use wae_core::Error;
 use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
-use wae_core::image::{MAX_SIDE, tensor_field};
+use wae_core::image::tensor_field;
 
 use crate::columns::{buffer, fixed_size_list, scatter};
 use crate::error::{exec_error, plan_error};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
+use crate::scalar::row_args;
 use crate::weights;
 
 /// The function that messages name.
@@ -181,49 +182,6 @@ pub(super) fn check_planned(planned: &Field, features: &DataType) -> Result<()> 
     exec_err!("{NAME}: the weights were replaced while the query was planned, expected one version")
 }
 
-/// The height and width of `size`: a number is both, a text such as '224x308' has each; `None` of NULL.
 fn size_of(value: &ScalarValue) -> Result<Option<(usize, usize)>> {
-    if value.is_null() {
-        return Ok(None);
-    }
-    let expected = || {
-        plan_datafusion_err!(
-            "{NAME}: size must be a whole number from 1 to {MAX_SIDE}, or two such as '224x308', got {value}"
-        )
-    };
-    let text = match value.try_as_str().flatten() {
-        Some(text) => text.to_owned(),
-        None if value.data_type().is_integer() => value.to_string(),
-        None => return Err(expected()),
-    };
-    let side = |side: &str| side.trim().parse().ok().filter(|side| (1..=MAX_SIDE).contains(side)).ok_or_else(expected);
-    let (height, width) = text.split_once(['x', '×']).unwrap_or((&text, &text));
-    Ok(Some((side(height)?, side(width)?)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_a_number_or_two() {
-        for value in [ScalarValue::Int64(Some(224)), ScalarValue::UInt8(Some(224)), ScalarValue::from("224")] {
-            assert_eq!(size_of(&value).unwrap(), Some((224, 224)));
-        }
-        for text in ["224x308", "224 × 308"] {
-            assert_eq!(size_of(&ScalarValue::from(text)).unwrap(), Some((224, 308)));
-        }
-        assert_eq!(size_of(&ScalarValue::Null).unwrap(), None);
-        for (bad, got) in [
-            (ScalarValue::Int64(Some(0)), "0"),
-            (ScalarValue::Int32(Some(-1)), "-1"),
-            (ScalarValue::from("5000x10"), "5000x10"),
-            (ScalarValue::from("x"), "x"),
-            (ScalarValue::from(1.5), "1.5"),
-        ] {
-            let error = size_of(&bad).unwrap_err().strip_backtrace();
-            let expected = format!("size must be a whole number from 1 to 4096, or two such as '224x308', got {got}");
-            assert!(error.contains(&expected), "{error}");
-        }
-    }
+    row_args::size_of(value).or_else(|message| plan_err!("{NAME}: size {message}"))
 }

@@ -117,7 +117,8 @@ impl ScalarUDFImpl for KernelFunction {
         let arg_fields = self.image.restore(arg_fields);
         let score = scores::default_score(model.as_deref(), &self.options);
         let planned =
-            PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score, &self.options);
+            PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score, &self.options)
+                .with_lost_type(self.image.is_lost());
         let field = self.kernel.field(&planned)?;
         let waits_for_model = model.is_none() && self.is_over_model();
         if self.image.is_planned() && !waits_for_model {

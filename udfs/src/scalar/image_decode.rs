@@ -5,18 +5,14 @@
 //! are resized and converted; without, each image keeps its own shape, in an `arrow.variable_shape_tensor`. Of a flat
 //! list, whose type says no shape, they are the shape, and `layout` is the order of its values.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, FixedSizeListArray, Int32Array, ListArray, StructArray, UInt8Array, new_empty_array};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use arrow::array::{ArrayRef, new_empty_array};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ScalarUDF;
-use wae_core::image::{AxisOrder, Limits, resize};
+use wae_core::image::{AxisOrder, Image, Limits, Pixels, resize};
 use wae_core::{ImageColumn, ImageShape};
 
-use crate::columns::{buffer, check_offsets, fixed_size_list, image_field, unknown_image_field};
+use crate::columns::{image_field, unknown_image_field};
 use crate::documentation::FunctionDocumentation;
 use crate::error::plan_error;
 use crate::options::WaeOptions;
@@ -24,6 +20,8 @@ use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::image_argument::read;
 use crate::scalar::kernel::ScalarKernel;
+use crate::scalar::row_args::coerce_integers;
+use crate::tensors::{Size, TensorForm};
 
 const NAME: &str = "image_decode";
 /// The positions of `height`, `width` and `channels`, each with its largest value.
@@ -54,14 +52,13 @@ impl ScalarKernel for ImageDecode {
     }
 
     fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
-        let number = |t: &DataType| if t.is_integer() { DataType::Int64 } else { t.clone() };
-        types.iter().enumerate().map(|(i, t)| if i == 0 { t.clone() } else { number(t) }).collect()
+        coerce_integers(types)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
         match args.len() {
-            1 => Ok(variable_field()),
+            1 => Ok(TensorForm::BYTES.field(NAME, Size::PerRow)),
             given if given <= DIMENSIONS.len() => {
                 plan_err!("{NAME}: height, width and channels go together, got {} of them", given - 1)
             }
@@ -95,11 +92,7 @@ impl ScalarKernel for ImageDecode {
         let layout = batch.scalar(LAYOUT, parameter(LAYOUT))?;
         let order = order(layout.as_ref().and_then(|layout| layout.try_as_str().flatten()))?;
         let Some(column) = batch.images_in_order(target, order)? else { return Ok(batch.nulls()) };
-        let images = batch.map_rows(&column, |row| decode_row(&column, row, target, &limits))?;
-        match target {
-            Some(shape) => fixed(batch.return_field(), shape, &images),
-            None => variable(&images),
-        }
+        batch.map_images(NAME, &column, |row| decode_row(&column, row, target, &limits).map(Some))
     }
 }
 
@@ -141,16 +134,13 @@ fn dimension(parameter: &str, value: Option<&ScalarValue>, max: i64) -> Result<u
     }
 }
 
-/// A shape and the bytes of its pixels, (H, W, C).
-type DecodedImage = (ImageShape, Vec<u8>);
-
 /// Decodes one row, and resizes it where a shape is asked for.
 fn decode_row(
     column: &ImageColumn,
     row: usize,
     target: Option<ImageShape>,
     limits: &Limits,
-) -> wae_core::Result<DecodedImage> {
+) -> wae_core::Result<Image> {
     let channels = target.map(ImageShape::channels).filter(|channels| matches!(channels, 1 | 3 | 4));
     let mut image = column.image(row, channels, limits)?;
     if let Some(expected) = target {
@@ -162,63 +152,10 @@ fn decode_row(
             image = resize(&image, expected.height(), expected.width())?;
         }
     }
-    Ok((image.shape(), image.to_u8()))
-}
-
-/// Images of one shape, as an `arrow.fixed_shape_tensor`.
-fn fixed(field: &Field, shape: ImageShape, images: &[Option<DecodedImage>]) -> Result<ArrayRef> {
-    let DataType::FixedSizeList(_, length) = field.data_type() else { return exec_err!("{NAME}: not a tensor") };
-    if *length as usize != shape.len() {
-        return exec_err!("{NAME}: images of shape {shape} do not fit the planned type {}", field.data_type());
+    match image.pixels() {
+        Pixels::U8(_) => Ok(image),
+        Pixels::F32(_) => Image::try_new(image.shape(), Pixels::U8(image.to_u8())),
     }
-    let mut values = buffer(NAME, images.len(), shape.len())?; // (N, H, W, C)
-    for (slot, image) in values.chunks_exact_mut(shape.len()).zip(images) {
-        if let Some((_, pixels)) = image {
-            slot.copy_from_slice(pixels);
-        }
-    }
-    fixed_size_list(field, Arc::new(UInt8Array::from(values)), nulls(images))
-}
-
-/// Images of any shapes, as an `arrow.variable_shape_tensor`.
-fn variable(images: &[Option<DecodedImage>]) -> Result<ArrayRef> {
-    let length = |image: &Option<DecodedImage>| image.as_ref().map_or(0, |(_, pixels)| pixels.len());
-    check_offsets(NAME, images.iter().map(length).sum())?;
-    let offsets = OffsetBuffer::from_lengths(images.iter().map(length));
-    let nulls = nulls(images);
-    let pixels: Vec<u8> = images.iter().flatten().flat_map(|(_, pixels)| pixels).copied().collect();
-    let sides = |s: ImageShape| [s.height() as i32, s.width() as i32, s.channels() as i32];
-    let shapes: Vec<i32> = images.iter().flat_map(|i| i.as_ref().map_or([0; 3], |(s, _)| sides(*s))).collect();
-    let data =
-        ListArray::try_new(item(DataType::UInt8), offsets, Arc::new(UInt8Array::from(pixels)), Some(nulls.clone()))?;
-    let shapes = Arc::new(Int32Array::from(shapes));
-    let shape = FixedSizeListArray::try_new(item(DataType::Int32), 3, shapes, Some(nulls.clone()))?;
-    let columns: Vec<ArrayRef> = vec![Arc::new(data), Arc::new(shape)];
-    Ok(Arc::new(StructArray::try_new(variable_fields(), columns, Some(nulls))?))
-}
-
-fn nulls<T>(images: &[Option<T>]) -> NullBuffer {
-    images.iter().map(Option::is_some).collect::<Vec<_>>().into()
-}
-
-fn item(data_type: DataType) -> FieldRef {
-    Arc::new(Field::new_list_field(data_type, true))
-}
-
-/// Nullable, since a field taken out of a struct (`image['shape']`) does not know that the struct was NULL.
-fn variable_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("data", DataType::List(item(DataType::UInt8)), true),
-        Field::new("shape", DataType::FixedSizeList(item(DataType::Int32), 3), true),
-    ])
-}
-
-fn variable_field() -> Field {
-    let metadata = HashMap::from([
-        ("ARROW:extension:name".to_owned(), "arrow.variable_shape_tensor".to_owned()),
-        ("ARROW:extension:metadata".to_owned(), r#"{"dim_names":["H","W","C"]}"#.to_owned()),
-    ]);
-    Field::new(NAME, DataType::Struct(variable_fields()), true).with_metadata(metadata)
 }
 
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {

@@ -58,11 +58,10 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
     /// A type of each argument that the function takes, for `SHOW FUNCTIONS`.
     fn example_types(&self) -> Vec<DataType> {
         let example = |parameter| match parameter {
-            "model" | "score" | "format" | "layout" | "outputs" | "function" | "weights" | "layer" | "preparation" => {
-                DataType::Utf8
-            }
+            "model" | "score" | "format" | "layout" | "outputs" | "function" | "weights" | "layer" | "preparation"
+            | "filter" => DataType::Utf8,
             "alpha" => DataType::Float64,
-            "height" | "width" | "channels" | "steps" | "size" => DataType::Int64,
+            "height" | "width" | "channels" | "steps" | "size" | "stride" | "y" | "x" => DataType::Int64,
             "latent" | "a" | "b" => example_vector(DataType::Float32),
             _ => DataType::Binary,
         };

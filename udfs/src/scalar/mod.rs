@@ -7,17 +7,22 @@ mod call_model;
 mod features_call;
 pub(crate) mod function;
 pub(crate) mod image_argument;
+mod image_crop;
 mod image_decode;
 mod image_encode;
 mod image_features;
 pub(crate) mod image_features_pass;
 pub(crate) mod image_reader;
+mod image_resize;
 mod image_sharpness;
+pub(crate) mod image_tiles;
 pub(crate) mod kernel;
 pub(crate) mod pass;
 mod planned_call;
 pub(crate) mod planned_image;
+pub(crate) mod row_args;
 pub(crate) mod scores;
+mod tensor_args;
 mod travelling;
 mod wae_anomaly_map;
 mod wae_anomaly_mask;
@@ -58,6 +63,9 @@ pub(crate) fn all(options: &WaeOptions) -> Vec<ScalarUDF> {
         wae_interpolate::wae_interpolate_udf(options),
         image_decode::image_decode_udf(options),
         image_encode::image_encode_udf(options),
+        image_resize::image_resize_udf(options),
+        image_crop::image_crop_udf(options),
+        image_tiles::image_tiles_udf(options),
         image_sharpness::image_sharpness_udf(options),
         image_features::image_features_udf(options),
     ]

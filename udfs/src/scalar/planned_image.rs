@@ -71,12 +71,28 @@ pub(crate) enum PlannedImage {
     Unplanned,
     /// The columns that the image comes from agree on this type; on none, where they are no tensors.
     Planned(Option<TensorType>),
+    /// They agree on this type, which the image's own field does not name.
+    Lost(TensorType),
 }
 
 impl PlannedImage {
     /// Whether planning has looked.
     pub(crate) fn is_planned(&self) -> bool {
-        matches!(self, Self::Planned(_))
+        !matches!(self, Self::Unplanned)
+    }
+
+    /// Whether planning has found a type that the image's own field does not name.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// What planning has found of an image with this field.
+    pub(crate) fn found(field: &Field, tensor: Option<TensorType>) -> Self {
+        let is_named = TensorType::of(field.metadata()).is_some_and(|named| named.is_whole());
+        match tensor {
+            Some(tensor) if !is_named => Self::Lost(tensor),
+            tensor => Self::Planned(tensor),
+        }
     }
 
     /// The fields of a call's arguments, the image's with the type that planning found.
@@ -87,6 +103,7 @@ impl PlannedImage {
         let named = TensorType::of(image.metadata());
         let found = match self {
             Self::Planned(found) => found.as_ref(),
+            Self::Lost(found) => Some(found),
             Self::Unplanned => named.as_ref().filter(|tensor| tensor.is_whole()),
         };
         if named.as_ref() == found {
