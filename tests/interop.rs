@@ -336,3 +336,69 @@ async fn features_of_jpeg_files_are_those_of_pillow_and_pytorch() {
         assert!(error <= allowed, "{key}: {error}");
     }
 }
+
+/// The largest differences that a script prints.
+fn differences(answer: &Value) -> Vec<(String, f64)> {
+    let columns = answer.as_object().unwrap().iter();
+    columns.map(|(column, difference)| (column.clone(), difference.as_f64().unwrap())).collect()
+}
+
+/// Grey, RGB, RGBA, and maps of floats of any range.
+#[tokio::test(flavor = "multi_thread")]
+async fn resized_and_cropped_images_are_those_of_pillow_and_numpy() {
+    let Some(python) = Python::with(&["pyarrow", "numpy", "PIL"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    train(&ctx, "m", "4,8").await;
+    run(
+        &ctx,
+        &format!(
+            "CREATE TABLE pictures AS SELECT image_decode(a.image, 28, 28, 1) AS grey, image_decode(b.image) AS rgb,
+                 image_decode(b.image, 24, 20, 4) AS rgba, wae_cost_map(a.image, 'm') AS map
+             FROM (SELECT row_number() OVER () AS id, image FROM '{TEST}' LIMIT 12) AS a
+             JOIN (SELECT row_number() OVER () AS id, image FROM '{ROOT}/fixtures/emoji/test.parquet') AS b ON a.id = b.id"
+        ),
+    )
+    .await;
+    let kinds = ["grey", "rgb", "rgba", "map"];
+    let filters = ["bilinear", "bicubic", "lanczos", "nearest"];
+    let resized = kinds.iter().flat_map(|kind| {
+        filters.iter().map(move |filter| format!("image_resize({kind}, 13, 31, '{filter}') AS {kind}_{filter}"))
+    });
+    let cropped = kinds.iter().map(|kind| format!("image_crop({kind}, 2, 3, 7, 14) AS {kind}_crop"));
+    let columns: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).chain(resized).chain(cropped).collect();
+    let file = dir.path().join("pictures.parquet");
+    run(&ctx, &format!("COPY (SELECT {} FROM pictures) TO '{}'", columns.join(", "), file.display())).await;
+    let differences = differences(&python.run("tiles.py", ["pictures".as_ref(), file.as_os_str()]));
+    assert_eq!(differences.len(), kinds.len() * 5);
+    for (column, difference) in differences {
+        // Bytes to the level; a map to the last bits of its floats.
+        let allowed = if column.starts_with("map") { 1e-6 } else { 0.0 };
+        assert!(difference <= allowed, "{column}: {difference}");
+    }
+}
+
+/// Read, tiled, scored and stitched in one statement, beside the maps by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn stitched_images_and_maps_are_numpys_averages() {
+    let Some(python) = Python::with(&["pyarrow", "numpy", "PIL"]) else { return };
+    let dir = TempDir::new().unwrap();
+    let ctx = context(dir.path()).await;
+    train(&ctx, "m", "4,8").await;
+    let tiles = format!(
+        "SELECT id, unnest(image_tiles(image_resize(image, 84, 61), '28x28', '20x11')) AS tile
+         FROM (SELECT row_number() OVER () AS id, image FROM '{TEST}' LIMIT 9)"
+    );
+    let written = |name: &str| dir.path().join(name).display().to_string();
+    for (tile, allowed) in [("tile['image']", 0.0), ("wae_anomaly_map(tile['image'], 'm')", 1e-6)] {
+        let rows = format!("SELECT id, tile['y'] AS y, tile['x'] AS x, {tile} AS tile FROM ({tiles})");
+        run(&ctx, &format!("COPY ({rows}) TO '{}'", written("tiles.parquet"))).await;
+        let images =
+            format!("SELECT id, image_stitch({tile}, tile['y'], tile['x']) AS image FROM ({tiles}) GROUP BY id");
+        run(&ctx, &format!("COPY ({images}) TO '{}'", written("images.parquet"))).await;
+        let answer =
+            python.run("tiles.py", ["stitched".to_owned(), written("tiles.parquet"), written("images.parquet")]);
+        let difference = differences(&answer)[0].1;
+        assert!(difference <= allowed, "{tile}: {difference}");
+    }
+}

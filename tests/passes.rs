@@ -535,3 +535,23 @@ fn cells(batches: &[RecordBatch]) -> Vec<String> {
     rows.sort();
     rows
 }
+
+/// Tiles of large images are never all there: each batch has those of as many images as have 32 MB, or of one.
+#[tokio::test]
+async fn photographs_are_tiled_a_few_at_a_time() {
+    let ctx = context(2).await;
+    query(&ctx, "CREATE TABLE photos AS SELECT id, image_encode(image_resize(image, 3000, 2000), 'jpeg') AS jpeg FROM t LIMIT 7").await;
+    query(&ctx, "CREATE TABLE large AS SELECT id, image_resize(image_decode(image, 28, 28, 1), 3000, 4000) AS image FROM t LIMIT 5").await;
+    // 18 MB a photograph of three channels, as a file of unknown colours is taken, and 12 MB a grey tensor.
+    for (tiles, most) in
+        [("image_tiles(jpeg, 500) AS tiles FROM photos", 1), ("image_tiles(image, 400) AS tiles FROM large", 2)]
+    {
+        let frame = ctx.sql(&format!("SELECT id, {tiles}")).await.unwrap();
+        let batches = frame.collect().await.unwrap();
+        let rows: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
+        assert!(rows.len() > 2 && rows.iter().all(|rows| *rows <= most), "{tiles}: {rows:?}");
+    }
+    let (images, rows, plan) = scored(&ctx, "SELECT unnest(image_tiles(image, 14)) AS tile FROM t").await;
+    assert_eq!((images, rows.iter().map(RecordBatch::num_rows).sum::<usize>()), (0, 6000), "{plan}");
+    assert!(plan.contains("WaePassExec: image_tiles("), "{plan}");
+}

@@ -25,6 +25,9 @@ SCALARS = {
     "wae_interpolate": "wae_interpolate(wae_encode(image), wae_encode(image), 3)",
     "image_decode": "image_decode(image, 14, 14, 1)",
     "image_encode": "image_encode(image_decode(image, 14, 14, 1), 'png')",
+    "image_resize": "image_resize(image, 14, 10)",
+    "image_crop": "image_crop(image, 2, 3, 10, 9)",
+    "image_tiles": "image_tiles(image, 14)",
     "image_sharpness": "image_sharpness(image)",
     "image_features": "image_features(image_decode(image, 14, 14, 3), 'resnet-timm', 'pooled', 14)",
 }
@@ -33,6 +36,7 @@ AGGREGATES = {
     "average_precision": "average_precision(wae_reconstruction_cost(image), label IN (4, 5, 7, 9))",
     "wae_mmd": "wae_mmd(wae_encode(image))",
     "wae_mmd_p_value": "wae_mmd_p_value(wae_encode(image))",
+    "image_stitch": "image_stitch(make_array(make_array(label)), 0, 0)['data'][1]",
     "frechet_distance": "frechet_distance(wae_encode(image), wae_encode(wae_reconstruct(image)))",
 }
 

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 use crate::aggregate;
+use crate::aggregate::image_stitch::ImageStitch;
 use crate::aggregate::latent::LatentAggregate;
 use crate::models::pin::Pin;
 use crate::options::WaeOptions;
@@ -55,6 +56,9 @@ fn kernel_function(name: &str) -> Option<KernelFunction> {
 
 /// Bytes that an aggregate's calls carry beyond its name, as [`encode_function`] says.
 pub fn encode_aggregate(function: &AggregateUDF) -> Vec<u8> {
+    if let Some(stitch) = function.inner().downcast_ref::<ImageStitch>() {
+        return stitch.encode();
+    }
     let pin = function.inner().downcast_ref::<LatentAggregate>().and_then(LatentAggregate::pinned);
     pin.map(Pin::encode).unwrap_or_default()
 }
@@ -65,6 +69,9 @@ pub fn encode_aggregate(function: &AggregateUDF) -> Vec<u8> {
 /// Those of [`decode_function`].
 pub fn decode_aggregate(name: &str, bytes: &[u8]) -> Result<Option<AggregateUDF>> {
     let Some(function) = aggregate_function(name) else { return Ok(None) };
+    if let Some(stitch) = function.inner().downcast_ref::<ImageStitch>() {
+        return Ok(Some(AggregateUDF::from(stitch.decode(bytes)?)));
+    }
     match function.inner().downcast_ref::<LatentAggregate>() {
         Some(aggregate) => Ok(Some(AggregateUDF::from(aggregate.clone().pin(Pin::decode(name, bytes)?)))),
         None => Ok(Some(function)),

@@ -4,6 +4,7 @@ mod aupro;
 mod auroc;
 mod average_precision;
 mod frechet_distance;
+pub(crate) mod image_stitch;
 pub(crate) mod latent;
 mod map_metric;
 mod pixel_auroc;
@@ -31,6 +32,7 @@ pub(crate) fn all() -> Vec<AggregateUDF> {
         wae_mmd::wae_mmd_udaf(),
         wae_mmd_p_value::wae_mmd_p_value_udaf(),
         frechet_distance::frechet_distance_udaf(),
+        image_stitch::image_stitch_udaf(),
     ]
 }
 

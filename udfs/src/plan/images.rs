@@ -18,11 +18,12 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, WriteOp,
+    AggregateUDF, AggregateUDFImpl, DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
+    WriteOp,
 };
 use datafusion::optimizer::AnalyzerRule;
 use wae_core::image::ImageType;
@@ -31,6 +32,7 @@ use super::below::{below, is_over};
 use super::lineage::Lineage;
 use super::origins::Origins;
 use super::outputs::with_tensor_types;
+use crate::aggregate::image_stitch::ImageStitch;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::pass::Pass;
 use crate::scalar::planned_image::PlannedImage;
@@ -60,7 +62,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let mut takes_images = false;
     plan.apply_expressions(|expr| {
-        takes_images |= expr.exists(|expr| Ok(unplanned(expr).is_some()))?;
+        takes_images |= expr.exists(|expr| Ok(unplanned(expr).is_some() || unplanned_stitch(expr).is_some()))?;
         Ok(TreeNodeRecursion::Continue)
     })?;
     if !takes_images {
@@ -81,9 +83,10 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let planned = expr.transform_up(|expr| match unplanned(&expr) {
-            Some((call, function)) => Ok(Transformed::yes(planned(call, function, &inputs, &beside)?)),
-            None => Ok(Transformed::no(expr)),
+        let planned = expr.transform_up(|expr| match (unplanned(&expr), unplanned_stitch(&expr)) {
+            (Some((call, function)), _) => Ok(Transformed::yes(planned(call, function, &inputs, &beside)?)),
+            (_, Some((call, stitch))) => Ok(Transformed::yes(planned_stitch(call, stitch, &inputs)?)),
+            (None, None) => Ok(Transformed::no(expr)),
         })?;
         Ok(planned.update_data(|expr| name.restore(expr)))
     })
@@ -94,6 +97,23 @@ fn unplanned(expr: &Expr) -> Option<(&ScalarFunction, &KernelFunction)> {
     let Expr::ScalarFunction(call) = expr else { return None };
     let function = call.func.inner().downcast_ref::<KernelFunction>()?;
     (!function.image().is_planned() && function.takes_image(&call.args)).then_some((call, function))
+}
+
+/// A call of `image_stitch` that the rule has not seen.
+fn unplanned_stitch(expr: &Expr) -> Option<(&AggregateFunction, &ImageStitch)> {
+    let Expr::AggregateFunction(call) = expr else { return None };
+    let function = call.func.inner().downcast_ref::<ImageStitch>()?;
+    (!function.tile().is_planned()).then_some((call, function))
+}
+
+/// The call with the type of its tiles.
+fn planned_stitch(call: &AggregateFunction, function: &ImageStitch, inputs: &[&LogicalPlan]) -> Result<Expr> {
+    let Some(tile) = call.params.args.first() else { return Ok(Expr::AggregateFunction(call.clone())) };
+    let function = function.of_tile(planned_image(function.name(), tile, inputs)?);
+    let planned = AggregateFunction { func: Arc::new(AggregateUDF::from(function)), params: call.params.clone() };
+    let planned = Expr::AggregateFunction(planned);
+    planned.to_field(&merge_schema(inputs))?;
+    Ok(planned)
 }
 
 /// The call with all that it has to know; `beside` has the columns that stand beside its image. A call over columns of

@@ -11,9 +11,10 @@ use arrow::datatypes::Field;
 use datafusion::common::{Column, DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, merge_schema};
-use datafusion::logical_expr::{Aggregate, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, AggregateUDF, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan};
 
 use super::origins::{Origins, of_field};
+use crate::aggregate::image_stitch::ImageStitch;
 use crate::columns::list_item;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::planned_image::TensorType;
@@ -87,6 +88,10 @@ impl<'a> Lineage<'a> {
             Expr::ScalarFunction(call) => self.of_call(expr, call, inputs, fields),
             Expr::AggregateFunction(AggregateFunction { func, params }) if OF_ROWS.contains(&func.name()) => {
                 self.of_all(params.args.first(), inputs, fields)
+            }
+            Expr::AggregateFunction(call) if is_stitch(&call.func) => {
+                let field = expr.to_field(&merge_schema(inputs)).map(|(_, field)| field);
+                field.map_or_else(|_| Origins::unnamed(), |field| of_field(&field, fields))
             }
             Expr::WindowFunction(window) => {
                 let WindowFunction { fun, params } = window.as_ref();
@@ -259,6 +264,11 @@ fn side(node: &Join, index: usize) -> Option<(&LogicalPlan, usize)> {
         _ => Some((node.right.as_ref(), index - left)),
     }
     .filter(|(input, index)| *index < input.schema().fields().len())
+}
+
+/// Whether an aggregate is `image_stitch`, whose field says what its result is.
+fn is_stitch(function: &AggregateUDF) -> bool {
+    function.inner().is::<ImageStitch>()
 }
 
 /// Whether a call is one of the plugin's, whose field says what its result is.

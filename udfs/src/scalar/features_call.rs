@@ -117,7 +117,8 @@ impl FeaturesCall {
     pub(super) fn pinned(args: &[Expr]) -> Option<&[Expr]> {
         let arguments = args.get(WEIGHTS..=SIZE)?;
         let Expr::Literal(weights, _) = &arguments[0] else { return None };
-        let is_pinned = weights.try_as_str().flatten().is_some_and(|weights| weights::split_version(weights).1.is_some());
+        let is_pinned =
+            weights.try_as_str().flatten().is_some_and(|weights| weights::split_version(weights).1.is_some());
         (is_pinned && arguments.iter().all(|arg| matches!(arg, Expr::Literal(..)))).then_some(arguments)
     }
 
