@@ -189,6 +189,10 @@ fn every_function_gives_what_it_gives_in_one_process() {
              FROM (SELECT file, unnest(image_tiles(image_decode(image, 28, 28, 1), 14, 10)) AS tile FROM test) \
              GROUP BY file ORDER BY file",
             "SELECT file, wae_anomaly_map(image) AS map FROM test ORDER BY wae_anomaly_score(image) DESC, file LIMIT 2",
+            "SELECT file, wae_anomaly_mask(image, 0.05) AS m, wae_anomaly_regions(image, 0.05) AS r FROM test \
+             ORDER BY wae_anomaly_score(image) DESC, file LIMIT 2",
+            "SELECT round(pixel_auroc(wae_cost_map(image), wae_anomaly_mask(image, 0.05)), 9) AS a, \
+             round(aupro(CASE WHEN label < 9 THEN wae_anomaly_map(image) END, wae_anomaly_mask(image, 0.1)), 9) AS b FROM test",
             "SELECT file, image_features(image, 'efficientnet-lite', 'pooled', 32) AS f FROM test \
              ORDER BY wae_reconstruction_cost(image), file LIMIT 3",
             "SELECT label, max(image_features(image, 'vit-timm', 'cls')[1]) AS m FROM test GROUP BY label ORDER BY label",

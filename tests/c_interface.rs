@@ -62,6 +62,8 @@ async fn text(ctx: &SessionContext, sql: &str) -> Result<String> {
 #[case::decoded("wae_decode(wae_encode(image, 'm'), 'm')")]
 #[case::p_value("wae_p_value(image, 'm', 'latent_distance')")]
 #[case::outlier("wae_is_outlier(image, 0.05, 'm')")]
+#[case::mask("wae_anomaly_mask(image, 0.1, 'm')")]
+#[case::regions("wae_anomaly_regions(image, 0.1, 'm')")]
 #[case::every_score("wae_detect(image, 'm')")]
 #[case::without_a_model("image_decode(image, 14, 14, 1)")]
 #[tokio::test(flavor = "multi_thread")]

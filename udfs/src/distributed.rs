@@ -16,6 +16,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use crate::aggregate;
 use crate::aggregate::image_stitch::ImageStitch;
 use crate::aggregate::latent::LatentAggregate;
+use crate::aggregate::map_metric::MapAggregate;
 use crate::models::pin::Pin;
 use crate::options::WaeOptions;
 use crate::plan;
@@ -59,6 +60,9 @@ pub fn encode_aggregate(function: &AggregateUDF) -> Vec<u8> {
     if let Some(stitch) = function.inner().downcast_ref::<ImageStitch>() {
         return stitch.encode();
     }
+    if let Some(aggregate) = function.inner().downcast_ref::<MapAggregate>() {
+        return aggregate.encode();
+    }
     let pin = function.inner().downcast_ref::<LatentAggregate>().and_then(LatentAggregate::pinned);
     pin.map(Pin::encode).unwrap_or_default()
 }
@@ -71,6 +75,9 @@ pub fn decode_aggregate(name: &str, bytes: &[u8]) -> Result<Option<AggregateUDF>
     let Some(function) = aggregate_function(name) else { return Ok(None) };
     if let Some(stitch) = function.inner().downcast_ref::<ImageStitch>() {
         return Ok(Some(AggregateUDF::from(stitch.decode(bytes)?)));
+    }
+    if let Some(aggregate) = function.inner().downcast_ref::<MapAggregate>() {
+        return Ok(Some(AggregateUDF::from(aggregate.decode(bytes)?)));
     }
     match function.inner().downcast_ref::<LatentAggregate>() {
         Some(aggregate) => Ok(Some(AggregateUDF::from(aggregate.clone().pin(Pin::decode(name, bytes)?)))),

@@ -1,4 +1,7 @@
 //! Aggregates of maps beside masks: how well a map shows where the defects are.
+//!
+//! The shapes of both stand in the metadata of their fields, which expressions and stages of a cluster drop. So the rule of
+//! image arguments ([`crate::plan`]) finds them in the columns that they come from, and the call keeps them.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
@@ -7,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, UInt32Type, UInt64Type};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Documentation, Signature, Volatility};
@@ -20,6 +23,7 @@ use crate::aggregate::{list_state, list_value, lists, refuse_distinct};
 use crate::columns::{features_type, image_type};
 use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::error::{Place, exec_error, row_error};
+use crate::scalar::planned_image::PlannedImage;
 
 /// The description of the argument that holds a map.
 pub(crate) const MAP_ARGUMENT: &str = "How strange each place is, higher for a defect: a tensor of two dimensions, or lists of lists, of \
@@ -46,11 +50,13 @@ pub(crate) trait MapMetric: Debug + Send + Sync {
 }
 
 /// A [`MapMetric`] as DataFusion calls it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct MapAggregate {
     metric: &'static dyn MapMetric,
     signature: Signature,
     documentation: Documentation,
+    /// The types of the map and of the mask.
+    types: [PlannedImage; 2],
 }
 
 impl MapAggregate {
@@ -59,13 +65,55 @@ impl MapAggregate {
         let documentation = metric.documentation();
         let examples = [example_vector(example_vector(DataType::Float32)), DataType::Binary];
         let signature = documentation.signature(Volatility::Immutable, &examples);
-        Self { metric, signature, documentation: documentation.page() }
+        Self { metric, signature, documentation: documentation.page(), types: Default::default() }
+    }
+
+    /// The same aggregate, of a map and a mask whose types planning has found.
+    pub(crate) fn of_types(&self, types: [PlannedImage; 2]) -> Self {
+        Self { types, ..self.clone() }
+    }
+
+    /// Whether planning has looked for the types.
+    pub(crate) fn is_planned(&self) -> bool {
+        self.types.iter().all(PlannedImage::is_planned)
+    }
+
+    /// The fields of the map and of the mask, with the types that planning found.
+    fn fields(&self, fields: &[FieldRef]) -> Result<[FieldRef; 2]> {
+        let [map, mask] = fields else {
+            return plan_err!("{} takes 2 arguments (map, mask), got {}", self.name(), fields.len());
+        };
+        let restored = |planned: &PlannedImage, field: &FieldRef| Arc::clone(&planned.restore(&[Arc::clone(field)])[0]);
+        Ok([restored(&self.types[0], map), restored(&self.types[1], mask)])
+    }
+
+    /// Bytes that a call carries to another node, beside the function's name.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Strings as keys and values: writing them cannot fail.
+        if self.is_planned() { serde_json::to_vec(&self.types).unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// The aggregate of a call that came from another node with these bytes.
+    ///
+    /// # Errors
+    /// A plan error if they cannot be read.
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() {
+            return Ok(self.clone());
+        }
+        let types = serde_json::from_slice(bytes).map_err(|e| {
+            plan_datafusion_err!(
+                "{}: the call cannot be read ({e}), expected one that a node with this version of the plugin planned",
+                self.name()
+            )
+        })?;
+        Ok(self.of_types(types))
     }
 }
 
 impl PartialEq for MapAggregate {
     fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
+        self.name() == other.name() && self.types == other.types
     }
 }
 
@@ -74,6 +122,7 @@ impl Eq for MapAggregate {}
 impl Hash for MapAggregate {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name().hash(state);
+        self.types.hash(state);
     }
 }
 
@@ -98,6 +147,7 @@ impl AggregateUDFImpl for MapAggregate {
     fn return_field(&self, fields: &[FieldRef]) -> Result<FieldRef> {
         let data_type = self.return_type(&fields.iter().map(|f| f.data_type().clone()).collect::<Vec<_>>())?;
         let name = self.name();
+        let fields = self.fields(fields)?;
         let map = features_type(&fields[0]).or_else(|message| plan_err!("{name}: map: {message}"))?;
         if let Some(shape) = map.shape().filter(|shape| shape.channels() != 1) {
             return plan_err!("{name}: {}", no_map(shape.channels()));
@@ -109,15 +159,8 @@ impl AggregateUDFImpl for MapAggregate {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         refuse_distinct(self.name(), &args)?;
-        match args.expr_fields {
-            [map, mask] => Ok(Box::new(Places {
-                metric: self.metric,
-                map: Arc::clone(map),
-                mask: Arc::clone(mask),
-                curve: PixelCurve::default(),
-            })),
-            fields => plan_err!("{} takes 2 arguments (map, mask), got {}", self.name(), fields.len()),
-        }
+        let [map, mask] = self.fields(args.expr_fields)?;
+        Ok(Box::new(Places { metric: self.metric, map, mask, curve: PixelCurve::default() }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

@@ -6,7 +6,7 @@ mod average_precision;
 mod frechet_distance;
 pub(crate) mod image_stitch;
 pub(crate) mod latent;
-mod map_metric;
+pub(crate) mod map_metric;
 mod pixel_auroc;
 mod ranking;
 mod wae_mmd;

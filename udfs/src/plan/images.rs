@@ -7,6 +7,8 @@
 //! - the path of the image's file as a last argument, if a column `path` stands beside the image, so that messages name
 //!   the file.
 //!
+//! Aggregates of maps and masks get the types of both.
+//!
 //! A UNION of images of different layouts is refused, since DataFusion gives its column the metadata of one of them; and
 //! so is an INSERT into a column of another layout. The columns of a query get the types back that its expressions lose
 //! ([`super::outputs`]).
@@ -22,8 +24,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, AggregateUDFImpl, DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
-    WriteOp,
+    AggregateUDF, DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, WriteOp,
 };
 use datafusion::optimizer::AnalyzerRule;
 use wae_core::image::ImageType;
@@ -33,6 +34,7 @@ use super::lineage::Lineage;
 use super::origins::Origins;
 use super::outputs::with_tensor_types;
 use crate::aggregate::image_stitch::ImageStitch;
+use crate::aggregate::map_metric::MapAggregate;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::pass::Pass;
 use crate::scalar::planned_image::PlannedImage;
@@ -62,7 +64,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let mut takes_images = false;
     plan.apply_expressions(|expr| {
-        takes_images |= expr.exists(|expr| Ok(unplanned(expr).is_some() || unplanned_stitch(expr).is_some()))?;
+        takes_images |= expr.exists(|expr| Ok(unplanned(expr).is_some() || is_unplanned_aggregate(expr)))?;
         Ok(TreeNodeRecursion::Continue)
     })?;
     if !takes_images {
@@ -83,10 +85,12 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let planned = expr.transform_up(|expr| match (unplanned(&expr), unplanned_stitch(&expr)) {
-            (Some((call, function)), _) => Ok(Transformed::yes(planned(call, function, &inputs, &beside)?)),
-            (_, Some((call, stitch))) => Ok(Transformed::yes(planned_stitch(call, stitch, &inputs)?)),
-            (None, None) => Ok(Transformed::no(expr)),
+        let planned = expr.transform_up(|expr| match unplanned(&expr) {
+            Some((call, function)) => Ok(Transformed::yes(planned(call, function, &inputs, &beside)?)),
+            None => match planned_aggregate(&expr, &inputs)? {
+                Some(planned) => Ok(Transformed::yes(planned)),
+                None => Ok(Transformed::no(expr)),
+            },
         })?;
         Ok(planned.update_data(|expr| name.restore(expr)))
     })
@@ -99,21 +103,36 @@ fn unplanned(expr: &Expr) -> Option<(&ScalarFunction, &KernelFunction)> {
     (!function.image().is_planned() && function.takes_image(&call.args)).then_some((call, function))
 }
 
-/// A call of `image_stitch` that the rule has not seen.
-fn unplanned_stitch(expr: &Expr) -> Option<(&AggregateFunction, &ImageStitch)> {
-    let Expr::AggregateFunction(call) = expr else { return None };
-    let function = call.func.inner().downcast_ref::<ImageStitch>()?;
-    (!function.tile().is_planned()).then_some((call, function))
+/// Whether an expression is an aggregate of tiles, or of maps and masks, that the rule has not seen.
+fn is_unplanned_aggregate(expr: &Expr) -> bool {
+    let Expr::AggregateFunction(call) = expr else { return false };
+    let function = call.func.inner();
+    function.downcast_ref::<ImageStitch>().is_some_and(|stitch| !stitch.tile().is_planned())
+        || function.downcast_ref::<MapAggregate>().is_some_and(|metric| !metric.is_planned())
 }
 
-/// The call with the type of its tiles.
-fn planned_stitch(call: &AggregateFunction, function: &ImageStitch, inputs: &[&LogicalPlan]) -> Result<Expr> {
-    let Some(tile) = call.params.args.first() else { return Ok(Expr::AggregateFunction(call.clone())) };
-    let function = function.of_tile(planned_image(function.name(), tile, inputs)?);
-    let planned = AggregateFunction { func: Arc::new(AggregateUDF::from(function)), params: call.params.clone() };
-    let planned = Expr::AggregateFunction(planned);
+/// Such an aggregate with the types of its tiles, or of its map and mask; `None` of another expression.
+fn planned_aggregate(expr: &Expr, inputs: &[&LogicalPlan]) -> Result<Option<Expr>> {
+    let Expr::AggregateFunction(call) = expr else { return Ok(None) };
+    if !is_unplanned_aggregate(expr) {
+        return Ok(None);
+    }
+    let function = call.func.inner();
+    let type_of = |argument: &Expr| planned_image(call.func.name(), argument, inputs);
+    let func = match (function.downcast_ref::<ImageStitch>(), function.downcast_ref::<MapAggregate>()) {
+        (Some(stitch), _) => match call.params.args.first() {
+            Some(tile) => AggregateUDF::from(stitch.of_tile(type_of(tile)?)),
+            None => return Ok(None),
+        },
+        (None, Some(metric)) => match call.params.args.as_slice() {
+            [map, mask] => AggregateUDF::from(metric.of_types([type_of(map)?, type_of(mask)?])),
+            _ => return Ok(None),
+        },
+        (None, None) => return Ok(None),
+    };
+    let planned = Expr::AggregateFunction(AggregateFunction { func: Arc::new(func), params: call.params.clone() });
     planned.to_field(&merge_schema(inputs))?;
-    Ok(planned)
+    Ok(Some(planned))
 }
 
 /// The call with all that it has to know; `beside` has the columns that stand beside its image. A call over columns of
