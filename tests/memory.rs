@@ -214,7 +214,7 @@ async fn a_network_beyond_the_pool_is_refused() {
     let host = Host::new(Watched::new(GreedyMemoryPool::new(4 << 20))).await;
     let error = host.error(&train("m", "SELECT image FROM train").replace("'4,8'", "'64,128'")).await;
     assert!(error.contains("Resources exhausted: wae_train: the training takes about "), "{error}");
-    assert!(error.contains("for images of shape [28, 28, 1] and batch_size 50: raise the memory limit"), "{error}");
+    assert!(error.contains("for rows of shape [28, 28, 1] and batch_size 50: raise the memory limit"), "{error}");
     assert!(files(&host.models()).is_empty());
     host.assert_given_back().await;
 }

@@ -28,7 +28,7 @@ FILTERS = {
 def tensors(column):
     """The arrays of a column, whose tensors have one shape or a shape a row."""
     array = column.combine_chunks()
-    if isinstance(array.type, pa.ExtensionType):
+    if hasattr(array, "to_numpy_ndarray"):
         return list(array.to_numpy_ndarray())
     rows = zip(array.field("data"), array.field("shape").to_pylist())
     return [data.values.to_numpy().reshape(shape) for data, shape in rows]
