@@ -5,7 +5,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `format` | `wae/1`, or `wae/2` where the configuration has `score_scales` or `input` |
-//! | `config` | JSON of a [`Config`]: image shape, network, prior, cost, objective, preprocessing, input, score, backbone |
+//! | `config` | JSON of a [`Config`]: the image's shape, network, prior, cost, objective, input, score, backbone, ... |
 //! | `history` | JSON: an [`EpochReport`] an epoch; may be missing |
 //! | `training` | JSON of a [`TrainingInfo`]: rows, seed, options; may be missing |
 //!
@@ -29,7 +29,7 @@
 //! | `score.usual`, `score.levels` | of `wae/2`: what is usual at each place of the anomaly map, (H, W), and at each scale, (S, 2) |
 //! | `calibration.costs`, `calibration.latent_distances`, `calibration.anomaly_scores` | sorted scores of the held-out rows |
 //! | `input.mean`, `input.projection`, `input.deviation` | the whitening of features, (C), (C, k) and (k) |
-//! | `backbone.*` | a pretrained network up to the layer used, in timm's names and in the types that it came in; none with `embed => false` |
+//! | `backbone.*` | a pretrained network up to its layer, in timm's names and the types that it came in |
 //! | `calibration.latent_mean`, `calibration.latent_precision` | where the training codes lie: their mean and precision |
 //!
 //! The held-out anomaly scores are those that p-values rank: of `wae/2` the largest place of the map before it is scaled,

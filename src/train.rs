@@ -77,7 +77,8 @@ impl Trainer {
     fn on_target(options: TrainOptions, dataset: Dataset, target: Target) -> Result<Self> {
         if !dataset.was_made_with(&options) {
             return Err(Error::Config(
-                "the images were collected under another seed, holdout, size, crop, input, components, backbone or layer"
+                "the images were collected under another seed, holdout, size, crop, input, components, backbone or \
+                 layer"
                     .to_owned(),
             ));
         }

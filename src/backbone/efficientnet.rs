@@ -70,8 +70,8 @@ struct Kind<'a> {
 fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
     let Some(architecture) = weights.config().architecture() else {
         return Err(Error::Model(format!(
-            "weights '{}': an EfficientNet needs its config.json with timm's 'architecture': padding and epsilon differ \
-             between efficientnet_... and tf_efficientnet_..., and no tensor says which it is",
+            "weights '{}': an EfficientNet needs its config.json with timm's 'architecture': padding and epsilon \
+             differ between efficientnet_... and tf_efficientnet_..., and no tensor says which it is",
             weights.name()
         )));
     };

@@ -49,13 +49,15 @@ struct Block {
     shortcut: Option<FrozenConvolution>,
 }
 
-/// The facts that `config.json` says: timm and torchvision stride in the window of 3 × 3; transformers may do so in the first.
+/// The facts that `config.json` says: timm and torchvision stride in the window of 3 × 3; transformers may do so in the
+/// first.
 fn architecture(weights: &PretrainedWeights) -> Result<BackboneArchitecture> {
     let config = weights.config();
     let refused = |problem: &str| Error::Model(format!("weights '{}': {problem}", weights.name()));
     if weights.naming() == Naming::HuggingFace && config.is_empty() {
         return Err(refused(
-            "a ResNet of transformers needs its config.json: no tensor says which convolution of a block has the stride",
+            "a ResNet of transformers needs its config.json: no tensor says which convolution of a block has the \
+             stride",
         ));
     }
     if config.is_true("downsample_in_first_stage")? || config.text("hidden_act")?.is_some_and(|name| name != "relu") {

@@ -22,8 +22,8 @@ const FEATURE_BYTES: usize = 64 << 20;
 pub const IMAGES_SEEN: usize = 32;
 
 impl DatasetBuilder {
-    /// Decodes a column in parallel and keeps its images, resized and cropped where the options say so; of images that a
-    /// pretrained network sees, its features, each computed once.
+    /// Decodes a column in parallel and keeps its images, resized and cropped where the options say so; of images that
+    /// a pretrained network sees, its features, each computed once.
     ///
     /// Grey images among RGB ones become RGB, which loses nothing; a pretrained network takes RGB images alone.
     ///

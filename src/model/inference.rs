@@ -288,9 +288,9 @@ impl Wae {
         CostFunction::new(Cost::Structural, self.config.image())
     }
 
-    /// The term of each pixel in the reconstruction cost, summed over channels; for l2, in its square. Of a model with a
-    /// pretrained network, the map has the size of images as that sees them, and each place's term is shared evenly among
-    /// its pixels, so that the sum stays.
+    /// The term of each pixel in the reconstruction cost, summed over channels; for l2, in its square. Of a model with
+    /// a pretrained network, the map has the size of images as that sees them, and each place's term is shared evenly
+    /// among its pixels, so that the sum stays.
     ///
     /// # Shapes
     /// (N, H, W, C) twice → (N, H, W).

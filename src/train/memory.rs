@@ -45,10 +45,10 @@ impl TrainOptions {
     /// Where: P is the number of parameters, n the batch size, a the values of the largest layer, d_z the latent
     /// dimension, k ≤ 256 the images that pass together in scoring; m is 0 but for the Sinkhorn divergence, for which
     /// it is the larger of n and the 250 held-out rows. Features of C channels take at least 24·C², for their
-    /// covariance. A pretrained network takes its weights and what it works with on a few images, and at the end twice its
-    /// part of the model file. A step of pre-training is counted as one on p images without the decoder, where it is larger: p is
-    /// 1,000 of 28×28, and 256 of 64×64×3. Measured peaks of images lie between half of it and a tenth above
-    /// (`tests/allocation.rs`).
+    /// covariance. A pretrained network takes its weights and what it works with on a few images, and at the end twice
+    /// its part of the model file. A step of pre-training is counted as one on p images without the decoder, where it
+    /// is larger: p is 1,000 of 28×28, and 256 of 64×64×3. Measured peaks of images lie between half of it and a tenth
+    /// above (`tests/allocation.rs`).
     ///
     /// Where a GPU trains, layers and gradients lie there, and memory holds
     ///

@@ -124,9 +124,9 @@ pub static OPTIONS: &[TrainOption] = &[
     },
     TrainOption {
         name: "backbone",
-        documentation: "a pretrained network, a folder or a `.safetensors` file below `wae.weights_dir`: the model is trained on \
-            its features of images, and scores images. Each image is resized to the network's input size, or as `size` \
-            and `crop` say; see *Features*",
+        documentation: "a pretrained network, a folder or a `.safetensors` file below `wae.weights_dir`: the model is \
+            trained on its features of images, and scores images. Each image is resized to the network's input size, or \
+            as `size` and `crop` say; see *Features*",
         set: |o, g| g.weights().map(|v| o.backbone = Some(v)),
         json: |o| o.backbone.as_ref().map(BackboneChoice::name).into(),
         config: &[("/backbone/sha256", "backbone"), ("/backbone/size", "size"), ("/backbone/crop", "crop")],
@@ -135,8 +135,8 @@ pub static OPTIONS: &[TrainOption] = &[
     },
     TrainOption {
         name: "layer",
-        documentation: "the layer of `backbone`, or several joined by `+`; left out, `'layer2+layer3'` of a ResNet, `'tokens'` of \
-            a ViT, `'blocks.4+blocks.6'` of an EfficientNet",
+        documentation: "the layer of `backbone`, or several joined by `+`; left out, `'layer2+layer3'` of a ResNet, \
+            `'tokens'` of a ViT, `'blocks.4+blocks.6'` of an EfficientNet",
         set: |o, g| g.layer().map(|v| o.layer = Some(v)),
         json: |o| o.layer.clone().into(),
         config: &[("/backbone/layer", "layer")],
@@ -145,8 +145,8 @@ pub static OPTIONS: &[TrainOption] = &[
     },
     TrainOption {
         name: "embed",
-        documentation: "whether the model's file holds the weights of `backbone` up to the layer; if not, it holds their SHA-256, \
-            and scoring reads them below `wae.weights_dir`",
+        documentation: "whether the model's file holds the weights of `backbone` up to the layer; if not, it holds \
+            their SHA-256, and scoring reads them below `wae.weights_dir`",
         set: |o, g| g.boolean().map(|v| o.embed = v),
         json: |o| o.embed.into(),
         // A resumed training may have another: it is for what follows it.

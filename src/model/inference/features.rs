@@ -17,8 +17,8 @@ pub(super) enum Share {
 }
 
 impl Wae {
-    /// The pretrained network with the model's layers; none of a model of images or of features, and none where the file
-    /// names its weights and they were not given
+    /// The pretrained network with the model's layers; none of a model of images or of features, and none where the
+    /// file names its weights and they were not given
     /// ([`ModelFile::with_backbone`](crate::ModelFile::with_backbone)).
     pub fn extractor(&self) -> Option<&FeatureExtractor> {
         self.extractor.as_ref()
@@ -37,8 +37,8 @@ impl Wae {
             (Some(extractor), Some(whitening)) => Ok(whitening.apply(&extractor.features(images)?)),
             _ => Err(Error::Model(match self.config.backbone() {
                 Some(backbone) => format!(
-                    "the model sees images by the pretrained network '{}' of sha256 {}, which its file does not hold, and \
-                     which was not given beside it",
+                    "the model sees images by the pretrained network '{}' of sha256 {}, which its file does not hold, \
+                     and which was not given beside it",
                     backbone.name, backbone.sha256
                 ),
                 None => "the model sees images by no pretrained network".to_owned(),
@@ -47,8 +47,8 @@ impl Wae {
     }
 
     /// Bytes for a pass of `rows` images through the model, and for its results, as
-    /// [`scoring_memory`](crate::model::scoring_memory) counts them; with a pretrained network, also for that at work and
-    /// for maps of its images' size.
+    /// [`scoring_memory`](crate::model::scoring_memory) counts them; with a pretrained network, also for that at work
+    /// and for maps of its images' size.
     pub fn scoring_memory(&self, rows: usize) -> usize {
         let memory = scoring_memory(&self.config, rows);
         let Some(extractor) = &self.extractor else { return memory };

@@ -141,7 +141,10 @@ fn options_that_the_images_were_not_collected_under_are_refused() {
     let first = trainer(&[("network", "4".into())]);
     let options = TrainOptions { seed: 7, ..first.options.clone() };
     let error = Trainer::try_new(options, first.dataset).unwrap_err().to_string();
-    assert_eq!(error, "the images were collected under another seed, holdout, size, crop, input or components");
+    assert_eq!(
+        error,
+        "the images were collected under another seed, holdout, size, crop, input, components, backbone or layer"
+    );
     let first = trainer(&[("network", "4".into())]);
     let options = TrainOptions { batch_size: 0, ..first.options.clone() };
     let error = Trainer::try_new(options, first.dataset).unwrap_err().to_string();
