@@ -98,13 +98,14 @@ impl ImageColumn {
         Self::of_type(field, array, None, features)
     }
 
-    /// Reads a column as masks: as [`ImageColumn::try_new`], but integers that are all 0 or 1 are no reason for a warning.
+    /// Reads a column as masks: as [`ImageColumn::try_new`], but an encoded image comes out black, and white where a pixel
+    /// is neither black nor wholly transparent, and integers that are all 0 or 1 are no reason for a warning.
     ///
     /// # Errors
     /// Those of [`ImageColumn::try_new`].
     pub fn of_masks(field: &Field, array: &ArrayRef, fallback: Option<ImageShape>) -> Result<Self> {
         let column = Self::try_new(field, array, fallback)?;
-        Ok(Self { stored: column.stored.unwatched(), ..column })
+        Ok(Self { stored: column.stored.of_masks(), ..column })
     }
 
     /// Reads a column as images whose values are only moved and weighted, as a resize and a crop do: floats may have any

@@ -44,6 +44,25 @@ pub(super) fn declared_pixels(bytes: &[u8]) -> usize {
     sides.map_or(0, |(width, height)| (width as usize).saturating_mul(height as usize))
 }
 
+/// Decodes a mask: white where a pixel is marked, and black elsewhere. A pixel is marked that is neither black nor wholly
+/// transparent, at the depth that the file has: numbers of defects in 16 bits are not reduced to 0.
+///
+/// # Errors
+/// Those of [`decode`]; [`Error::Data`] for a TIFF of more than 8 bits a sample.
+pub(super) fn decode_mask(bytes: &[u8], limits: &Limits) -> Result<Image> {
+    let image = match format_of(bytes, limits)? {
+        ImageFormat::Tiff => {
+            tiff::check_mask(bytes, limits)?;
+            tiff::decode(bytes, true, limits)?
+        }
+        format => decode_as(format, bytes, limits)?,
+    };
+    let shape = ImageShape::new(image.height() as usize, image.width() as usize, 1);
+    let is_marked = |[colours @ .., alpha]: &[f32; 4]| *alpha > 0.0 && colours.iter().any(|colour| *colour != 0.0);
+    let marked = image.into_rgba32f().pixels().map(|pixel| 255 * u8::from(is_marked(&pixel.0))).collect();
+    Image::try_new(shape, Pixels::U8(marked))
+}
+
 /// Decodes another format than TIFF.
 fn decode_as(format: ImageFormat, bytes: &[u8], limits: &Limits) -> Result<DynamicImage> {
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {

@@ -42,6 +42,7 @@ mod values;
 
 pub use self::column::ImageColumn;
 pub use self::decode::decode;
+use self::decode::decode_mask;
 pub use self::encode::encode;
 pub use self::metadata::tensor_field;
 pub use self::order::AxisOrder;

@@ -13,13 +13,13 @@ use crate::image::decode::declared_pixels;
 use crate::image::meaning::Meaning;
 use crate::image::storage::{Bytes, Lists, NestedValues, Texts};
 use crate::image::tensor::{Kind, unsupported};
-use crate::image::{Image, ImageShape, ImageType, Limits, decode};
+use crate::image::{Image, ImageShape, ImageType, Limits, decode, decode_mask};
 
 /// The array that holds the images. `parent`: nulls of the struct around them.
 #[derive(Debug)]
 pub(super) enum Stored {
     Null,
-    Encoded { parent: Option<NullBuffer>, bytes: Bytes, paths: Option<Texts> },
+    Encoded { parent: Option<NullBuffer>, bytes: Bytes, paths: Option<Texts>, masks: bool },
     Lists { parent: Option<NullBuffer>, lists: NestedValues, form: Form, watch: Option<DarkWatch> },
     Pictures { parent: Option<NullBuffer>, pictures: Box<Pictures>, paths: Option<Texts> },
 }
@@ -40,7 +40,7 @@ impl Stored {
             (Kind::Encoded, parent) => {
                 let data = parent.map_or(Ok(array), |parent| child(parent, "bytes"))?;
                 let bytes = Bytes::try_new(data).ok_or_else(unreadable)?;
-                return Ok(Self::Encoded { parent: nulls, bytes, paths: texts(parent, "path") });
+                return Ok(Self::Encoded { parent: nulls, bytes, paths: texts(parent, "path"), masks: false });
             }
             (Kind::Picture, Some(parent)) => {
                 let pictures = Box::new(Pictures::try_new(parent)?);
@@ -70,9 +70,10 @@ impl Stored {
         Ok(Self::Lists { parent: nulls, lists, form, watch: DarkWatch::new(field) })
     }
 
-    /// The same, without a watch over dark values.
-    pub(super) fn unwatched(self) -> Self {
+    /// The same images as masks: without a watch over dark values, and encoded ones black and white.
+    pub(super) fn of_masks(self) -> Self {
         match self {
+            Self::Encoded { parent, bytes, paths, .. } => Self::Encoded { parent, bytes, paths, masks: true },
             Self::Lists { parent, lists, form, .. } => Self::Lists { parent, lists, form, watch: None },
             other => other,
         }
@@ -131,8 +132,9 @@ impl Stored {
     pub(super) fn image(&self, index: usize, channels: Option<usize>, limits: &Limits) -> Result<Image> {
         match self {
             Self::Null => Err(no_image()),
-            Self::Encoded { bytes, .. } => match (bytes.get(index), self.path(index)) {
+            Self::Encoded { bytes, masks, .. } => match (bytes.get(index), self.path(index)) {
                 (None | Some([]), Some(path)) => Err(no_bytes(path)),
+                (Some(bytes), _) if *masks => decode_mask(bytes, limits),
                 (Some(bytes), _) => decode(bytes, channels, limits),
                 (None, None) => Err(no_image()),
             },

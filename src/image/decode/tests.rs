@@ -62,6 +62,26 @@ fn grey_stays_grey(#[case] format: ImageFormat) {
     assert_eq!(values(&bytes, Some(3)), (ImageShape::new(2, 3, 3), vec![128; 18]));
 }
 
+/// Numbers of 16 bits that are 0 in 8; a palette's colours; black and transparent pixels are none.
+#[test]
+fn masks_are_marked_at_the_files_depth() {
+    let marked = |image: DynamicImage| {
+        let image = decode_mask(&written(&image, ImageFormat::Png), &Limits::default()).unwrap();
+        assert_eq!(image.shape(), ImageShape::new(1, 4, 1));
+        image.to_u8()
+    };
+    let deep = ::image::ImageBuffer::from_raw(4, 1, vec![0_u16, 1, 127, 65535]).unwrap();
+    assert_eq!(marked(DynamicImage::ImageLuma16(deep)), [0, 255, 255, 255]);
+    let grey = ::image::GrayImage::from_raw(4, 1, vec![0, 1, 0, 255]).unwrap();
+    assert_eq!(marked(grey.into()), [0, 255, 0, 255]);
+    let colours = ::image::RgbImage::from_raw(4, 1, vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 128, 0, 0]).unwrap();
+    assert_eq!(marked(colours.into()), [0, 255, 0, 255]);
+    let clear = vec![0, 0, 0, 0, 255, 255, 255, 0, 0, 0, 0, 255, 9, 0, 0, 1];
+    assert_eq!(marked(::image::RgbaImage::from_raw(4, 1, clear).unwrap().into()), [0, 0, 0, 255]);
+    let error = decode_mask(b"no image", &Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("unknown format"), "{error}");
+}
+
 #[test]
 fn jpeg_of_one_colour() {
     let pixel: Vec<u8> = [200, 100, 50].repeat(64);

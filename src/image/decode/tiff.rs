@@ -48,6 +48,19 @@ pub(super) fn dimensions(bytes: &[u8], limits: &Limits) -> Result<(u32, u32)> {
     Ok((layout.width, layout.height))
 }
 
+/// Refuses samples of more than 8 bits, which are read as 8: small numbers in a mask would be lost.
+///
+/// # Errors
+/// [`Error::Data`] for these, and as [`decode`].
+pub(super) fn check_mask(bytes: &[u8], limits: &Limits) -> Result<()> {
+    match Layout::try_new(&Directory::read(bytes)?, limits)?.bits {
+        ..=8 => Ok(()),
+        bits => Err(Error::Data(format!(
+            "the mask is a TIFF of {bits} bits a sample, expected at most 8, or a PNG of any depth"
+        ))),
+    }
+}
+
 /// Samples of 8 bits in the order of their pixels: those of a pixel after one another, or those of a plane.
 fn read(bytes: &[u8], directory: &Directory, layout: &Layout, limits: &Limits) -> Result<Vec<u8>> {
     let mut allocations = DecoderLimits::default();

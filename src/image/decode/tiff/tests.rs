@@ -51,6 +51,15 @@ fn message(bytes: &[u8]) -> String {
     error.to_string()
 }
 
+#[test]
+fn masks_of_more_bits_are_refused() {
+    let mask = |bytes: &[u8]| super::super::decode_mask(bytes, &Limits::default());
+    let deep = tiff(&[0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0], "258=16");
+    let error = mask(&deep).unwrap_err().to_string();
+    assert_eq!(error, "the mask is a TIFF of 16 bits a sample, expected at most 8, or a PNG of any depth");
+    assert_eq!(mask(&tiff(&[0, 1, 0, 0, 9, 255], "")).unwrap().to_u8(), [0, 255, 0, 0, 255, 255]);
+}
+
 /// 257·v in 16 bits is v, and 0x01010101·v in 32.
 #[rstest]
 #[case::bytes(&[0, 1, 127, 128, 254, 255], "")]
