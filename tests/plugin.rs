@@ -307,7 +307,9 @@ async fn show_functions_lists_the_functions() {
     let dir = models();
     let ctx = session::context(dir.path()).await;
     let mut listed = BTreeSet::new();
-    for pattern in ["wae_%", "image_%", "auroc", "average_precision", "frechet_distance", "read_images"] {
+    for pattern in
+        ["wae_%", "image_%", "auroc", "aupro", "pixel_auroc", "average_precision", "frechet_distance", "read_images"]
+    {
         for batch in query(&ctx, &format!("SHOW FUNCTIONS LIKE '{pattern}'")).await {
             let names = batch.column_by_name("function_name").unwrap().as_string::<i32>();
             let kinds = batch.column_by_name("function_type").unwrap().as_string::<i32>();

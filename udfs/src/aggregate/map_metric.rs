@@ -149,7 +149,8 @@ impl AggregateUDFImpl for MapAggregate {
         let name = self.name();
         let fields = self.fields(fields)?;
         let map = features_type(&fields[0]).or_else(|message| plan_err!("{name}: map: {message}"))?;
-        if let Some(shape) = map.shape().filter(|shape| shape.channels() != 1) {
+        // A flat list may be a map whose type an expression lost: planning looks for it.
+        if let Some(shape) = map.shape().filter(|shape| self.is_planned() && shape.channels() != 1) {
             return plan_err!("{name}: {}", no_map(shape.channels()));
         }
         let mask = image_type(&fields[1]).or_else(|message| plan_err!("{name}: mask: {message}"))?;
