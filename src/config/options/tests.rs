@@ -381,7 +381,7 @@ fn options_that_go_with_a_backbone() {
     let options = TrainOptions::try_from_options(given).unwrap();
     options.validate().unwrap();
     let error = options.config(ImageShape::new(28, 28, 3)).unwrap_err().to_string();
-    assert_eq!(error, "option 'backbone' names 'net', expected the network beside the name");
+    assert_eq!(error, "option 'backbone' is 'net', which has not been read: see BackboneChoice::open and with_network");
     let embed = TrainOptions { embed: false, ..TrainOptions::default() };
     assert!(embed.validate().unwrap_err().to_string().starts_with("option 'embed' goes with backbone only"));
 }
