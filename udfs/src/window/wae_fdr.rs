@@ -45,7 +45,7 @@ pub(crate) fn wae_fdr_udwf() -> WindowUDF {
 struct WaeFdr {
     signature: Signature,
     documentation: Documentation,
-    /// Whether some partition of a statement has said why its list is empty: not all of many say so.
+    /// Whether a partition of this statement has logged: the others then do not.
     has_logged: Arc<AtomicBool>,
 }
 
@@ -169,17 +169,22 @@ fn adjusted(p: &Float64Array) -> Result<Float64Array> {
     Ok(Float64Array::new(adjusted.into(), p.nulls().cloned()))
 }
 
-/// The reason why no row is significant at [`LEVEL`], with the held-out rows that it would take; `None` where one is, or
-/// none was tested.
+/// The reason why no row can be significant at [`LEVEL`], with the held-out rows that it would take; `None` where one is,
+/// none was tested, or more held-out rows need not help.
 fn why_none(p: &Float64Array, adjusted: &Float64Array) -> Option<String> {
     let least = |values: &Float64Array| values.iter().flatten().reduce(f64::min);
     let smallest = least(adjusted).filter(|q| *q > LEVEL).and_then(|_| least(p))?;
+    // p-values are ranks over n + 1, of which 1 divides all. A smallest rank above 1 does not fall with more held-out rows.
+    let is_whole = |ranks: f64| (ranks - ranks.round()).abs() <= 1e-9 * ranks;
+    if !p.iter().flatten().chain([1.0]).all(|p| is_whole(p / smallest)) {
+        return None;
+    }
     let k = p.iter().flatten().filter(|p| *p <= smallest).count();
     let m = p.len() - p.null_count();
     let needed = (m as f64 / (LEVEL * k as f64)).ceil() - 1.0;
     Some(format!(
-        "none of {m} rows has an adjusted p-value of at most {LEVEL}. The smallest p-value, {smallest}, is that of {k} of \
-         them: for so many to be significant, even above all held-out rows, a model needs {needed} held-out rows"
+        "none of the partition's {m} rows has an adjusted p-value of at most {LEVEL}: {k} of them score above every \
+         held-out row (p = {smallest}). For {k} rows to be significant, a model needs {needed} held-out rows"
     ))
 }
 
@@ -190,8 +195,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
          `wae_fdr(p) OVER () <= 0.1`, at most a tenth is expected to be normal, however many rows were tested. Adjusted over \
          the whole partition of the window, whatever the order of its rows: ORDER BY in OVER changes nothing, and a frame, \
          FILTER and DISTINCT are refused. NULL stays NULL and counts as not tested. With n calibration rows and m rows \
-         tested, a p-value is at least 1/(n + 1), so that a level α flags none or at least m/(α(n + 1)) rows. Where no row is \
-         significant at 0.1, the log says how many held-out rows that would take.",
+         tested, a p-value is at least 1/(n + 1), so that a level α flags none or at least m/(α(n + 1)) rows. Where no row can \
+         be significant at 0.1, the log says how many held-out rows that would take.",
     arguments: &[("p", "The p-value, a number between 0 and 1; NaN is an error.")],
     example: "SELECT path FROM (SELECT path, wae_fdr(wae_p_value(image, 'fashion')) OVER () AS q FROM 'images.parquet') WHERE q <= 0.1;",
     related: &["wae_p_value"],
@@ -242,17 +247,17 @@ mod tests {
     #[case::one(
         1,
         201.0,
-        Some("The smallest p-value, 0.004975124378109453, is that of 1 of them: for so many"),
+        Some("1 of them score above every held-out row (p = 0.004975124378109453). For 1 rows to be significant"),
         Some("needs 999 held")
     )]
     #[case::five(
         5,
         101.0,
-        Some("none of 100 rows has an adjusted p-value of at most 0.1. The smallest"),
+        Some("none of the partition's 100 rows has an adjusted p-value of at most 0.1: 5 of them score above every"),
         Some("needs 199 held")
     )]
     #[case::enough(5, 200.0, None, None)]
-    #[case::rounded_up(3, 50.0, Some("is that of 3 of them"), Some("needs 333 held"))]
+    #[case::rounded_up(3, 50.0, Some("For 3 rows to be"), Some("needs 333 held"))]
     fn a_list_that_stays_empty_is_explained(
         #[case] strange: usize,
         #[case] ranks: f64,
@@ -262,7 +267,7 @@ mod tests {
         let p = (0..102).map(|row| match row {
             7 | 60 => None,
             row if row < strange => Some(1.0 / ranks),
-            _ => Some(0.9),
+            _ => Some((0.9 * ranks).round() / ranks),
         });
         let p = Float64Array::from_iter(p);
         let reason = why_none(&p, &adjusted(&p).unwrap());
@@ -270,6 +275,20 @@ mod tests {
         for part in counts.into_iter().chain(needed) {
             assert!(reason.as_ref().unwrap().contains(part), "{reason:?}");
         }
+    }
+
+    /// Smallest ranks above 1: they need not stay the same among more held-out rows.
+    #[rstest]
+    #[case::no_divisor(&[2.0, 3.0, 8.0], 10.0)]
+    #[case::not_of_one(&[2.0, 4.0, 8.0], 421.0)]
+    #[case::many_held_out_rows(&[1000.0, 2001.0, 500_000.0], 1_000_000.0)]
+    fn more_held_out_rows_need_not_help(#[case] ranks: &[f64], #[case] of: f64) {
+        // A hundred normal rows beside them, whose ranks are even.
+        let normal = (0..100).map(|row| 2.0 * ((0.25 + f64::from(row) / 500.0) * of).round() / of);
+        let p: Float64Array = ranks.iter().map(|rank| rank / of).chain(normal).map(Some).collect();
+        let adjusted = adjusted(&p).unwrap();
+        assert!(adjusted.iter().flatten().all(|q| q > LEVEL));
+        assert_eq!(why_none(&p, &adjusted), None);
     }
 
     #[test]
