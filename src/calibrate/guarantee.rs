@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Where: Beta(j, n + 1 − j) is the distribution, over draws, of the rate of false alarms of p ≤ j/(n + 1); ties among
-//! scores lower the rate. Both forms of k are the same (n uniform draws have j below α or they do not), and the second
-//! is a finite sum, so that no special function is needed.
+//! scores lower the rate. It holds for held-out rows that are drawn independently of each other: frames of one video are
+//! not. Both forms of k are the same (n uniform draws have j below α or they do not), and the second is a finite sum, so
+//! that no special function is needed.
 //!
 //! # Source
 //! Vovk, Conditional validity of inductive conformal predictors, ACML 2012 (training conditional validity).
@@ -65,7 +66,7 @@ impl Guarantee {
         }
     }
 
-    /// The least number of held-out rows with which a row can be an outlier.
+    /// The least number of held-out rows with which a row can be an outlier; 2⁵³ or one more where it is more than 2⁵³.
     pub fn least_rows(self) -> usize {
         let about = match self.confidence {
             None => 1.0 / self.alpha - 1.0,

@@ -98,9 +98,17 @@ pub(crate) fn threshold(
         let confidence = confidence.map(|c| format!(" at wae.confidence = {c}")).unwrap_or_default();
         format!(
             "alpha = {alpha}{confidence} needs {} held-out rows, model '{}' has {}: no image could be an outlier",
-            guarantee.least_rows(),
+            needed(guarantee),
             model.name(),
             held_out.len()
         )
     })
+}
+
+/// The number of held-out rows that a guarantee needs, which is counted up to 2⁵³.
+fn needed(guarantee: Guarantee) -> String {
+    match guarantee.least_rows() as u64 {
+        rows if rows < 1 << 53 => rows.to_string(),
+        _ => "more than 2⁵³".to_owned(),
+    }
 }

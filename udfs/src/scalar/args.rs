@@ -215,7 +215,9 @@ impl<'a> Batch<'a> {
     /// optimiser's rule had computed below, or computed now.
     pub(crate) fn pass(&self) -> Result<Pass<'a>> {
         match self.array(0)? {
-            Some(array) if Pass::is(array.data_type()) => Pass::try_from_array(self.function, &array),
+            Some(array) if Pass::is(array.data_type()) => {
+                Pass::try_of_model(self.function, &array, self.outputs, self.model()?)
+            }
             _ => {
                 let model = self.model()?;
                 let mut builder = PassBuilder::try_new(self.function, self.rows, self.outputs, model)?;

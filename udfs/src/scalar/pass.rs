@@ -18,17 +18,18 @@
 //!
 //! A pass through a pretrained network has the field `wae.features` alone, in the shape of the layers that it gives.
 
+mod builder;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StructArray, make_array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Float32Type};
+use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
-use wae_core::Wae;
-use wae_core::image::PixelSlice;
 
-use crate::columns::{buffer, code_field, fixed_size_list, map_field, scatter};
-use crate::decoded::{Decoded, decoded_field};
+pub(crate) use self::builder::PassBuilder;
+use crate::columns::{code_field, map_field};
+use crate::decoded::decoded_field;
 use crate::models::LoadedModel;
 
 /// The beginning of the names of a pass's fields, which tells it from an image that is a struct.
@@ -151,6 +152,34 @@ impl<'a> Pass<'a> {
         !fields.is_empty() && fields.iter().all(|field| known(field.name()))
     }
 
+    /// The pass that a column holds, with the outputs that a call takes from it.
+    ///
+    /// # Errors
+    /// An execution error where one is missing, or is not of the type that the model's passes have: a query wrote the
+    /// struct itself.
+    pub(crate) fn try_of_model(
+        function: &'a str,
+        array: &ArrayRef,
+        outputs: Outputs,
+        model: &LoadedModel,
+    ) -> Result<Self> {
+        let pass = Self::try_from_array(function, array)?;
+        for output in outputs.iter() {
+            let expected = output.field(Some(model));
+            let found = pass.stored(output.name())?.data_type();
+            if !found.equals_datatype(expected.data_type()) {
+                return exec_err!(
+                    "{function}: the field {} of the struct is {found}, of model '{}' it is {}; expected an image in the \
+                     place of the struct",
+                    expected.name(),
+                    model.name(),
+                    expected.data_type()
+                );
+            }
+        }
+        Ok(pass)
+    }
+
     /// The pass that a column holds.
     pub(crate) fn try_from_array(function: &'a str, array: &ArrayRef) -> Result<Self> {
         match array.as_struct_opt() {
@@ -218,14 +247,24 @@ impl<'a> Pass<'a> {
 
     /// An output of one number a row.
     fn numbers(&self, output: PassOutput) -> Result<Float32Array> {
-        Ok(self.column(output.name())?.as_primitive::<Float32Type>().clone())
+        let column = self.column(output.name())?;
+        match column.as_primitive_opt::<Float32Type>() {
+            Some(numbers) => Ok(numbers.clone()),
+            None => exec_err!("{}: numbers of Float32 expected, got {}", self.function, column.data_type()),
+        }
+    }
+
+    /// An output as the struct holds it.
+    fn stored(&self, output: &str) -> Result<&ArrayRef> {
+        match self.outputs.column_by_name(&format!("{PREFIX}{output}")) {
+            Some(column) => Ok(column),
+            None => exec_err!("{}: a pass without {output} where it is needed", self.function),
+        }
     }
 
     /// An output, NULL where the pass is.
     fn column(&self, output: &str) -> Result<ArrayRef> {
-        let Some(column) = self.outputs.column_by_name(&format!("{PREFIX}{output}")) else {
-            return exec_err!("{}: a pass without {output} where it is needed", self.function);
-        };
+        let column = self.stored(output)?;
         let nulls = NullBuffer::union(self.outputs.nulls(), column.nulls());
         if nulls.as_ref() == column.nulls() {
             return Ok(Arc::clone(column));
@@ -234,106 +273,9 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The outputs of a batch while they are computed; the columns of those not needed stay empty.
-pub(crate) struct PassBuilder<'a> {
-    function: &'a str,
-    model: &'a LoadedModel,
-    outputs: Outputs,
-    latent: Vec<f32>,
-    reconstruction: Decoded,
-    cost: Vec<f32>,
-    anomaly: Vec<f32>,
-    field: Vec<f32>,
-    parts: Vec<f32>,
-    cost_map: Vec<f32>,
-}
-
-impl<'a> PassBuilder<'a> {
-    /// Room for the outputs of so many rows.
-    ///
-    /// # Errors
-    /// An execution error where memory has no room.
-    pub(crate) fn try_new(function: &'a str, rows: usize, outputs: Outputs, model: &'a LoadedModel) -> Result<Self> {
-        let config = model.wae().config();
-        let (map_height, map_width) = config.map_size();
-        let places = map_height * map_width;
-        let width = |output: PassOutput, width: usize| if outputs.contains(output) { width } else { 0 };
-        Ok(Self {
-            function,
-            model,
-            outputs,
-            latent: buffer(function, rows, width(PassOutput::Latent, config.latent_dim()))?,
-            reconstruction: Decoded::with_rows(function, width(PassOutput::Reconstruction, rows), model)?,
-            cost: buffer(function, rows, width(PassOutput::Cost, 1))?,
-            anomaly: buffer(function, rows, width(PassOutput::Anomaly, 1))?,
-            field: buffer(function, rows, width(PassOutput::Field, places))?,
-            parts: buffer(function, rows, width(PassOutput::Parts, 1))?,
-            cost_map: buffer(function, rows, width(PassOutput::CostMap, places))?,
-        })
-    }
-
-    /// Computes rows from their images, (N, H, W, C).
-    pub(crate) fn fill(&mut self, wae: &Wae, rows: &[usize], images: PixelSlice<'_>) -> wae_core::Result<()> {
-        let codes = wae.encode(images)?; // (N, Z)
-        scatter(&mut self.latent, rows, &codes);
-        let of_pairs = [&self.cost, &self.anomaly, &self.field, &self.parts, &self.cost_map];
-        if self.reconstruction.is_empty() && of_pairs.into_iter().all(Vec::is_empty) {
-            return Ok(());
-        }
-        let reconstructions = wae.decode(&codes)?; // (N, H, W, C)
-        if !self.cost.is_empty() {
-            scatter(&mut self.cost, rows, &wae.costs(images, &reconstructions)?);
-        }
-        // The score is the largest place of the field: where both are taken, the field is computed once.
-        if !self.field.is_empty() || !self.parts.is_empty() {
-            let fields = wae.anomaly_fields(images, &reconstructions)?;
-            scatter(&mut self.anomaly, rows, &fields.largest);
-            scatter(&mut self.field, rows, &fields.values);
-            scatter(&mut self.parts, rows, &fields.of_parts);
-        } else if !self.anomaly.is_empty() {
-            scatter(&mut self.anomaly, rows, &wae.anomalies(images, &reconstructions)?);
-        }
-        if !self.cost_map.is_empty() {
-            scatter(&mut self.cost_map, rows, &wae.cost_maps(images, &reconstructions)?);
-        }
-        if !self.reconstruction.is_empty() {
-            self.reconstruction.put(rows, &Decoded::of(self.model, &reconstructions));
-        }
-        Ok(())
-    }
-
-    /// The pass; `valid` tells the rows that have an image.
-    pub(crate) fn finish(mut self, valid: NullBuffer) -> Result<Pass<'a>> {
-        let fields: Fields = self.outputs.iter().map(|output| output.field(Some(self.model))).collect();
-        let columns = self.outputs.iter().zip(&fields).map(|(output, field)| self.column(output, field, valid.clone()));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        Ok(Pass { function: self.function, outputs: StructArray::try_new(fields, columns, Some(valid))? })
-    }
-
-    /// Takes the values of an output as a column.
-    fn column(&mut self, output: PassOutput, field: &Field, nulls: NullBuffer) -> Result<ArrayRef> {
-        match output {
-            PassOutput::Latent => fixed_size_list(field, numbers(&mut self.latent, None), nulls),
-            PassOutput::Reconstruction => {
-                let values = std::mem::replace(&mut self.reconstruction, Decoded::Bytes(Vec::new()));
-                fixed_size_list(field, values.into_array(), nulls)
-            }
-            PassOutput::Cost => Ok(numbers(&mut self.cost, Some(nulls))),
-            PassOutput::Anomaly => Ok(numbers(&mut self.anomaly, Some(nulls))),
-            PassOutput::Field => fixed_size_list(field, numbers(&mut self.field, None), nulls),
-            PassOutput::Parts => Ok(numbers(&mut self.parts, Some(nulls))),
-            PassOutput::CostMap => fixed_size_list(field, numbers(&mut self.cost_map, None), nulls),
-        }
-    }
-}
-
-/// Takes values as an array.
-fn numbers(values: &mut Vec<f32>, nulls: Option<NullBuffer>) -> ArrayRef {
-    Arc::new(Float32Array::new(std::mem::take(values).into(), nulls))
-}
-
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::Fields;
     use rstest::rstest;
 
     use super::*;
@@ -372,13 +314,5 @@ mod tests {
         assert_eq!(pass.costs().unwrap(), Float32Array::from(vec![Some(1.0), None, None]));
         let error = pass.latent().unwrap_err().strip_backtrace();
         assert!(error.contains("f: a pass without latent where it is needed"), "{error}");
-    }
-
-    #[test]
-    fn rows_take_their_places() {
-        let mut values = [0; 6];
-        scatter(&mut values, &[0, 2], &[1, 2, 5, 6]);
-        assert_eq!(values, [1, 2, 0, 0, 5, 6]);
-        scatter(&mut [], &[0, 2], &[1, 2, 5, 6]);
     }
 }

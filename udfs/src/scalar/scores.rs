@@ -94,12 +94,15 @@ pub(crate) fn check_latent_statistics(function: &str, model: &LoadedModel) -> Re
     plan_err!("{function}: {}", no_latent_statistics(model))
 }
 
-/// Refuses a model of an older version, which has no anomaly map.
-pub(crate) fn check_anomaly_map(function: &str, model: &LoadedModel) -> Result<()> {
-    if model.wae().has_anomaly_map() {
-        return Ok(());
+/// The scale of a model's anomaly map. Refuses a model of an older version, which has no map.
+pub(crate) fn scale_of_map(function: &str, model: &LoadedModel) -> Result<Scale> {
+    match model.wae().anomaly_scale().filter(|_| model.wae().has_anomaly_map()) {
+        Some(scale) => Ok(scale),
+        None => plan_err!(
+            "{function}: model '{}' is of an older version and has no anomaly map: train it anew",
+            model.name()
+        ),
     }
-    plan_err!("{function}: model '{}' is of an older version and has no anomaly map: train it anew", model.name())
 }
 
 fn no_latent_statistics(model: &LoadedModel) -> String {

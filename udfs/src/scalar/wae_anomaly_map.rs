@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array};
 use arrow::datatypes::{DataType, Field, Float32Type};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::columns::map_field;
@@ -43,21 +43,14 @@ impl ScalarKernel for WaeAnomalyMap {
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
-        if let Some(model) = args.model().filter(|model| !model.wae().has_anomaly_map()) {
-            return plan_err!(
-                "{NAME}: model '{}' has no anomaly map, expected one trained by this version; wae_cost_map gives each pixel's \
-                 term of its cost",
-                model.name()
-            );
+        if let Some(model) = args.model() {
+            scores::scale_of_map(NAME, model)?;
         }
         Ok(map_field(NAME, args.model()))
     }
 
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
-        let model = batch.model()?;
-        let Some(scale) = model.wae().anomaly_scale() else {
-            return exec_err!("{NAME}: model '{}' has no anomaly map", model.name());
-        };
+        let scale = scores::scale_of_map(NAME, batch.model()?)?;
         let field = batch.pass()?.field()?;
         let field = field.as_fixed_size_list();
         let values: Float32Array = scores::scaled(field.values().as_primitive::<Float32Type>(), scale);
@@ -74,7 +67,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     syntax: "wae_anomaly_map(image [, model])",
     description: "How strange each place of an image is, beside what is usual there: a Float32 tensor, height x width, of the model's \
          input size, or of that of its `backbone`, with values from 0 to 1. Its largest value is `wae_anomaly_score`, and 0.5 the threshold of an outlier at \
-         alpha 0.01. A model of an older version has no such map: see `wae_cost_map`.",
+         alpha 0.01 without `wae.confidence`. A model of an older version has no such map: see `wae_cost_map`.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT wae_anomaly_map(image, 'fashion') AS map FROM 'images.parquet' ORDER BY wae_p_value(image, 'fashion') LIMIT 10;",
     related: &["wae_anomaly_score", "wae_cost_map"],

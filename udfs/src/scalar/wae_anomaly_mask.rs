@@ -76,7 +76,7 @@ impl ScalarKernel for WaeAnomalyMask {
 pub(super) fn check(args: &PlannedArgs<'_>) -> Result<()> {
     args.check_image()?;
     let Some(model) = args.model() else { return Ok(()) };
-    scores::check_anomaly_map(args.function(), model)?;
+    scores::scale_of_map(args.function(), model)?;
     alpha::check(args, model, scores::held_out(args.function(), model, Score::AnomalyScore)?)
 }
 
@@ -119,9 +119,9 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_anomaly_mask(image [, alpha [, model]])",
     description: "The places of an image that alone would make it an outlier at alpha: a UInt8 tensor, height x width, of the \
-         model's input size, 255 at these and 0 elsewhere. It is all 0 exactly where `wae_is_outlier(image, alpha, model, \
+         size of `wae_anomaly_map`, 255 at these and 0 elsewhere. It is all 0 exactly where `wae_is_outlier(image, alpha, model, \
          'anomaly_score')` is false, so that a normal image has any false place with probability at most alpha, on average over \
-         calibration draws; `wae.confidence` holds for it, and `wae.score` does not. A model of an older version has no anomaly \
+         calibration draws; `wae.confidence` applies to it; `wae.score` does not. A model of an older version has no anomaly \
          map, and is refused.",
     arguments: &[("image", IMAGE_ARGUMENT), ("alpha", ALPHA_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT image_encode(wae_anomaly_mask(image, 0.05, 'fashion')) AS png FROM 'images.parquet' WHERE wae_is_outlier(image, 0.05, 'fashion');",

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, Float32Array, ListArray, StructArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
 use wae_core::calibrate::Scale;
 use wae_core::localization::{Region, regions};
@@ -18,6 +18,7 @@ use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::pass::Outputs;
+use crate::scalar::scores;
 use crate::scalar::wae_anomaly_mask::{ThresholdedMaps, check};
 
 const NAME: &str = "wae_anomaly_regions";
@@ -54,9 +55,7 @@ impl ScalarKernel for WaeAnomalyRegions {
 
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
         let model = batch.model()?;
-        let Some(scale) = model.wae().anomaly_scale() else {
-            return exec_err!("{NAME}: model '{}' has no anomaly map", model.name());
-        };
+        let scale = scores::scale_of_map(NAME, model)?;
         let pass = batch.pass()?;
         let maps = ThresholdedMaps::of_batch(batch, &pass)?;
         let of_parts = pass.parts()?;
@@ -111,8 +110,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_anomaly_regions(image [, alpha [, model]])",
     description: "The connected parts of `wae_anomaly_mask`, the strangest first: a list of structs of `y`, `x`, `height` and \
-         `width` (the box around a part, in pixels of the model's input, from 0), `area` (its pixels) and `peak` (the largest \
-         value of `wae_anomaly_map` in it). Pixels that touch at a corner are connected. An image that is strange only as a \
+         `width` (the box around a part, in places of `wae_anomaly_map`, from 0), `area` (its places) and `peak` (the largest \
+         value of that map in it). Places that touch at a corner are connected. An image that is strange only as a \
          whole, at none of the `score_scales` that look at parts of it, is one region. Empty exactly where \
          `wae_is_outlier(image, alpha, model, 'anomaly_score')` is false.",
     arguments: &[("image", IMAGE_ARGUMENT), ("alpha", ALPHA_ARGUMENT), ("model", MODEL_ARGUMENT)],

@@ -64,7 +64,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "wae_anomaly_score(image [, model])",
     description: "How strange the strangest place of an image is, beside what is usual there: a Float32 from 0 to 1, the largest \
-         value of `wae_anomaly_map`. 0.5 is the threshold of an outlier at alpha 0.01 (with fewer than 99 held-out rows, \
+         value of `wae_anomaly_map`. 0.5 is the threshold of an outlier at alpha 0.01 without `wae.confidence` (with fewer than 99 held-out rows, \
          which have no such threshold, their highest score; without any, a training row at the 50 % quantile). Higher is \
          stranger. Of a model of an older version, the structural cost of the reconstruction, scaled; training it anew gives \
          the better score (see *Which score*).",

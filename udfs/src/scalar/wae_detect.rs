@@ -98,8 +98,7 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
          `latent_distance`, `anomaly_score`, `p_value` (of the session's `wae.score`, or else the model's own, as \
          `wae_p_value`) and `is_outlier` (as `wae_is_outlier` at 0.01). A field that the model has no numbers for is NULL: \
          `is_outlier` with fewer than 99 held-out rows, which no p-value of 0.01 can come from (under `wae.confidence`, with \
-         fewer than that takes); `p_value`, too, without \
-         held-out rows; of a model of an older version, then `anomaly_score`, and maybe `latent_distance`.",
+         fewer than the rows that it needs); `p_value`, too, without held-out rows; of a model of an older version, then `anomaly_score`, and maybe `latent_distance`.",
     arguments: &[("image", IMAGE_ARGUMENT), ("model", MODEL_ARGUMENT)],
     example: "SELECT path, d['cost'], d['p_value'] FROM (SELECT path, wae_detect(image, 'fashion') AS d FROM 'images.parquet') WHERE d['is_outlier'];",
     related: &["wae_is_outlier"],
