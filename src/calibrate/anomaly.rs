@@ -135,7 +135,7 @@ pub(crate) struct AnomalyField {
 /// The anomaly maps of images before they are scaled.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AnomalyFields {
-    /// How strange each place is, (N, H, W).
+    /// f at each place, (N, H, W).
     pub values: Vec<f32>,
     /// The largest value of each image, (N,): its anomaly score as p-values rank it.
     pub largest: Vec<f32>,

@@ -26,7 +26,7 @@ use crate::error::{Place, exec_error, row_error};
 use crate::scalar::planned_image::PlannedImage;
 
 /// The description of the argument that holds a map.
-pub(crate) const MAP_ARGUMENT: &str = "How strange each place is, higher for a defect: a tensor of two dimensions, or lists of lists, of \
+pub(crate) const MAP_ARGUMENT: &str = "The anomaly of each place, higher for a defect: a tensor of two dimensions, or lists of lists, of \
      finite floats, such as `wae_anomaly_map` gives. Compared as Float32.";
 
 /// The description of the argument that holds a mask.
@@ -223,7 +223,9 @@ impl Accumulator for Places {
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let limit = self.metric.limit();
         if let Some(uncertainty) = self.curve.uncertainty(limit).filter(|uncertainty| *uncertainty > 0.0) {
-            log::info!("{}: more distinct values than are kept: within {uncertainty:.0e}", self.name());
+            // A twentieth more, so that two digits are not below the bound.
+            let bound = uncertainty * 1.05;
+            log::warn!("{}: more distinct values than are kept: the result is within {bound:.1e}", self.name());
         }
         Ok(ScalarValue::Float64(self.curve.area(limit)))
     }

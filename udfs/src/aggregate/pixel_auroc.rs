@@ -38,7 +38,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     description: "The area under the ROC curve of all pixels, a Float64: the chance that a map is higher at a pixel of a defect than \
          at one elsewhere, ties counting half. Large defects count more than small ones: see `aupro`. Rows where either \
          argument is NULL are skipped; without a pixel of a defect, or with no other, it is NULL. Exact up to 1,048,576 distinct \
-         values. Beyond that, near values are ties, so that memory is bounded (about 60 MB), and the result is off by some \
+         values. Beyond that, near values are ties, so that memory is bounded (about 30 MB for each group and partition, \
+         and up to 100 MB for a moment while values are merged), and the result is off by some \
          millionths; the log gives the bound.",
     arguments: &[("map", MAP_ARGUMENT), ("mask", MASK_ARGUMENT)],
     example: "SELECT pixel_auroc(wae_anomaly_map(image, 'fashion'), mask) FROM 'images.parquet';",
