@@ -1,7 +1,7 @@
 //! The mask of an image's defects, at the size of a map.
 
 use super::regions::label;
-use crate::image::Image;
+use crate::image::{Image, Pixels};
 
 /// The places of an image that show a defect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,15 +12,14 @@ pub struct DefectMask {
 }
 
 impl DefectMask {
-    /// The mask in an image: a pixel that is not 0 in some channel is one of a defect. Of four channels the last is
-    /// transparency, which marks none.
+    /// The mask in an image: a pixel that is not 0 in some channel is one of a defect. Of two and of four channels the last
+    /// is opacity, which marks none.
     pub fn of_image(image: &Image) -> Self {
         let shape = image.shape();
-        let mut values = vec![0.0; shape.len()];
-        image.write_to(&mut values);
-        let colours = if shape.channels() == 4 { 3 } else { shape.channels() };
-        let is_marked = |pixel: &[f32]| pixel[..colours].iter().any(|value| *value != 0.0);
-        let places = values.chunks_exact(shape.channels()).map(is_marked).collect();
+        let places = match image.pixels() {
+            Pixels::U8(values) => marked(values, shape.channels()),
+            Pixels::F32(values) => marked(values, shape.channels()),
+        };
         Self { places, height: shape.height(), width: shape.width() }
     }
 
@@ -52,12 +51,19 @@ impl DefectMask {
     }
 }
 
+/// Whether each pixel has a colour that is not 0.
+fn marked<T: Default + PartialEq>(values: &[T], channels: usize) -> Vec<bool> {
+    let colours = if matches!(channels, 2 | 4) { channels - 1 } else { channels };
+    let is_marked = |pixel: &[T]| pixel[..colours].iter().any(|value| *value != T::default());
+    values.chunks_exact(channels).map(is_marked).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::image::{ImageShape, Pixels};
+    use crate::image::ImageShape;
 
     fn mask(height: usize, width: usize, channels: usize, pixels: &[u8]) -> DefectMask {
         let shape = ImageShape::new(height, width, channels);
@@ -73,7 +79,8 @@ mod tests {
     #[rstest]
     #[case::grey(1, &[0, 1, 255, 0], ".# #.")]
     #[case::colours(3, &[0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0, 0], ".# #.")]
-    #[case::transparency(4, &[0, 0, 0, 255, 0, 7, 0, 255, 0, 0, 0, 9, 0, 0, 0, 0], ".# ..")]
+    #[case::grey_and_opacity(2, &[0, 255, 7, 255, 0, 0, 9, 0], ".# .#")]
+    #[case::opacity(4, &[0, 0, 0, 255, 0, 7, 0, 255, 0, 0, 0, 9, 0, 0, 0, 0], ".# ..")]
     fn marked_pixels(#[case] channels: usize, #[case] pixels: &[u8], #[case] expected: &str) {
         assert_eq!(letters(&mask(2, 2, channels, pixels)), expected);
     }
@@ -81,7 +88,7 @@ mod tests {
     #[test]
     fn floats_above_0_are_marked() {
         let shape = ImageShape::new(1, 3, 1);
-        let image = Image::try_new(shape, Pixels::F32(vec![0.0, 1e-6, 1.0])).unwrap();
+        let image = Image::try_new(shape, Pixels::F32(vec![-0.0, 1e-6, 1.0])).unwrap();
         assert_eq!(letters(&DefectMask::of_image(&image)), ".##");
     }
 
