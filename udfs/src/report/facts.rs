@@ -5,7 +5,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
-use wae_core::calibrate::{HeldOut, Score};
+use wae_core::calibrate::{Calibration, HeldOut, Score};
 use wae_core::config::Cost;
 use wae_core::image::Limits;
 use wae_core::{Config, ModelFile};
@@ -63,6 +63,12 @@ impl Model {
         self.file.anomaly().is_some()
     }
 
+    /// Whether the model has anomaly masks: an anomaly map, and held-out rows with anomaly scores.
+    pub(super) fn has_anomaly_masks(&self) -> bool {
+        let has_scores = |calibration: &Calibration| calibration.scores(Score::AnomalyScore).is_some();
+        self.has_anomaly_map() && self.file.calibration().is_some_and(has_scores)
+    }
+
     /// The name of the score, in words.
     pub(super) fn score_name(&self) -> &'static str {
         match self.score {
@@ -77,7 +83,7 @@ impl Model {
         match self.score {
             Score::Cost => self.cost_unit(),
             Score::LatentDistance => "Mahalanobis distance of the code from the training codes",
-            Score::AnomalyScore => "from 0 to 1, where outliers at α = 0.01 lie above 0.5",
+            Score::AnomalyScore => "from 0 to 1, where outliers at α = 0.01 without wae.confidence lie above 0.5",
         }
     }
 
@@ -85,7 +91,8 @@ impl Model {
     pub(super) fn map_unit(&self) -> &'static str {
         match self.config().cost() {
             _ if self.has_anomaly_map() => {
-                "how strange a place is beside what is usual there, and an outlier at α = 0.01 above 0.5"
+                "how strange a place is beside what is usual there, and above 0.5 an outlier at α = 0.01 without \
+                 wae.confidence"
             }
             Cost::L2 => "what a pixel adds to the square of the cost",
             Cost::Squared | Cost::L1 | Cost::Structural => "what a pixel adds to the cost",

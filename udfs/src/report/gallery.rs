@@ -78,28 +78,35 @@ pub(super) async fn strangest(
     }
     let Some((field, images)) = scan.images()? else { return Ok(gallery) };
     let batch = reconstruct(session, model, level, &field, images).await?;
-    let originals = inputs(&batch, model)?;
-    let reconstructions: Vec<Option<String>> = match model.config().input() {
-        None => {
-            let images = decoded(&batch, "reconstruction", model)?;
-            images.iter().map(|image| data_uri(image).map(Some)).collect::<Result<_>>()?
-        }
-        Some(_) => vec![None; originals.len()],
-    };
-    let p_values = if model.held_out().is_some() { numbers(&batch, "p")? } else { vec![None; originals.len()] };
     let maps = maps(&batch)?;
-    let masks = masks(&batch)?;
     // One scale for all, so that maps compare.
     gallery.most = match model.has_anomaly_map() {
         true => 1.0,
         false => maps.iter().flatten().copied().fold(0.0, f32::max),
     };
+    gallery.pictures = pictures(&batch, &maps, gallery.most, model, scan)?;
+    Ok(gallery)
+}
+
+/// The pictures of a scan's strangest images, whose maps' last colour stands for `most`.
+fn pictures(batch: &RecordBatch, maps: &[Vec<f32>], most: f32, model: &Model, scan: &Scan) -> Result<Vec<Picture>> {
+    let originals = inputs(batch, model)?;
+    let reconstructions: Vec<Option<String>> = match model.config().input() {
+        None => {
+            let images = decoded(batch, "reconstruction", model)?;
+            images.iter().map(|image| data_uri(image).map(Some)).collect::<Result<_>>()?
+        }
+        Some(_) => vec![None; originals.len()],
+    };
+    let p_values = if model.held_out().is_some() { numbers(batch, "p")? } else { vec![None; originals.len()] };
+    let masks = masks(batch)?;
     let (height, width) = model.config().map_size();
+    let mut pictures = Vec::with_capacity(originals.len());
     for ((((image, reconstruction), map), mask), (strange, p)) in
-        originals.iter().zip(reconstructions).zip(&maps).zip(&masks).zip(scan.strangest.iter().zip(p_values))
+        originals.iter().zip(reconstructions).zip(maps).zip(&masks).zip(scan.strangest.iter().zip(p_values))
     {
-        let coloured = coloured(map, height, width, gallery.most).map_err(engine_error)?;
-        gallery.pictures.push(Picture {
+        let coloured = coloured(map, height, width, most).map_err(engine_error)?;
+        pictures.push(Picture {
             image: data_uri(image)?,
             reconstruction,
             map: data_uri(&coloured)?,
@@ -111,11 +118,11 @@ pub(super) async fn strangest(
             label: strange.label.clone(),
         });
     }
-    Ok(gallery)
+    Ok(pictures)
 }
 
-/// The columns image, reconstruction, map, mask and p, in the order given. The mask is NULL of a model without an anomaly
-/// map or calibration.
+/// The columns image, reconstruction, map, mask and p, in the order given. The mask is NULL of a model without anomaly
+/// masks.
 async fn reconstruct(
     session: &Session<'_>,
     model: &Model,
@@ -134,7 +141,7 @@ async fn reconstruct(
         None => format!("wae_reconstruct(image, {name}) AS reconstruction"),
         Some(_) => "NULL AS reconstruction".to_owned(),
     };
-    let mask = match level.filter(|_| model.has_anomaly_map()) {
+    let mask = match level.filter(|_| model.has_anomaly_masks()) {
         Some(level) => format!("wae_anomaly_mask(image, {}, {name})", level.alpha()),
         None => "NULL".to_owned(),
     };

@@ -82,8 +82,11 @@ fn smallest_rate(rows: usize, confidence: Option<f64>) -> f64 {
     match confidence {
         // The number above it: 1/(n + 1) may be rounded down, below all p-values.
         None => (1.0 / (rows + 1) as f64).next_up(),
-        // 1 − (1 − c)^(1/n), and a trifle more than rounding.
-        Some(confidence) => -((-confidence).ln_1p() / rows as f64).exp_m1() * (1.0 + 1e-9),
+        // 1 − (1 − c)^(1/n), and a trifle more than rounding, but below 1.
+        Some(confidence) => {
+            let least = -((-confidence).ln_1p() / rows as f64).exp_m1();
+            (least * (1.0 + 1e-9)).min(1.0_f64.next_down())
+        }
     }
 }
 
@@ -133,6 +136,13 @@ mod tests {
         let confident = level(None, Some(0.95), 28);
         assert!((confident.alpha() - 0.1015).abs() < 1e-4, "{confident:?}");
         assert!(confident.reason().unwrap().contains(&format!("α is {confident} here, the smallest rate")));
+    }
+
+    #[test]
+    fn the_smallest_rate_is_below_1() {
+        for confidence in [1.0 - 1e-12, 1.0_f64.next_down()] {
+            assert!(level(None, Some(confidence), 1).guarantee().is_some());
+        }
     }
 
     #[test]

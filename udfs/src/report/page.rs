@@ -186,7 +186,7 @@ impl Page<'_> {
                 }
                 @if let Some(label) = &self.session.options.label { "; below, its " code { (label) } }
                 "."
-                @if let Some(level) = self.level.filter(|_| self.model.has_anomaly_map()) {
+                @if let Some(level) = self.level.filter(|_| self.model.has_anomaly_masks()) {
                     " Outlined are the places that alone would make it an outlier by the anomaly score at α = " (level) "."
                 }
                 @if longer > SIDE { " Shown at " (SIDE) " pixels of " (longer) "." }
