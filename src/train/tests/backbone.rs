@@ -271,7 +271,7 @@ fn trainings_that_cannot_begin() {
     let named = options(BackboneChoice::named("net"), &[]);
     let mut builder = DatasetBuilder::new(&named, Limits::default(), false);
     let error = builder.push(&column(1)).unwrap_err().to_string();
-    assert_eq!(error, "option 'backbone' names 'net', expected the network beside the name");
+    assert_eq!(error, "option 'backbone' is 'net', which has not been read: see BackboneChoice::open and with_network");
     let options = options(choice("resnet-timm"), &[]);
     let collected = dataset(&options);
     let other = TrainOptions { layer: Some("layer1".to_owned()), ..options.clone() };
