@@ -61,8 +61,7 @@ use self::family::{FrozenNetwork, Kept};
 pub use self::features::{FeatureShape, Features};
 pub use self::files::WeightFiles;
 pub use self::names::Naming;
-use self::preprocessing::Prepared;
-pub use self::preprocessing::Preprocessing;
+pub use self::preprocessing::{PreparedImage, Preprocessing};
 pub use self::selection::LayerSelection;
 pub use self::weights::PretrainedWeights;
 use crate::device::Device;
@@ -194,22 +193,42 @@ impl Backbone {
         // A few images are prepared at a time: once normalised, they take four times the memory of their bytes.
         for (chunk, images) in images.chunks(IMAGES).enumerate() {
             let prepare = |(i, image): (usize, &Image)| {
-                self.preprocessing.apply(image, size).map_err(|e| match e {
+                self.prepare(image, size).map_err(|e| match e {
                     e @ Error::Config(_) => e,
                     e => e.in_row(chunk * IMAGES + i),
                 })
             };
             let prepared = images.par_iter().enumerate().map(prepare).collect::<Result<Vec<_>>>()?;
-            // Images that are neither cropped nor resized to one size come in several.
-            for alike in prepared.chunk_by(|a, b| a.size == b.size) {
-                features.extend(self.features_of(alike, layers)?);
-            }
+            features.extend(self.features_of_prepared(&prepared, layers)?);
+        }
+        Ok(features)
+    }
+
+    /// An image as the network sees it, as [`Self::features`] prepares it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is not red, green and blue, or too small for the files' crop; [`Error::Config`] if there is
+    /// no size.
+    pub fn prepare(&self, image: &Image, size: Option<(usize, usize)>) -> Result<PreparedImage> {
+        self.preprocessing.apply(image, size)
+    }
+
+    /// Features of images that have been prepared, in their order. In memory one takes four times the bytes of its
+    /// pixels: prepare a few at a time.
+    ///
+    /// # Errors
+    /// As [`Self::shape_of`], and the device's.
+    pub fn features_of_prepared(&self, images: &[PreparedImage], layers: &LayerSelection) -> Result<Vec<Features>> {
+        let mut features = Vec::with_capacity(images.len());
+        // Images that are neither cropped nor resized to one size come in several.
+        for alike in images.chunk_by(|a, b| a.size == b.size) {
+            features.extend(self.features_of(alike, layers)?);
         }
         Ok(features)
     }
 
     /// Features of images of one size.
-    fn features_of(&self, images: &[Prepared], layers: &LayerSelection) -> Result<Vec<Features>> {
+    fn features_of(&self, images: &[PreparedImage], layers: &LayerSelection) -> Result<Vec<Features>> {
         let Some(first) = images.first() else { return Ok(Vec::new()) };
         let shape = self.shape_of(layers, first.size)?;
         let together = (ACTIVATION / self.network.values_at_work(first.size).max(1)).clamp(1, IMAGES);

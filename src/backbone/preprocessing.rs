@@ -63,9 +63,9 @@ struct Crop {
     rounds_to_even: bool,
 }
 
-/// A normalised image.
+/// An image as a network sees it: of its size, normalised.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Prepared {
+pub struct PreparedImage {
     /// Height and width.
     pub(super) size: (usize, usize),
     /// (H, W, 3).
@@ -134,7 +134,7 @@ impl Preprocessing {
     /// # Errors
     /// [`Error::Config`] if no size is given and the files name none; [`Error::Data`] if the image is not of three
     /// channels, or too small for the crop.
-    pub(super) fn apply(&self, image: &Image, size: Option<(usize, usize)>) -> Result<Prepared> {
+    pub(super) fn apply(&self, image: &Image, size: Option<(usize, usize)>) -> Result<PreparedImage> {
         let channels = image.shape().channels();
         if channels != 3 {
             return Err(Error::Data(format!("the image has {channels} channels, expected red, green and blue")));
@@ -144,7 +144,7 @@ impl Preprocessing {
             None => self.by_files(image)?,
         };
         let shape = sized.shape();
-        Ok(Prepared { size: (shape.height(), shape.width()), values: self.normalised(&sized) })
+        Ok(PreparedImage { size: (shape.height(), shape.width()), values: self.normalised(&sized) })
     }
 
     fn by_files(&self, image: &Image) -> Result<Image> {

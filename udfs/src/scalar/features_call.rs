@@ -6,7 +6,6 @@ use arrow::array::{ArrayRef, Float32Array};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{Expr, lit};
-use wae_core::Error;
 use wae_core::backbone::{Backbone, FeatureShape, LayerSelection};
 use wae_core::image::tensor_field;
 
@@ -23,8 +22,8 @@ pub(super) const NAME: &str = "image_features";
 const WEIGHTS: usize = 1;
 const LAYER: usize = 2;
 const SIZE: usize = 3;
-/// Images that are decoded at a time.
-const IMAGES: usize = 64;
+/// Images that are decoded and prepared at a time, as many as pass through the network together.
+const IMAGES: usize = 16;
 
 /// The network of a call, its layers, and the size that images are resized to.
 pub(super) struct FeaturesCall {
@@ -153,13 +152,10 @@ impl FeaturesCall {
         let limits = batch.options().limits();
         let mut values = buffer(NAME, batch.rows(), self.shape.len())?;
         let mut valid = vec![false; batch.rows()];
-        let read = |row: usize| column.image(row, Some(3), &limits);
+        let read = |row: usize| self.backbone.prepare(&column.image(row, Some(3), &limits)?, self.size);
         batch.map_chunks(&column, IMAGES, read, |rows, images| {
-            let features = self.backbone.features(&images, &self.layers, self.size).map_err(|e| match e {
-                Error::Row { row, source } => exec_error(NAME, &source.in_row(rows[row])),
-                e => exec_error(NAME, &e),
-            })?;
-            for (row, features) in rows.iter().zip(features) {
+            let features = self.backbone.features_of_prepared(&images, &self.layers);
+            for (row, features) in rows.iter().zip(features.map_err(|e| exec_error(NAME, &e))?) {
                 scatter(&mut values, &[*row], features.values());
                 valid[*row] = true;
             }
