@@ -40,9 +40,9 @@ const OUTLIERS: &str = "SELECT file, label, wae_reconstruction_cost(image) AS co
      wae_anomaly_score(image) AS score, wae_encode(image) AS code \
      FROM test WHERE wae_is_outlier(image, 0.01) ORDER BY cost DESC, file, label";
 
-/// A query of a pretrained network in every row, once.
+/// A query of a pretrained network in a fifth of the rows, once in each.
 const FEATURES: &str = "SELECT file, label, max(image_features(image, 'resnet-timm', 'layer2', 28)[2]) AS m FROM test \
-     WHERE image_features(image, 'resnet-timm', 'layer2', '28x28')[1] >= 0 GROUP BY file, label \
+     WHERE label < 2 AND image_features(image, 'resnet-timm', 'layer2', '28x28')[1] >= 0 GROUP BY file, label \
      ORDER BY max(image_features(image, 'resnet-timm', 'layer2', 28)[3]), file, label";
 
 /// A folder of a test, emptied.
@@ -217,7 +217,7 @@ fn every_function_gives_what_it_gives_in_one_process() {
             assert_eq!(text(&ctx, sql).await, text(&local, sql).await, "{sql}");
         }
         let analyzed = text(&ctx, &format!("EXPLAIN ANALYZE {FEATURES}")).await;
-        assert_eq!(scored(&analyzed), ROWS * FILES, "{analyzed}");
+        assert_eq!(scored(&analyzed), ROWS * FILES / 5, "{analyzed}");
         // Sums of floats over partitions: equal but for their order.
         let distance = "SELECT round(frechet_distance(wae_encode(image), wae_encode(image)), 9) AS d FROM test";
         assert_eq!(text(&ctx, distance).await, text(&local, distance).await);
