@@ -3,6 +3,7 @@
 
 pub(crate) mod alpha;
 pub(crate) mod args;
+mod batch_rows;
 mod call_model;
 mod features_call;
 pub(crate) mod function;
