@@ -62,7 +62,7 @@ pub(super) struct WeightList {
 
 impl<'a> WeightFiles<'a> {
     /// The files of a folder, which messages call `name`: the bytes of each, and `read`, which gives them by its name.
-    /// What is in the folder and is no file, such as a pipe, has no number of bytes: it is refused where a file of its
+    /// An entry of the folder that is no file, such as a pipe, has no number of bytes: it is refused where a file of its
     /// name is asked for.
     ///
     /// `single` names the weights among them, where one file is meant and not the folder. A file is read only if its
@@ -122,7 +122,7 @@ impl<'a> WeightFiles<'a> {
         }
     }
 
-    /// How many bytes a file has; `None` if there is none of this name.
+    /// The bytes that a file has; `None` if there is none of this name.
     ///
     /// # Errors
     /// [`Error::Model`] if what has the name is no file.

@@ -14,7 +14,7 @@ use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err}
 use wae_core::backbone::{Backbone, PretrainedWeights, WeightFiles};
 use wae_core::{Device, Error, Precision};
 
-use crate::models::cache::{self, Key, ReadNetwork, Versions};
+use crate::models::cache::{self, CacheKey, ReadNetwork, Versions};
 use crate::models::local::stamp_of;
 use crate::models::object::ObjectDir;
 use crate::models::store::ModelStore;
@@ -41,8 +41,8 @@ pub(crate) fn split_version(weights: &str) -> (&str, Option<&str>) {
 /// another version.
 pub(crate) fn load(function: &str, weights: &str, device: Device, options: &WaeOptions) -> Result<Arc<Backbone>> {
     let (name, sha256) = split_version(weights);
-    let place = Place::resolve(function, name, options)?;
-    let key = Key::new::<Backbone>(place.key(), Precision::F32, device);
+    let place = WeightsPlace::resolve(function, name, options)?;
+    let key = CacheKey::new::<Backbone>(place.key(), Precision::F32, device);
     let is_it = |backbone: &Backbone| sha256 == Some(backbone.sha256());
     if let Some(backbone) = cache::find(&key, is_it) {
         return Ok(backbone);
@@ -63,20 +63,20 @@ pub(crate) fn load(function: &str, weights: &str, device: Device, options: &WaeO
 /// # Errors
 /// Those of [`load`].
 pub(crate) fn read_all(function: &str, name: &str, options: &WaeOptions) -> Result<PretrainedWeights> {
-    let place = Place::resolve(function, name, options)?;
+    let place = WeightsPlace::resolve(function, name, options)?;
     place.list(function)?.weights(function, &place)
 }
 
 /// The folder or file of a name. It is shown by that name, or by its URL.
 #[derive(Debug)]
-enum Place {
+enum WeightsPlace {
     /// A path below the canonical folder `root`.
     Local { name: String, root: PathBuf, path: PathBuf },
     /// A prefix of an object store, or an object.
     Object(ObjectDir),
 }
 
-impl Place {
+impl WeightsPlace {
     fn resolve(function: &str, name: &str, options: &WaeOptions) -> Result<Self> {
         let refused =
             || plan_err!("{function}: weights must be a path below wae.weights_dir, without '..', got '{name}'");
@@ -162,7 +162,7 @@ impl Place {
     }
 }
 
-impl Display for Place {
+impl Display for WeightsPlace {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local { name, .. } => f.write_str(name),
@@ -184,7 +184,7 @@ struct Files {
 
 impl Files {
     /// Reads a network for the cache.
-    fn read(&self, function: &str, place: &Place, device: Device) -> Result<ReadNetwork<Backbone>> {
+    fn read(&self, function: &str, place: &WeightsPlace, device: Device) -> Result<ReadNetwork<Backbone>> {
         let network = Backbone::try_new(&self.weights(function, place)?, device.resolved());
         let network = network.map_err(|e| plan_datafusion_err!("{function}: {e}"))?;
         log::info!("read weights '{place}' (sha256 {})", network.sha256());
@@ -193,7 +193,7 @@ impl Files {
     }
 
     /// Reads the weights.
-    fn weights(&self, function: &str, place: &Place) -> Result<PretrainedWeights> {
+    fn weights(&self, function: &str, place: &WeightsPlace) -> Result<PretrainedWeights> {
         let size = |name: &str| self.versions.get(name)?.as_ref().map(|stamp| stamp.bytes());
         let sizes = self.versions.keys().map(|name| (name.clone(), size(name))).collect();
         let read = |name: &str| self.read_file(name, size(name).unwrap_or(0));

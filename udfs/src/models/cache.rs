@@ -17,14 +17,14 @@ pub(crate) type Versions = BTreeMap<String, Option<Stamp>>;
 
 /// A network by its kind, the path of its file or folder, and the precision and device that it computes in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct CacheKey {
     kind: TypeId,
     path: PathBuf,
     precision: Precision,
     device: Device,
 }
 
-impl Key {
+impl CacheKey {
     /// The key of a network of type `T`.
     pub(crate) fn new<T: Any>(path: PathBuf, precision: Precision, device: Device) -> Self {
         Self { kind: TypeId::of::<T>(), path, precision, device: device.resolved() }
@@ -43,7 +43,7 @@ pub(crate) struct ReadNetwork<T> {
 
 /// The network of a key whose files have these versions: the one in memory, or what `read` gives.
 pub(crate) fn get<T: Any + Send + Sync>(
-    key: &Key,
+    key: &CacheKey,
     versions: &Versions,
     limit: usize,
     read: impl FnOnce() -> Result<ReadNetwork<T>>,
@@ -65,7 +65,7 @@ pub(crate) fn get<T: Any + Send + Sync>(
 }
 
 /// The network of a key in memory, if it is the one that is looked for, whatever its files are now.
-pub(crate) fn find<T: Any + Send + Sync>(key: &Key, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+pub(crate) fn find<T: Any + Send + Sync>(key: &CacheKey, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
     let is_known = lock(&CACHE.entries).contains_key(key);
     let entry = is_known.then(|| CACHE.entry(key))?;
     let network: Arc<T> = lock(&entry.slot).as_ref()?.network()?;
@@ -78,7 +78,7 @@ static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 /// concurrent users of one share one load and users of another do not wait.
 #[derive(Debug, Default)]
 struct Cache {
-    entries: Mutex<HashMap<Key, Arc<Entry>>>,
+    entries: Mutex<HashMap<CacheKey, Arc<Entry>>>,
     clock: AtomicU64,
 }
 
@@ -103,7 +103,7 @@ impl Cached {
 }
 
 impl Cache {
-    fn entry(&self, key: &Key) -> Arc<Entry> {
+    fn entry(&self, key: &CacheKey) -> Arc<Entry> {
         let mut entries = lock(&self.entries);
         let entry = entries.entry(key.clone()).or_default();
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl Cache {
     }
 
     /// Forgets the networks least recently used until the rest fit; `keep` stays, since its query is about to run.
-    fn shrink(&self, limit: usize, keep: &Key) {
+    fn shrink(&self, limit: usize, keep: &CacheKey) {
         // Dropped behind the lock: a network on a GPU waits for the work there that reads it.
         let mut forgotten = Vec::new();
         let mut entries = lock(&self.entries);
@@ -133,8 +133,8 @@ impl Cache {
 mod tests {
     use super::*;
 
-    fn key<T: Any>(name: &str) -> Key {
-        Key::new::<T>(name.into(), Precision::F32, Device::Cpu)
+    fn key<T: Any>(name: &str) -> CacheKey {
+        CacheKey::new::<T>(name.into(), Precision::F32, Device::Cpu)
     }
 
     /// A model and a pretrained network may have one path: their kinds tell them apart, and one limit holds for both.

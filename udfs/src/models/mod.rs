@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use wae_core::backbone::Backbone;
 use wae_core::{Config, Error, ModelFile, Wae};
 
-use self::cache::{Key, ReadNetwork, Versions};
+use self::cache::{CacheKey, ReadNetwork, Versions};
 pub(crate) use self::pins::load_for_statement;
 use self::store::{ModelStore, Stamp, StoredFile};
 use crate::options::WaeOptions;
@@ -69,7 +69,7 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
         Ok(stamp) => stamp,
         Err(e) => return Err(missing(function, name, &file, &e)),
     };
-    let key = Key::new::<LoadedModel>(file.key(), options.precision(), options.device());
+    let key = CacheKey::new::<LoadedModel>(file.key(), options.precision(), options.device());
     let limit = options.cache_bytes();
     let model = cache::get(&key, &versions(&file, stamp), limit, || read(function, name, &file, options))?;
     // Of weights that the file only names, each session has its own folder, and what lies there may have been replaced.

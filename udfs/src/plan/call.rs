@@ -50,7 +50,7 @@ impl Network {
     }
 }
 
-/// Which pass: of an image, through one version of a network.
+/// A pass of an image through one version of a network.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) image: Expr,
@@ -181,7 +181,7 @@ pub(super) fn is_definition(expr: &Expr) -> bool {
     matches!(expr, Expr::Alias(alias) if alias.name.starts_with(COLUMN) && PassCall::find(&alias.expr).is_some())
 }
 
-/// How many calls a plan has that no pass answers yet, those that wait for another included.
+/// The number of calls in a plan that no pass answers yet, those that wait for another included.
 pub(super) fn count(plan: &LogicalPlan) -> usize {
     let mut count = 0;
     let counted = plan.apply_with_subqueries(|node| {

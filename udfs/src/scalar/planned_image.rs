@@ -86,7 +86,7 @@ impl PlannedImage {
         matches!(self, Self::Lost(_))
     }
 
-    /// What planning has found of an image with this field.
+    /// The type that planning has found for an image with this field.
     pub(crate) fn found(field: &Field, tensor: Option<TensorType>) -> Self {
         let is_named = TensorType::of(field.metadata()).is_some_and(|named| named.is_whole());
         match tensor {
