@@ -82,6 +82,8 @@ async fn weights_that_change() {
     set_weights(&ctx, networks.path()).await;
     query(&ctx, &train("held", "latent_dim => 4")).await;
     query(&ctx, &train("named", "latent_dim => 4, embed => false")).await;
+    // With nothing in memory but the model that is read last, and the network that it shares.
+    query(&ctx, "SET wae.cache_bytes = 0").await;
     let held = scores(&ctx, "held").await;
     assert_eq!(scores(&ctx, "named").await, held);
     // A training that is planned with some weights does not go on with others.
@@ -91,8 +93,8 @@ async fn weights_that_change() {
     assert!(error.contains("wae_train: ") && error.contains("sha256"), "{error}");
     assert!(!models.path().join("planned.safetensors").exists());
     assert_eq!(scores(&ctx, "named").await, held, "the version that it names is in memory");
-    // With nothing in memory but the network that is read last.
-    query(&ctx, "SET wae.cache_bytes = 0").await;
+    // Another statement reads the files as they are now.
+    query(&ctx, &format!("SELECT image_features(image, 'net', 'pooled', 40) FROM '{OTHERS}' LIMIT 1")).await;
     assert_eq!(scores(&ctx, "held").await, held, "its weights travel with it");
     let error = failure(&ctx, &format!("SELECT wae_anomaly_score(image, 'named') FROM '{OTHERS}'")).await;
     assert!(error.contains("model 'named': expected weights 'net' of sha256 "), "{error}");

@@ -48,26 +48,18 @@ pub(crate) fn get<T: Any + Send + Sync>(
     limit: usize,
     read: impl FnOnce() -> Result<ReadNetwork<T>>,
 ) -> Result<Arc<T>> {
-    let entry = CACHE.entry(key);
-    let mut slot = lock(&entry.slot);
-    if let Some(network) = slot.as_ref().filter(|cached| cached.versions == *versions).and_then(Cached::network) {
-        return Ok(network);
+    let network = CACHE.get(key, versions, read);
+    match &network {
+        // Where nothing was read, too: networks that were in use may be idle by now.
+        Ok(_) => CACHE.shrink(limit, key),
+        Err(_) => CACHE.forget_empty(key),
     }
-    let ReadNetwork { network, versions, bytes, store } = read()?;
-    let network = Arc::new(network);
-    entry.bytes.store(bytes, Ordering::Relaxed);
-    let replaced = slot.replace(Cached { versions, _store: store, network: Arc::clone(&network) as _ });
-    drop(slot);
-    // Behind the lock: a network on a GPU waits for the work there that reads it.
-    drop(replaced);
-    CACHE.shrink(limit, key);
-    Ok(network)
+    network
 }
 
 /// The network of a key in memory, if it is the one that is looked for, whatever its files are now.
 pub(crate) fn find<T: Any + Send + Sync>(key: &CacheKey, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-    let is_known = lock(&CACHE.entries).contains_key(key);
-    let entry = is_known.then(|| CACHE.entry(key))?;
+    let entry = lock(&CACHE.entries).get(key).map(|entry| CACHE.touch(entry))?;
     let network: Arc<T> = lock(&entry.slot).as_ref()?.network()?;
     is_it(&network).then_some(network)
 }
@@ -102,35 +94,82 @@ impl Cached {
     }
 }
 
+impl Entry {
+    /// Whether nothing but the cache holds the entry and its network, so that removing both frees memory. Threads take
+    /// entries under the lock of all: where it is held, an entry that nobody has taken stays so.
+    fn is_idle(self: &Arc<Self>) -> bool {
+        let is_unused = |cached: &Cached| Arc::strong_count(&cached.network) == 1;
+        Arc::strong_count(self) == 1 && lock(&self.slot).as_ref().is_none_or(is_unused)
+    }
+}
+
 impl Cache {
     fn entry(&self, key: &CacheKey) -> Arc<Entry> {
-        let mut entries = lock(&self.entries);
-        let entry = entries.entry(key.clone()).or_default();
+        self.touch(lock(&self.entries).entry(key.clone()).or_default())
+    }
+
+    /// An entry that is used now.
+    fn touch(&self, entry: &Arc<Entry>) -> Arc<Entry> {
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Arc::clone(entry)
     }
 
-    /// Forgets the networks least recently used until the rest fit; `keep` stays, since its query is about to run.
-    fn shrink(&self, limit: usize, keep: &CacheKey) {
-        // Dropped behind the lock: a network on a GPU waits for the work there that reads it.
-        let mut forgotten = Vec::new();
-        let mut entries = lock(&self.entries);
-        let mut total: usize = entries.values().map(|e| e.bytes.load(Ordering::Relaxed)).sum();
-        while total > limit {
-            let oldest = entries
-                .iter()
-                .filter(|(key, _)| *key != keep)
-                .min_by_key(|(_, entry)| entry.used.load(Ordering::Relaxed))
-                .map(|(key, entry)| (key.clone(), entry.bytes.load(Ordering::Relaxed)));
-            let Some((key, bytes)) = oldest else { return };
-            forgotten.extend(entries.remove(&key));
-            total -= bytes.min(total);
+    fn get<T: Any + Send + Sync>(
+        &self,
+        key: &CacheKey,
+        versions: &Versions,
+        read: impl FnOnce() -> Result<ReadNetwork<T>>,
+    ) -> Result<Arc<T>> {
+        let entry = self.entry(key);
+        let mut slot = lock(&entry.slot);
+        if let Some(network) = slot.as_ref().filter(|cached| cached.versions == *versions).and_then(Cached::network) {
+            return Ok(network);
         }
+        let ReadNetwork { network, versions, bytes, store } = read()?;
+        let network = Arc::new(network);
+        entry.bytes.store(bytes, Ordering::Relaxed);
+        let replaced = slot.replace(Cached { versions, _store: store, network: Arc::clone(&network) as _ });
+        drop(slot);
+        // Behind the lock: a network on a GPU waits for the work there that reads it.
+        drop(replaced);
+        Ok(network)
+    }
+
+    /// Removes the entry of a network that could not be read, unless another thread reads it now.
+    fn forget_empty(&self, key: &CacheKey) {
+        let mut entries = lock(&self.entries);
+        if entries.get(key).is_some_and(|entry| entry.is_idle() && lock(&entry.slot).is_none()) {
+            entries.remove(key);
+        }
+    }
+
+    /// Forgets the networks least recently used until the rest fit. Networks in use stay, and so does `keep`, since its
+    /// query is about to run.
+    fn shrink(&self, limit: usize, keep: &CacheKey) {
+        // Each is dropped behind the lock: a network on a GPU waits for the work there that reads it. A model that is
+        // dropped may leave its pretrained network idle.
+        while let Some(forgotten) = self.forget_oldest(limit, keep) {
+            drop(forgotten);
+        }
+    }
+
+    /// Takes out the idle network least recently used, if all together have more bytes than the limit.
+    fn forget_oldest(&self, limit: usize, keep: &CacheKey) -> Option<Arc<Entry>> {
+        let mut entries = lock(&self.entries);
+        let bytes = entries.values().map(|entry| entry.bytes.load(Ordering::Relaxed));
+        if bytes.fold(0, usize::saturating_add) <= limit {
+            return None;
+        }
+        let idle = entries.iter().filter(|(key, entry)| *key != keep && entry.is_idle());
+        let oldest = idle.min_by_key(|(_, entry)| entry.used.load(Ordering::Relaxed))?.0.clone();
+        entries.remove(&oldest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use datafusion::common::exec_err;
+
     use super::*;
 
     fn key<T: Any>(name: &str) -> CacheKey {
@@ -152,6 +191,42 @@ mod tests {
         drop(left);
         cache.shrink(0, &c);
         assert_eq!(lock(&cache.entries).len(), 1);
+    }
+
+    fn read<T>(network: T, bytes: usize) -> Result<ReadNetwork<T>> {
+        Ok(ReadNetwork { network, versions: Versions::new(), bytes, store: ModelStore::Local(PathBuf::new()) })
+    }
+
+    /// The model `a` shares the network `b`, as one whose file only names its weights does.
+    #[test]
+    fn networks_in_use_stay_and_a_shared_one_goes_after_its_model() {
+        let cache = Cache::default();
+        let [a, b, c] = [key::<Arc<u8>>("a"), key::<u8>("b"), key::<u8>("c")];
+        let none = Versions::new();
+        let model = cache.get(&a, &none, || {
+            let network = cache.get(&b, &none, || read(1_u8, 10))?;
+            // The entry of the model stays while the model is read.
+            cache.shrink(0, &b);
+            read(network, 1)
+        });
+        let model = model.unwrap();
+        cache.shrink(0, &c);
+        assert_eq!(lock(&cache.entries).len(), 2, "a query holds the model, and that its network");
+        drop(model);
+        cache.shrink(0, &b);
+        assert!(!lock(&cache.entries).contains_key(&a) && lock(&cache.entries).contains_key(&b));
+        let model = cache.get(&a, &none, || read(cache.get(&b, &none, || read(2_u8, 10))?, 1)).unwrap();
+        assert_eq!(**model, 1, "the network was in memory");
+        drop(model);
+        cache.shrink(0, &c);
+        assert!(lock(&cache.entries).is_empty());
+    }
+
+    #[test]
+    fn a_failed_read_leaves_nothing() {
+        let key = key::<u64>("failed");
+        assert!(get::<u64>(&key, &Versions::new(), 1 << 30, || exec_err!("no file")).is_err());
+        assert!(!lock(&CACHE.entries).contains_key(&key));
     }
 
     #[test]

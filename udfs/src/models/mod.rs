@@ -33,12 +33,18 @@ use crate::weights;
 /// The end of a model's file name.
 const SUFFIX: &str = ".safetensors";
 
-/// A model in memory, with the version of its file. Clones share the weights.
-#[derive(Debug, Clone)]
+/// A model in memory, by the name that it was found by.
+#[derive(Debug)]
 pub(crate) struct LoadedModel {
     name: String,
+    version: Arc<ModelVersion>,
+}
+
+/// A version of a model's file in memory. The cache keeps it for as long as a [`LoadedModel`] holds it.
+#[derive(Debug)]
+struct ModelVersion {
     sha256: String,
-    wae: Arc<Wae>,
+    wae: Wae,
 }
 
 impl LoadedModel {
@@ -49,16 +55,16 @@ impl LoadedModel {
 
     /// The SHA-256 of its file, in hexadecimal.
     pub(crate) fn sha256(&self) -> &str {
-        &self.sha256
+        &self.version.sha256
     }
 
     /// The model itself.
     pub(crate) fn wae(&self) -> &Wae {
-        &self.wae
+        &self.version.wae
     }
 }
 
-/// The model of one name, from the cache or from its file.
+/// The model of one name, from the cache or from its file. Each call gives an [`Arc`] of its own; they share the weights.
 ///
 /// # Errors
 /// A plan error for a bad name or a missing model, naming those that exist; an execution error for a file that cannot
@@ -69,12 +75,12 @@ pub(crate) fn load(function: &str, name: &str, options: &WaeOptions) -> Result<A
         Ok(stamp) => stamp,
         Err(e) => return Err(missing(function, name, &file, &e)),
     };
-    let key = CacheKey::new::<LoadedModel>(file.key(), options.precision(), options.device());
+    let key = CacheKey::new::<ModelVersion>(file.key(), options.precision(), options.device());
     let limit = options.cache_bytes();
-    let model = cache::get(&key, &versions(&file, stamp), limit, || read(function, name, &file, options))?;
+    let version = cache::get(&key, &versions(&file, stamp), limit, || read(function, name, &file, options))?;
     // Of weights that the file only names, each session has its own folder, and what lies there may have been replaced.
-    network_beside(function, name, model.wae().config(), options)?;
-    Ok(model)
+    network_beside(function, name, version.wae.config(), options)?;
+    Ok(Arc::new(LoadedModel { name: name.to_owned(), version }))
 }
 
 /// The pretrained network of a model whose file names its weights and does not hold them.
@@ -179,10 +185,13 @@ fn versions(file: &StoredFile, stamp: Stamp) -> Versions {
 }
 
 /// Reads a model for the cache.
-fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<ReadNetwork<LoadedModel>> {
+fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> Result<ReadNetwork<ModelVersion>> {
     let (bytes, stamp) = file.read(options.max_model_bytes()).map_err(|e| unreadable(function, name, file, e))?;
     let mut model = ModelFile::from_bytes(&bytes).map_err(|e| unreadable(function, name, file, e))?;
-    if let Some(network) = network_beside(function, name, model.config(), options)? {
+    let beside = network_beside(function, name, model.config(), options)?;
+    // The cache counts a network that is shared once, as its own.
+    let shared = beside.as_ref().map_or(0, |network| network.memory());
+    if let Some(network) = beside {
         model = model.with_backbone(network).map_err(|e| unreadable(function, name, file, e))?;
     }
     let wae = Wae::try_new(&model, options.device(), options.precision()).map_err(|e| match e {
@@ -200,8 +209,8 @@ fn read(function: &str, name: &str, file: &StoredFile, options: &WaeOptions) -> 
         );
     }
     log::info!("read model '{name}' for precision {} from {file} (sha256 {sha256})", options.precision().name());
-    let bytes = wae.memory();
-    let network = LoadedModel { name: name.to_owned(), sha256, wae: Arc::new(wae) };
+    let bytes = wae.memory().saturating_sub(shared);
+    let network = ModelVersion { sha256, wae };
     Ok(ReadNetwork { network, versions: versions(file, stamp), bytes, store: file.store().clone() })
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn load_for_statement(
     }
     // Other statements plan meanwhile: reading may take its time.
     drop(pins);
-    let model = Arc::new(load(function, name, options)?.as_ref().clone());
+    let model = load(function, name, options)?;
     lock(&PINS).push(StatementVersion { statement, file, place, at: Instant::now(), model: Arc::downgrade(&model) });
     Ok(model)
 }
