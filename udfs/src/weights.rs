@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
+use url::Url;
 use wae_core::backbone::{Backbone, PretrainedWeights, WeightFiles};
 use wae_core::{Device, Error, Precision};
 
@@ -81,6 +82,13 @@ impl WeightsPlace {
         let refused =
             || plan_err!("{function}: weights must be a path below wae.weights_dir, without '..', got '{name}'");
         if name.contains("://") {
+            // Plans show the name, and a model's file keeps it.
+            if Url::parse(name).is_ok_and(|url| holds_secrets(&url)) {
+                return plan_err!(
+                    "{function}: weights must be a URL without user, password, query and fragment: the registered store has \
+                     them"
+                );
+            }
             // A local file is one of the folder, whichever way it is named.
             return match ModelStore::at(function, "weights", name, options)? {
                 ModelStore::Object(dir) => Ok(Self::Object(dir)),
@@ -213,6 +221,12 @@ impl Files {
         };
         read.map_err(|e| Error::io(self.folder.file(name.to_owned()).to_string(), e))
     }
+}
+
+/// Whether a URL has parts that may be secrets.
+fn holds_secrets(url: &Url) -> bool {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    has_user || url.query().is_some() || url.fragment().is_some()
 }
 
 /// The files of a folder, of which links are followed.

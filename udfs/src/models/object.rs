@@ -12,7 +12,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use url::Url;
 
 use super::cache::Versions;
-use super::store::{Stamp, redacted, too_large};
+use super::store::{Stamp, redacted, shown, too_large};
 use crate::waiting::wait_for;
 
 /// A prefix of an object store that the session has registered.
@@ -27,18 +27,21 @@ pub(crate) struct ObjectDir {
 impl ObjectDir {
     /// The prefix that a URL stands for, which messages call `option`.
     pub(super) fn try_new(function: &str, option: &str, url: &Url, registry: &dyn ObjectStoreRegistry) -> Result<Self> {
-        let text = redacted(url);
-        let prefix = Path::from_url_path(url.path())
-            .map_err(|e| plan_datafusion_err!("{function}: {option} '{text}' is no prefix of an object store: {e}"))?;
+        let text = shown(url);
+        let is_whole = text == redacted(url);
+        let prefix = Path::from_url_path(url.path()).map_err(|e| {
+            let reason = if is_whole { format!(": {e}") } else { String::new() };
+            plan_datafusion_err!("{function}: {option} '{text}' is no prefix of an object store{reason}")
+        })?;
         let store = registry.get_store(url).map_err(|_| {
             let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-            let root = format!("{}://{host}", url.scheme());
+            let root = if is_whole { format!("{}://{host}", url.scheme()) } else { text.clone() };
             plan_datafusion_err!(
                 "{function}: no object store is registered for '{root}' ({option} is '{text}'), expected one from \
                  SessionContext::register_object_store(\"{root}\", store)"
             )
         })?;
-        Ok(Self { url: text, prefix, store })
+        Ok(Self { url: redacted(url), prefix, store })
     }
 
     /// The prefix of a path below this one, whose parts stand between slashes.

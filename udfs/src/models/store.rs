@@ -46,8 +46,13 @@ impl ModelStore {
         if Path::new(dir).is_absolute() || !dir.contains("://") {
             return Ok(Self::Local(dir.into()));
         }
-        let unfit = |e: &dyn Display| plan_datafusion_err!("{function}: {option} '{dir}' is no URL: {e}");
+        // The scheme alone: what follows may be a user and a password.
+        let scheme = dir.split(':').next().unwrap_or_default();
+        let unfit = |e: &dyn Display| plan_datafusion_err!("{function}: {option} of scheme '{scheme}' is no URL: {e}");
         let url = Url::parse(dir).map_err(|e| unfit(&e))?;
+        if url.cannot_be_a_base() {
+            return Err(unfit(&"expected the form s3://bucket/folder"));
+        }
         if url.scheme() == "file" {
             let path = url.to_file_path().map_err(|()| unfit(&"a file URL has the form file:///folder"))?;
             return Ok(Self::Local(path));
@@ -56,7 +61,7 @@ impl ModelStore {
             return plan_err!(
                 "{function}: {option} is '{}', but these options hold no object stores, expected those of a context \
                  with register_all, WaeOptions::with_object_stores or set_default_object_stores",
-                redacted(&url)
+                shown(&url)
             );
         };
         ObjectDir::try_new(function, option, &url, registry.as_ref()).map(Self::Object)
@@ -245,6 +250,12 @@ impl Stamp {
 /// A file that is larger than it may be.
 pub(super) fn too_large(bytes: u64, limit: usize) -> io::Error {
     io::Error::other(format!("it has {bytes} bytes, expected at most {limit} (wae.max_model_bytes)"))
+}
+
+/// A URL as messages show it that refuse it: up to its scheme where it may be one with a password that holds a slash,
+/// which is then read as a host and a path.
+pub(super) fn shown(url: &Url) -> String {
+    if url.path().contains('@') { format!("{}://…", url.scheme()) } else { redacted(url) }
 }
 
 /// A URL without user and password, query and fragment, and without a slash at the end.

@@ -67,6 +67,27 @@ fn a_folder_or_a_store_that_is_not_there() {
     }
 }
 
+/// A plan shows the name of weights, and a model's file keeps it.
+#[test]
+fn a_url_with_secrets_is_refused_and_not_shown() {
+    let refused = "f: weights must be a URL without user, password, query and fragment: the registered store has them";
+    let version = format!("@sha256:{}", "0".repeat(64));
+    for (name, expected) in [
+        ("s3://user:secret@bucket/net", refused),
+        ("s3://secret@bucket/net", refused),
+        ("s3://:secret@bucket/net", refused),
+        ("https://bucket/net?token=secret", refused),
+        ("https://bucket/net#secret", refused),
+        ("s3://user:sec/ret@bucket/net", "f: weights of scheme 's3' is no URL: "),
+        ("s3://user:1/secret@bucket/net", "f: weights is 's3://…', but these options hold no object stores"),
+    ] {
+        for name in [name.to_owned(), format!("{name}{version}")] {
+            let error = load("f", &name, Device::Cpu, &options(Path::new("."))).unwrap_err().strip_backtrace();
+            assert!(error.contains(expected) && !error.contains("ret@") && !error.contains("secret"), "{error}");
+        }
+    }
+}
+
 /// A call names the version that it was planned with: that is computed with as long as it is in memory.
 #[test]
 fn a_version_in_memory_is_kept_and_another_is_refused() {
