@@ -7,7 +7,7 @@ mod session;
 use std::fs;
 use std::path::Path;
 
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float32Type;
 use datafusion::prelude::SessionContext;
 use datafusion_wae::ReportOptions;
@@ -106,6 +106,36 @@ async fn weights_that_change() {
     scores(&ctx, "held").await;
     let error = failure(&ctx, &format!("SELECT wae_anomaly_score(image, 'named') FROM '{OTHERS}'")).await;
     assert!(error.contains("model 'named': no weights 'net' in "), "{error}");
+}
+
+#[tokio::test]
+async fn a_running_query_keeps_its_weights() {
+    let models = TempDir::new().unwrap();
+    let networks = network("vit-timm");
+    let ctx = context(models.path()).await;
+    set_weights(&ctx, networks.path()).await;
+    for option in ["wae.cache_bytes = 0", "wae.batch_size = 10", "datafusion.execution.target_partitions = 1"] {
+        query(&ctx, &format!("SET {option}")).await;
+    }
+    let sql = format!("SELECT image_features(image, 'net', 'cls') FROM '{OTHERS}'");
+    let expected = features(&query(&ctx, &sql).await);
+    let mut stream = ctx.sql(&sql).await.unwrap().execute_stream().await.unwrap();
+    let mut batches = vec![futures::StreamExt::next(&mut stream).await.unwrap().unwrap()];
+    // Files are replaced, another statement reads them, and then there are none.
+    let config = networks.path().join("net/config.json");
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace("0.25", "0.35")).unwrap();
+    assert_ne!(features(&query(&ctx, &sql).await), expected);
+    fs::remove_dir_all(networks.path().join("net")).unwrap();
+    while let Some(batch) = futures::StreamExt::next(&mut stream).await {
+        batches.push(batch.unwrap());
+    }
+    assert!(batches.len() > 1 && features(&batches) == expected, "{} batches", batches.len());
+}
+
+/// The values of a column of vectors.
+fn features(batches: &[RecordBatch]) -> Vec<f32> {
+    let lists = batches.iter().map(|batch| batch.column(0).as_fixed_size_list().values());
+    lists.flat_map(|values| values.as_primitive::<Float32Type>().values().to_vec()).collect()
 }
 
 #[tokio::test]

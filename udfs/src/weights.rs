@@ -4,6 +4,8 @@
 //! A name is a path below that folder, of a folder or a `.safetensors` file. Links are followed within it. Networks are
 //! kept in the cache of models; those whose files were replaced are read again.
 
+mod pinned;
+
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,6 +17,7 @@ use url::Url;
 use wae_core::backbone::{Backbone, PretrainedWeights, WeightFiles};
 use wae_core::{Device, Error, Precision};
 
+pub(crate) use self::pinned::PinnedNetwork;
 use crate::models::cache::{self, CacheKey, ReadNetwork, Versions};
 use crate::models::local::stamp_of;
 use crate::models::object::ObjectDir;
@@ -85,8 +88,8 @@ impl WeightsPlace {
             // Plans show the name, and a model's file keeps it.
             if Url::parse(name).is_ok_and(|url| holds_secrets(&url)) {
                 return plan_err!(
-                    "{function}: weights must be a URL without user, password, query and fragment: the registered store has \
-                     them"
+                    "{function}: weights must be a URL without user, password, query and fragment: the registered store \
+                     has them"
                 );
             }
             // A local file is one of the folder, whichever way it is named.

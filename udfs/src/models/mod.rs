@@ -64,7 +64,8 @@ impl LoadedModel {
     }
 }
 
-/// The model of one name, from the cache or from its file. Each call gives an [`Arc`] of its own; they share the weights.
+/// The model of one name, from the cache or from its file. Each call gives an [`Arc`] of its own; they share the
+/// weights.
 ///
 /// # Errors
 /// A plan error for a bad name or a missing model, naming those that exist; an execution error for a file that cannot

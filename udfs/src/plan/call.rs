@@ -16,6 +16,7 @@ use crate::scalar::image_features_pass::{self, ImageFeaturesPass};
 use crate::scalar::pass::Outputs;
 use crate::scalar::planned_image::PlannedImage;
 use crate::scalar::wae_pass::{self, WaePass};
+use crate::weights::PinnedNetwork;
 
 /// The beginning of the names of columns of passes.
 pub(super) const COLUMN: &str = "__wae_pass_";
@@ -26,7 +27,7 @@ enum Network {
     /// A model.
     Model(Pin),
     /// A pretrained network, with the arguments that say which it is and how it computes, and the options to find it.
-    Pretrained { args: Vec<Expr>, options: WaeOptions },
+    Pretrained { args: Vec<Expr>, options: WaeOptions, network: PinnedNetwork },
 }
 
 impl Network {
@@ -36,7 +37,8 @@ impl Network {
             Some(pin) => (function.outputs(args) != Outputs::NONE).then(|| Self::Model(pin.clone())),
             None => {
                 let args = function.pretrained(args)?.to_vec();
-                Some(Self::Pretrained { args, options: function.options().clone() })
+                let network = function.network().clone();
+                Some(Self::Pretrained { args, options: function.options().clone(), network })
             }
         }
     }
@@ -44,7 +46,9 @@ impl Network {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Model(a), Self::Model(b)) => a.sha256() == b.sha256() && a.options() == b.options(),
-            (Self::Pretrained { args: a, options: x }, Self::Pretrained { args: b, options: y }) => a == b && x == y,
+            (Self::Pretrained { args: a, options: x, .. }, Self::Pretrained { args: b, options: y, .. }) => {
+                a == b && x == y
+            }
             _ => false,
         }
     }
@@ -211,16 +215,16 @@ pub(super) fn next_column(plan: &LogicalPlan) -> usize {
 /// The expression that computes a pass, where `need` says so.
 ///
 /// # Errors
-/// Those of reading the weights of a pretrained network, if they are not in memory any more.
+/// Those of reading the weights of a pretrained network, if the call does not hold it.
 pub(super) fn pass(key: &Key, outputs: Outputs, function: &str, need: Need) -> Result<Expr> {
     let (udf, network) = match &key.network {
         Network::Model(pin) => {
             let udf = KernelFunction::new(&WaePass, pin.options()).pin(pin.clone());
             (udf, vec![lit(pin.name()), lit(outputs.names()), lit(function)])
         }
-        Network::Pretrained { args, options } => {
-            let udf = KernelFunction::new(&ImageFeaturesPass, options);
-            (udf, image_features_pass::arguments(args, options)?)
+        Network::Pretrained { args, options, network } => {
+            let udf = KernelFunction::new(&ImageFeaturesPass, options).with_network(network.clone());
+            (udf, image_features_pass::arguments(args, options, network)?)
         }
     };
     let udf = udf.of_image(key.image_type.clone(), key.path.is_some());

@@ -18,6 +18,7 @@ use crate::models::argument::is_placeholder;
 use crate::options::WaeOptions;
 use crate::scalar::image_argument::{check_features, check_image, check_image_or_features, check_layout, read};
 use crate::scalar::pass::{Outputs, Pass, PassBuilder};
+use crate::weights::PinnedNetwork;
 
 /// The arguments of a call as planning sees them: fields, the values of literals, and the model.
 pub(crate) struct PlannedArgs<'a> {
@@ -29,6 +30,8 @@ pub(crate) struct PlannedArgs<'a> {
     options: &'a WaeOptions,
     /// Whether the image's own field does not name the type that planning found.
     lost: bool,
+    /// The pretrained network that the call holds.
+    pub(super) network: PinnedNetwork,
 }
 
 impl<'a> PlannedArgs<'a> {
@@ -41,12 +44,17 @@ impl<'a> PlannedArgs<'a> {
         score: Score,
         options: &'a WaeOptions,
     ) -> Self {
-        Self { documentation, fields, literals, model, score, options, lost: false }
+        Self { documentation, fields, literals, model, score, options, lost: false, network: PinnedNetwork::default() }
     }
 
     /// The same, of an image whose own field may not name the type that planning found.
     pub(crate) fn with_lost_type(self, lost: bool) -> Self {
         Self { lost, ..self }
+    }
+
+    /// The same, of a call that holds its pretrained network.
+    pub(crate) fn with_network(self, network: &PinnedNetwork) -> Self {
+        Self { network: network.clone(), ..self }
     }
 
     /// The session's options.
@@ -148,6 +156,8 @@ pub(crate) struct Batch<'a> {
     model: Option<&'a LoadedModel>,
     outputs: Outputs,
     paths: Option<ArrayRef>,
+    /// The pretrained network that the call holds.
+    pub(super) network: PinnedNetwork,
     rows: usize,
     scalar: bool,
 }
@@ -164,12 +174,17 @@ impl<'a> Batch<'a> {
     ) -> Self {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        Self { function, args, options, model, outputs, paths: None, rows, scalar }
+        Self { function, args, options, model, outputs, paths: None, network: PinnedNetwork::default(), rows, scalar }
     }
 
     /// The same, of images whose files have these paths.
     pub(crate) fn with_paths(self, paths: Option<ArrayRef>) -> Self {
         Self { paths, ..self }
+    }
+
+    /// The same, of a call that holds its pretrained network.
+    pub(crate) fn with_network(self, network: &PinnedNetwork) -> Self {
+        Self { network: network.clone(), ..self }
     }
 
     /// The function's name, for messages.

@@ -14,7 +14,7 @@ use crate::error::{exec_error, plan_error};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::row_args;
-use crate::weights;
+use crate::weights::{self, PinnedNetwork};
 
 /// The function that messages name.
 pub(super) const NAME: &str = "image_features";
@@ -38,15 +38,19 @@ pub(super) struct FeaturesCall {
 }
 
 impl FeaturesCall {
-    /// The call of the values that arguments have, by their positions.
+    /// The call of the values that arguments have, by their positions; `pinned` is the network that it holds already.
     ///
     /// # Errors
     /// A plan error if there are no such weights, or if the network has no such layers or takes no such size.
-    pub(super) fn try_new(options: &WaeOptions, value: impl Fn(usize) -> Option<ScalarValue>) -> Result<Self> {
+    pub(super) fn try_new(
+        options: &WaeOptions,
+        pinned: &PinnedNetwork,
+        value: impl Fn(usize) -> Option<ScalarValue>,
+    ) -> Result<Self> {
         let text = |i: usize| value(i).and_then(|value| value.try_as_str().flatten().map(str::to_owned));
         let size = value(SIZE).map_or(Ok(None), |size| size_of(&size))?;
         let weights = text(WEIGHTS).unwrap_or_default();
-        let backbone = weights::load(NAME, &weights, options.device(), options)?;
+        let backbone = pinned.load(NAME, &weights, options)?;
         let (weights, _) = weights::split_version(&weights);
         let layers = backbone.layer_selection(text(LAYER).as_deref()).map_err(|e| plan_error(NAME, &e))?;
         let Some(seen) = size.or_else(|| backbone.preprocessing().input_size()) else {
@@ -73,7 +77,7 @@ impl FeaturesCall {
         if let (Some(field), None) = (args.field(SIZE), args.literal(SIZE)) {
             return plan_err!("{NAME}: size must be a literal, got an expression of type {}", field.data_type());
         }
-        Self::try_new(args.options(), |i| args.literal(i).cloned()).map(Some)
+        Self::try_new(args.options(), &args.network, |i| args.literal(i).cloned()).map(Some)
     }
 
     /// The call of a batch.
@@ -85,14 +89,14 @@ impl FeaturesCall {
         for (i, parameter) in [(WEIGHTS, "weights"), (LAYER, "layer"), (SIZE, "size")] {
             values[i] = batch.scalar(i, parameter)?;
         }
-        Self::try_new(batch.options(), |i| values[i].clone())
+        Self::try_new(batch.options(), &batch.network, |i| values[i].clone())
     }
 
     /// The call of expressions; `None` where one is no literal of a type that it takes, which planning refuses.
     ///
     /// # Errors
     /// Those of [`Self::try_new`].
-    pub(super) fn of_exprs(args: &[Expr], options: &WaeOptions) -> Result<Option<Self>> {
+    pub(super) fn of_exprs(args: &[Expr], options: &WaeOptions, pinned: &PinnedNetwork) -> Result<Option<Self>> {
         let literal = |i: usize| match args.get(i) {
             Some(Expr::Literal(value, _)) => Some(value),
             _ => None,
@@ -102,7 +106,7 @@ impl FeaturesCall {
         if !are_literals || !is_text(WEIGHTS) || (args.len() > LAYER && !is_text(LAYER)) {
             return Ok(None);
         }
-        Self::try_new(options, |i| literal(i).cloned()).map(Some)
+        Self::try_new(options, pinned, |i| literal(i).cloned()).map(Some)
     }
 
     /// The arguments that say it in full, in one way: weights with the version of their files, layers, and the size.
@@ -110,6 +114,11 @@ impl FeaturesCall {
         let version = weights::versioned(&self.weights, self.backbone.sha256());
         let size = self.size.map(|(height, width)| format!("{height}x{width}"));
         [lit(version), lit(self.layers.name()), lit(ScalarValue::Utf8(size))]
+    }
+
+    /// The network, for the calls that take the place of this one.
+    pub(super) fn network(&self) -> PinnedNetwork {
+        PinnedNetwork::new(Arc::clone(&self.backbone))
     }
 
     /// Whether arguments are such as [`Self::arguments`] gives.

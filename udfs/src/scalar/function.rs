@@ -6,7 +6,7 @@
 //! holds the model itself ([`KernelFunction::pin`]), so that every row is computed by one file, even if it is replaced
 //! or removed while the query runs. To another node the pin travels as a name and a hash ([`crate::models::pin`]). A
 //! call that was never simplified reads the model when it is invoked, and fails if the result's type is no longer the
-//! planned one.
+//! planned one. A pretrained network is held in the same way ([`PinnedNetwork`]).
 //!
 //! # Which outputs of the network does a function take?
 //! A function of an image names them in [`ScalarKernel::outputs`], and makes its result from [`Batch::pass`], which
@@ -37,6 +37,7 @@ use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::kernel::{KnownCall, ScalarKernel};
 use crate::scalar::planned_image::PlannedImage;
 use crate::scalar::scores;
+use crate::weights::PinnedNetwork;
 
 /// A [`ScalarKernel`] as DataFusion calls it.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub(crate) struct KernelFunction {
     documentation: Arc<Documentation>,
     pub(super) options: WaeOptions,
     pub(super) pinned: Option<Pin>,
+    /// The pretrained network of a call whose arguments name its version.
+    pub(super) network: PinnedNetwork,
     pub(super) image: PlannedImage,
     /// Whether the last argument is the path of the image's file, which the rule of image arguments adds.
     pub(super) path: bool,
@@ -64,6 +67,7 @@ impl KernelFunction {
             documentation: Arc::new(documentation.page()),
             options: options.clone(),
             pinned: None,
+            network: PinnedNetwork::default(),
             image: PlannedImage::default(),
             path: false,
         }
@@ -72,6 +76,21 @@ impl KernelFunction {
     /// The same, as DataFusion takes it.
     pub(crate) fn udf(kernel: &'static dyn ScalarKernel, options: &WaeOptions) -> ScalarUDF {
         ScalarUDF::from(Self::new(kernel, options))
+    }
+
+    /// The call with its pretrained network, and with the arguments that name the version.
+    fn pin_network(&self, args: Vec<Expr>, options: WaeOptions) -> Result<ExprSimplifyResult> {
+        let (own, path) = self.split(&args);
+        let Some((mut pinned, network)) = self.kernel.pin(own, &options, &self.network)? else {
+            return Ok(ExprSimplifyResult::Original(args));
+        };
+        if pinned == own && self.network.is_loaded() {
+            return Ok(ExprSimplifyResult::Original(args));
+        }
+        pinned.extend(path.cloned());
+        let function = ScalarUDF::from(Self { options, ..self.clone() }.with_network(network));
+        let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), pinned));
+        Ok(ExprSimplifyResult::Simplified(call))
     }
 
     /// The arguments that the user wrote, the image's field as planning saw it; and the paths of the images' files.
@@ -118,7 +137,8 @@ impl ScalarUDFImpl for KernelFunction {
         let score = scores::default_score(model.as_deref(), &self.options);
         let planned =
             PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score, &self.options)
-                .with_lost_type(self.image.is_lost());
+                .with_lost_type(self.image.is_lost())
+                .with_network(&self.network);
         let field = self.kernel.field(&planned)?;
         let waits_for_model = model.is_none() && self.is_over_model();
         if self.image.is_planned() && !waits_for_model {
@@ -128,7 +148,8 @@ impl ScalarUDFImpl for KernelFunction {
     }
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
-        Some(ScalarUDF::from(Self { options: WaeOptions::of(config), pinned: None, ..self.clone() }))
+        let function = Self { options: WaeOptions::of(config), pinned: None, ..self.clone() };
+        Some(ScalarUDF::from(function.with_network(PinnedNetwork::default())))
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
@@ -136,13 +157,7 @@ impl ScalarUDFImpl for KernelFunction {
         let is_text = |i: usize| matches!(&own[i], Expr::Literal(value, _) if value.data_type().is_string());
         let options = WaeOptions::of(info.config_options());
         let Some(position) = self.kernel.model_position(own.len(), &is_text) else {
-            let Some(mut pinned) = self.kernel.pin(own, &options)? else {
-                return Ok(ExprSimplifyResult::Original(args));
-            };
-            pinned.extend(self.split(&args).1.cloned());
-            let function = ScalarUDF::from(Self { options, ..self.clone() });
-            let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), pinned));
-            return Ok(ExprSimplifyResult::Simplified(call));
+            return self.pin_network(args, options);
         };
         let name = match own.get(position) {
             _ if self.pinned.is_some() => return Ok(ExprSimplifyResult::Original(args)),
@@ -180,7 +195,8 @@ impl ScalarUDFImpl for KernelFunction {
         let text = |i: usize| text(literals.get(i).copied().flatten()?);
         let score = scores::default_score(model.as_deref(), &options);
         let outputs = self.kernel.outputs(&KnownCall { text: &text, score });
-        let batch = Batch::new(self.name(), &args, options, model.as_deref(), outputs).with_paths(paths);
+        let batch = Batch::new(self.name(), &args, options, model.as_deref(), outputs);
+        let batch = batch.with_paths(paths).with_network(&self.network);
         batch.finish(self.kernel.run(&batch)?)
     }
 

@@ -14,6 +14,7 @@ use crate::scalar::features_call::{FeaturesCall, NAME, check_planned, list_field
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
 use crate::scalar::pass::Pass;
+use crate::weights::PinnedNetwork;
 
 /// The function under a session's options.
 pub(crate) fn image_features_udf(options: &WaeOptions) -> ScalarUDF {
@@ -37,10 +38,15 @@ impl ScalarKernel for ImageFeatures {
         None
     }
 
-    fn pin(&self, args: &[Expr], options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
-        let Some(call) = FeaturesCall::of_exprs(args, options)? else { return Ok(None) };
-        let pinned: Vec<Expr> = args.iter().take(1).cloned().chain(call.arguments()).collect();
-        Ok((pinned != args).then_some(pinned))
+    fn pin(
+        &self,
+        args: &[Expr],
+        options: &WaeOptions,
+        pinned: &PinnedNetwork,
+    ) -> Result<Option<(Vec<Expr>, PinnedNetwork)>> {
+        let Some(call) = FeaturesCall::of_exprs(args, options, pinned)? else { return Ok(None) };
+        let versioned = args.iter().take(1).cloned().chain(call.arguments()).collect();
+        Ok(Some((versioned, call.network())))
     }
 
     fn pretrained<'a>(&self, args: &'a [Expr]) -> Option<&'a [Expr]> {

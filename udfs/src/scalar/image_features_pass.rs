@@ -15,6 +15,7 @@ use crate::scalar::features_call::{FeaturesCall, check_planned};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
 use crate::scalar::pass::Pass;
+use crate::weights::PinnedNetwork;
 
 /// The name of the function.
 const NAME: &str = "image_features_pass";
@@ -27,11 +28,11 @@ pub(crate) fn image_features_pass_udf(options: &WaeOptions) -> ScalarUDF {
 /// The arguments of a pass that answers calls with these, beside the image.
 ///
 /// # Errors
-/// Those of reading the weights, if they are not in memory any more.
-pub(crate) fn arguments(pretrained: &[Expr], options: &WaeOptions) -> Result<Vec<Expr>> {
+/// Those of reading the weights, if the call does not hold its network.
+pub(crate) fn arguments(pretrained: &[Expr], options: &WaeOptions, pinned: &PinnedNetwork) -> Result<Vec<Expr>> {
     // The image, which planning has seen, has no part in what is done to it.
     let args = [&[lit(ScalarValue::Null)][..], pretrained].concat();
-    match FeaturesCall::of_exprs(&args, options)? {
+    match FeaturesCall::of_exprs(&args, options, pinned)? {
         Some(call) => Ok([pretrained, &[lit(call.preparation())]].concat()),
         None => plan_err!("{NAME}: weights, layer and size must be literals"),
     }
@@ -62,8 +63,14 @@ impl ScalarKernel for ImageFeaturesPass {
         FeaturesCall::pinned(args)
     }
 
-    fn pretrained_memory(&self, literals: &[Option<&ScalarValue>], options: &WaeOptions, rows: usize) -> Result<usize> {
-        FeaturesCall::try_new(options, |i| literals.get(i).copied().flatten().cloned())?.memory(rows)
+    fn pretrained_memory(
+        &self,
+        literals: &[Option<&ScalarValue>],
+        options: &WaeOptions,
+        pinned: &PinnedNetwork,
+        rows: usize,
+    ) -> Result<usize> {
+        FeaturesCall::try_new(options, pinned, |i| literals.get(i).copied().flatten().cloned())?.memory(rows)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {

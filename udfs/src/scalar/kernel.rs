@@ -12,6 +12,7 @@ use crate::documentation::{FunctionDocumentation, example_vector};
 use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::pass::Outputs;
+use crate::weights::PinnedNetwork;
 
 /// A call as far as it is known when its outputs are asked for.
 pub(crate) struct KnownCall<'a> {
@@ -73,9 +74,14 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
         types.to_vec()
     }
 
-    /// The arguments of a call that name the version of the files that it reads, other than a model's; `None` if it
-    /// reads none, or names them already.
-    fn pin(&self, _args: &[Expr], _options: &WaeOptions) -> Result<Option<Vec<Expr>>> {
+    /// The pretrained network of a call, with the arguments that name its version; `None` if it has none, or if its
+    /// arguments are not known yet. `pinned` is the network that the call holds already.
+    fn pin(
+        &self,
+        _args: &[Expr],
+        _options: &WaeOptions,
+        _pinned: &PinnedNetwork,
+    ) -> Result<Option<(Vec<Expr>, PinnedNetwork)>> {
         Ok(None)
     }
 
@@ -90,6 +96,7 @@ pub(crate) trait ScalarKernel: Debug + Send + Sync {
         &self,
         _literals: &[Option<&ScalarValue>],
         _options: &WaeOptions,
+        _pinned: &PinnedNetwork,
         _rows: usize,
     ) -> Result<usize> {
         Ok(0)

@@ -10,6 +10,7 @@ use crate::scalar::kernel::KnownCall;
 use crate::scalar::pass::Outputs;
 use crate::scalar::planned_image::PlannedImage;
 use crate::scalar::scores;
+use crate::weights::PinnedNetwork;
 
 impl KernelFunction {
     /// The same function, computed by one version of a model.
@@ -22,6 +23,17 @@ impl KernelFunction {
     /// The version of the model that the function holds, if planning got so far.
     pub(crate) fn pinned(&self) -> Option<&Pin> {
         self.pinned.as_ref()
+    }
+
+    /// The same function, computed by one version of a pretrained network.
+    pub(crate) fn with_network(mut self, network: PinnedNetwork) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// The version of the pretrained network that the function holds.
+    pub(crate) fn network(&self) -> &PinnedNetwork {
+        &self.network
     }
 
     /// The options that it was planned under.
@@ -46,7 +58,7 @@ impl KernelFunction {
     pub(crate) fn memory(&self, literals: &[Option<&ScalarValue>], rows: usize) -> Result<usize> {
         match &self.pinned {
             Some(pin) => Ok(pin.model(self.name())?.wae().scoring_memory(rows)),
-            None => self.kernel.pretrained_memory(literals, &self.options, rows),
+            None => self.kernel.pretrained_memory(literals, &self.options, &self.network, rows),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::models::pin::{Message, Pin, without_version};
 use crate::options::WaeOptions;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::planned_image::PlannedImage;
+use crate::weights::PinnedNetwork;
 
 /// The parts of a call that travel to another node beside its name and its arguments.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ impl KernelFunction {
             None if function.is_over_model() => Err(without_version(function.name(), &"none came")),
             None => {
                 function.options = WaeOptions::of_message(&options)?;
-                Ok(function)
+                Ok(function.with_network(PinnedNetwork::travelled()))
             }
         }
     }

@@ -88,7 +88,7 @@ fn a_url_with_secrets_is_refused_and_not_shown() {
     }
 }
 
-/// A call names the version that it was planned with: that is computed with as long as it is in memory.
+/// A name with a version is the network of that version, for as long as the cache has it.
 #[test]
 fn a_version_in_memory_is_kept_and_another_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,6 +106,32 @@ fn a_version_in_memory_is_kept_and_another_is_refused() {
     let error = again().unwrap_err().strip_backtrace();
     let expected = format!("f: expected weights 'model.safetensors' of sha256 {}, there are others", planned.sha256());
     assert!(error.contains(&expected) && error.contains(other.sha256()), "{error}");
+}
+
+/// The node that planned a call holds its network, and so does one that the call travelled to, whatever becomes of the
+/// files and of the cache.
+#[test]
+fn a_pinned_network_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["model.safetensors", "config.json"] {
+        fs::copy(fixtures().join("resnet-timm").join(file), dir.path().join(file)).unwrap();
+    }
+    let options = options(dir.path());
+    let planned = load("f", "model.safetensors", Device::Cpu, &options).unwrap();
+    let version = versioned("model.safetensors", planned.sha256());
+    let travelled = PinnedNetwork::travelled();
+    assert!(!travelled.is_loaded());
+    let first = travelled.load("f", &version, &options).unwrap();
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    let other = load("f", "model.safetensors", Device::Cpu, &options).unwrap();
+    assert!(load("f", &version, Device::Cpu, &options).is_err());
+    for pinned in [PinnedNetwork::new(Arc::clone(&planned)), travelled] {
+        assert!(pinned.is_loaded() && Arc::ptr_eq(&pinned.load("f", &version, &options).unwrap(), &first));
+        // Another version, or none, is not the pinned one.
+        let name = versioned("model.safetensors", other.sha256());
+        assert!(Arc::ptr_eq(&pinned.load("f", &name, &options).unwrap(), &other));
+        assert!(Arc::ptr_eq(&pinned.load("f", "model.safetensors", &options).unwrap(), &other));
+    }
 }
 
 /// Taken as absent, what is no file would leave out what the network needs of it.
