@@ -480,14 +480,14 @@ fn numbers_have_any_range(#[case] values: ArrayRef, #[case] expected: Pixels) {
 }
 
 #[rstest]
-#[case(f64::NAN, "an image has the value NaN, expected finite numbers")]
-#[case(1e300, "an image has the value 1e300, expected numbers that fit into 32 bits")]
-fn numbers_are_finite(#[case] value: f64, #[case] message: &str) {
+#[case(f64::NAN, "finite numbers")]
+#[case(1e300, "numbers that fit into 32 bits")]
+fn numbers_are_finite(#[case] value: f64, #[case] expected: &str) {
     let array = wrap(ListKind::List, wrap(ListKind::List, Arc::new(Float64Array::from(vec![value])), 1, None), 1, None);
     let field = Field::new("map", array.data_type().clone(), true);
     let column = ImageColumn::of_numbers(&field, &array).unwrap();
     let error = column.image(0, None, &Limits::default()).unwrap_err().to_string();
-    assert!(error.starts_with(message), "{error}");
+    assert_eq!(error, format!("an image has the value {value}, expected {expected}"));
 }
 
 /// Of three channels, as a file of 4 × 8 pixels declares them; none where the header cannot be read.

@@ -153,7 +153,10 @@ fn planned(
     };
     let path = path_beside(image, inputs, beside);
     let over_model = function.is_over_model();
-    let function = function.of_image(image_type, path.is_some());
+    let mut function = function.of_image(image_type, path.is_some());
+    if !over_model {
+        function = function.with_literals(&args);
+    }
     args.extend(path);
     let planned = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), args));
     if !over_model {

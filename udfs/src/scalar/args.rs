@@ -32,6 +32,8 @@ pub(crate) struct PlannedArgs<'a> {
     lost: bool,
     /// The pretrained network that the call holds.
     pub(super) network: PinnedNetwork,
+    /// A bit for each argument on whose value the type of the result may depend, if planning has looked.
+    fixed: Option<u32>,
 }
 
 impl<'a> PlannedArgs<'a> {
@@ -44,12 +46,14 @@ impl<'a> PlannedArgs<'a> {
         score: Score,
         options: &'a WaeOptions,
     ) -> Self {
-        Self { documentation, fields, literals, model, score, options, lost: false, network: PinnedNetwork::default() }
+        let network = PinnedNetwork::default();
+        Self { documentation, fields, literals, model, score, options, lost: false, network, fixed: None }
     }
 
-    /// The same, of an image whose own field may not name the type that planning found.
-    pub(crate) fn with_lost_type(self, lost: bool) -> Self {
-        Self { lost, ..self }
+    /// The same, of a call that planning has seen: whether the image's own field does not name the type that was found,
+    /// and the arguments that were literals.
+    pub(crate) fn planned_as(self, lost: bool, fixed: Option<u32>) -> Self {
+        Self { lost, fixed, ..self }
     }
 
     /// The same, of a call that holds its pretrained network.
@@ -134,6 +138,11 @@ impl<'a> PlannedArgs<'a> {
         let Some(image) = self.image() else { return Ok(()) };
         check_layout(self.function(), image, self.model.map(|model| model.wae().config()))?;
         self.model.map_or(Ok(()), |model| check_features(self.function(), image, model))
+    }
+
+    /// Whether the type of the result may depend on the value of an argument, which is a literal.
+    pub(crate) fn is_fixed(&self, index: usize) -> bool {
+        self.fixed.is_none_or(|fixed| index < 32 && fixed & (1 << index) != 0)
     }
 
     /// Whether the image's own field does not name the type that planning found.

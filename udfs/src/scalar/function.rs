@@ -52,6 +52,9 @@ pub(crate) struct KernelFunction {
     pub(super) image: PlannedImage,
     /// Whether the last argument is the path of the image's file, which the rule of image arguments adds.
     pub(super) path: bool,
+    /// A bit for each argument that was a literal when planning looked for the image. The type of a result depends on no
+    /// other literals: the optimiser makes them of constants, and a type that changed with them would not fit the plan.
+    pub(super) literals: Option<u32>,
 }
 
 impl KernelFunction {
@@ -70,6 +73,7 @@ impl KernelFunction {
             network: PinnedNetwork::default(),
             image: PlannedImage::default(),
             path: false,
+            literals: None,
         }
     }
 
@@ -137,7 +141,7 @@ impl ScalarUDFImpl for KernelFunction {
         let score = scores::default_score(model.as_deref(), &self.options);
         let planned =
             PlannedArgs::new(documentation, &arg_fields, scalar_arguments, model.as_deref(), score, &self.options)
-                .with_lost_type(self.image.is_lost())
+                .planned_as(self.image.is_lost(), self.literals)
                 .with_network(&self.network);
         let field = self.kernel.field(&planned)?;
         let waits_for_model = model.is_none() && self.is_over_model();
@@ -220,6 +224,7 @@ impl PartialEq for KernelFunction {
             && version(self) == version(other)
             && self.image == other.image
             && self.path == other.path
+            && self.literals == other.literals
     }
 }
 
@@ -232,6 +237,7 @@ impl Hash for KernelFunction {
         self.pinned.as_ref().map(|m| m.sha256()).hash(state);
         self.image.hash(state);
         self.path.hash(state);
+        self.literals.hash(state);
     }
 }
 

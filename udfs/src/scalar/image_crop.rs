@@ -1,7 +1,7 @@
 //! `image_crop(image, y, x, height, width)`: a box cut out of an image.
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
 use wae_core::image::crop;
@@ -11,7 +11,6 @@ use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
-use crate::scalar::row_args::coerce_integers;
 
 const NAME: &str = "image_crop";
 /// The positions of the box's parameters.
@@ -40,10 +39,6 @@ impl ScalarKernel for ImageCrop {
 
     fn model_position(&self, _: usize, _: &dyn Fn(usize) -> bool) -> Option<usize> {
         None
-    }
-
-    fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
-        coerce_integers(types)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {

@@ -3,7 +3,7 @@
 //! The arithmetic is Pillow's ([`wae_core::image::rescale`]).
 
 use arrow::array::{Array, ArrayRef, StringArray};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
 use wae_core::image::{Filter, Interpolation, check_output, rescale};
@@ -14,7 +14,6 @@ use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
-use crate::scalar::row_args::coerce_integers;
 
 const NAME: &str = "image_resize";
 /// The positions of `height`, `width` and `filter`.
@@ -43,10 +42,6 @@ impl ScalarKernel for ImageResize {
 
     fn model_position(&self, _: usize, _: &dyn Fn(usize) -> bool) -> Option<usize> {
         None
-    }
-
-    fn coerce(&self, types: &[DataType]) -> Vec<DataType> {
-        coerce_integers(types)
     }
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {

@@ -48,7 +48,7 @@ impl ScalarKernel for ImageTiles {
 
     fn field(&self, args: &PlannedArgs<'_>) -> Result<Field> {
         args.check_image()?;
-        let size = match args.size(SIZE)? {
+        let size = match args.size(SIZE)?.filter(|_| args.is_fixed(SIZE)) {
             Some((height, width)) => Size::Known(height, width),
             None if args.is_placeholder(SIZE) => Size::Prepared,
             None => Size::PerRow,

@@ -76,6 +76,15 @@ impl KernelFunction {
         function
     }
 
+    /// The same function, of a call with these arguments.
+    pub(crate) fn with_literals(self, args: &[Expr]) -> Self {
+        let is_literal = |i: &usize| matches!(args.get(*i), Some(Expr::Literal(..)));
+        let literals = (0..args.len().min(32)).filter(is_literal).fold(0, |bits, i| bits | 1 << i);
+        let mut function = self;
+        function.literals = Some(literals);
+        function
+    }
+
     /// The type of the image.
     pub(crate) fn image(&self) -> &PlannedImage {
         &self.image

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use wae_core::Error;
@@ -100,7 +100,10 @@ impl Batch<'_> {
     /// The integers of an argument that is given.
     pub(crate) fn integers(&self, index: usize) -> Result<Integers> {
         let array = self.array_or_null(index)?;
-        Ok(Integers(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
+        // An integer that does not fit is an error, not NULL.
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let integers = cast_with_options(&array, &DataType::Int64, &options)?;
+        Ok(Integers(integers.as_primitive::<Int64Type>().clone()))
     }
 
     /// The texts of an argument; `None` if it is left out.

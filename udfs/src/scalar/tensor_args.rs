@@ -25,8 +25,8 @@ impl PlannedArgs<'_> {
     /// The field of tensors made from the image, whose height and width are arguments: each has its position, and its
     /// value where that is a literal.
     pub(crate) fn tensor_field(&self, sides: [(usize, Option<i64>); 2]) -> Result<Field> {
-        let size = match sides {
-            [(_, Some(height)), (_, Some(width))] => Size::Known(height as usize, width as usize),
+        let size = match sides.map(|(position, side)| side.filter(|_| self.is_fixed(position))) {
+            [Some(height), Some(width)] => Size::Known(height as usize, width as usize),
             _ if sides.iter().any(|(position, _)| self.is_placeholder(*position)) => Size::Prepared,
             _ => Size::PerRow,
         };

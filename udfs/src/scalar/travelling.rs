@@ -21,19 +21,21 @@ struct TravellingCall {
     options: BTreeMap<String, String>,
     image: PlannedImage,
     path: bool,
+    #[serde(default)]
+    literals: Option<u32>,
 }
 
 impl KernelFunction {
-    /// Bytes that a call carries to another node, beside the function's name: the model's version or
-    /// the options, the image's type, and
-    /// whether the image has a path. None for a call that no planning has seen.
+    /// Bytes that a call carries to another node, beside the function's name: the model's version or the options,
+    /// the image's type, whether the image has a path, and which arguments were literals. None for a call that no
+    /// planning has seen.
     pub(crate) fn encode(&self) -> Vec<u8> {
         if self.pinned.is_none() && !self.image.is_planned() {
             return Vec::new();
         }
         let pin = self.pinned.as_ref().map(Pin::message);
         let options = if pin.is_none() { self.options.to_message() } else { BTreeMap::new() };
-        let call = TravellingCall { pin, options, image: self.image.clone(), path: self.path };
+        let call = TravellingCall { pin, options, image: self.image.clone(), path: self.path, literals: self.literals };
         // Strings as keys and values: writing them cannot fail.
         serde_json::to_vec(&call).unwrap_or_default()
     }
@@ -47,7 +49,7 @@ impl KernelFunction {
             [] => Ok(TravellingCall::default()),
             bytes => serde_json::from_slice(bytes),
         };
-        let TravellingCall { pin, options, image, path } = call.map_err(|e| match self.is_over_model() {
+        let TravellingCall { pin, options, image, path, literals } = call.map_err(|e| match self.is_over_model() {
             true => without_version(self.name(), &e),
             false => plan_datafusion_err!(
                 "{}: the call cannot be read ({e}), expected one that a node with this version of the plugin planned",
@@ -55,6 +57,7 @@ impl KernelFunction {
             ),
         })?;
         let mut function = self.of_image(image, path);
+        function.literals = literals;
         match pin {
             Some(message) => Ok(function.pin(Pin::of_message(message)?)),
             None if function.is_over_model() => Err(without_version(function.name(), &"none came")),
