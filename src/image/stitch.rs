@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 ///
 /// let tile = |values| Image::try_new(ImageShape::new(1, 2, 1), Pixels::U8(values));
 /// let mut mosaic = Mosaic::default();
-/// mosaic.push((0, 1), &tile(vec![4, 9])?)?;
-/// mosaic.push((0, 0), &tile(vec![1, 2])?)?;
+/// mosaic.push((0, 1), tile(vec![4, 9])?)?;
+/// mosaic.push((0, 0), tile(vec![1, 2])?)?;
 /// assert_eq!(mosaic.image()?, Some(Image::try_new(ImageShape::new(1, 3, 1), Pixels::U8(vec![1, 3, 9]))?));
 /// # Ok::<(), wae_core::Error>(())
 /// ```
@@ -32,26 +32,11 @@ pub struct Mosaic {
 struct Tiles {
     shape: ImageShape,
     places: Vec<(usize, usize)>,
-    /// The values of all tiles, one after another.
-    values: Pixels,
+    /// The values of each tile, all bytes or all floats. They stay where they came: one buffer would grow by copies.
+    values: Vec<Pixels>,
 }
 
 impl Mosaic {
-    /// Tiles of a shape at their places, whose values stand one after another.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if these are not the values of so many tiles.
-    pub fn try_new(shape: ImageShape, places: Vec<(usize, usize)>, values: Pixels) -> Result<Self> {
-        if shape.is_empty() || places.len().checked_mul(shape.len()) != Some(values.len()) {
-            return Err(Error::Data(format!(
-                "{} tiles of shape {shape} do not have {} values",
-                places.len(),
-                values.len()
-            )));
-        }
-        Ok(Self { tiles: (!places.is_empty()).then_some(Tiles { shape, places, values }) })
-    }
-
     /// The shape of the tiles, once there is one.
     pub fn shape(&self) -> Option<ImageShape> {
         self.tiles.as_ref().map(|tiles| tiles.shape)
@@ -62,44 +47,39 @@ impl Mosaic {
         self.tiles.as_ref().map_or(&[], |tiles| &tiles.places)
     }
 
-    /// The values of the tiles, one tile after another.
-    pub fn into_values(self) -> Option<Pixels> {
-        self.tiles.map(|tiles| tiles.values)
+    /// The values of each tile.
+    pub fn values(&self) -> &[Pixels] {
+        self.tiles.as_ref().map_or(&[], |tiles| &tiles.values)
     }
 
     /// Adds a tile whose first pixel is at a place, (row, column).
     ///
     /// # Errors
     /// [`Error::Data`] if its shape is another than that of the tiles before, or if it has floats and these have bytes.
-    pub fn push(&mut self, place: (usize, usize), tile: &Image) -> Result<()> {
-        let values = tile.pixels().none();
-        let tiles = self.tiles.get_or_insert_with(|| Tiles { shape: tile.shape(), places: Vec::new(), values });
-        tiles.append(tile.shape(), &[place], tile.pixels())
-    }
-
-    /// Adds the tiles of another.
-    ///
-    /// # Errors
-    /// Those of [`Mosaic::push`].
-    pub fn merge(&mut self, other: Self) -> Result<()> {
-        match (&mut self.tiles, other.tiles) {
-            (Some(tiles), Some(others)) => tiles.append(others.shape, &others.places, &others.values),
-            (tiles @ None, others) => {
-                *tiles = others;
-                Ok(())
-            }
-            (Some(_), None) => Ok(()),
+    pub fn push(&mut self, place: (usize, usize), tile: Image) -> Result<()> {
+        let shape = tile.shape();
+        let tiles = self.tiles.get_or_insert_with(|| Tiles { shape, places: Vec::new(), values: Vec::new() });
+        if shape != tiles.shape {
+            return Err(Error::Data(format!(
+                "tiles have shapes {} and {shape}, expected tiles of one shape: bring them to one by image_resize",
+                tiles.shape
+            )));
         }
+        let has_bytes = |pixels: &Pixels| matches!(pixels, Pixels::U8(_));
+        if tiles.values.first().is_some_and(|first| has_bytes(first) != has_bytes(tile.pixels())) {
+            return Err(Error::Data("tiles of bytes and of floats came together, expected one kind".to_owned()));
+        }
+        tiles.places.push(place);
+        tiles.values.push(tile.into_pixels());
+        Ok(())
     }
 
     /// Bytes that the tiles take.
     pub fn memory(&self) -> usize {
         let Some(tiles) = &self.tiles else { return 0 };
-        let values = match &tiles.values {
-            Pixels::U8(values) => values.capacity(),
-            Pixels::F32(values) => values.capacity() * size_of::<f32>(),
-        };
-        values + tiles.places.capacity() * size_of::<(usize, usize)>()
+        let value = if matches!(tiles.values.first(), Some(Pixels::U8(_))) { 1 } else { size_of::<f32>() };
+        let tile = tiles.shape.len() * value + size_of::<Pixels>() + size_of::<(usize, usize)>();
+        tiles.places.len() * tile
     }
 
     /// The image that the tiles make, from row 0 and column 0 to where the last of them end; of bytes the averages are
@@ -113,22 +93,6 @@ impl Mosaic {
 }
 
 impl Tiles {
-    fn append(&mut self, shape: ImageShape, places: &[(usize, usize)], values: &Pixels) -> Result<()> {
-        if shape != self.shape {
-            return Err(Error::Data(format!(
-                "tiles have shapes {} and {shape}, expected tiles of one shape: bring them to one by image_resize",
-                self.shape
-            )));
-        }
-        match (&mut self.values, values) {
-            (Pixels::U8(own), Pixels::U8(values)) => own.extend_from_slice(values),
-            (Pixels::F32(own), Pixels::F32(values)) => own.extend_from_slice(values),
-            _ => return Err(Error::Data("tiles of bytes and of floats came together, expected one kind".to_owned())),
-        }
-        self.places.extend_from_slice(places);
-        Ok(())
-    }
-
     fn image(&self) -> Result<Image> {
         // In the order of their places, so that sums do not depend on the order in which tiles came.
         let mut order: Vec<usize> = (0..self.places.len()).collect();
@@ -143,14 +107,22 @@ impl Tiles {
         }
         // All of it is covered, so that it has at most as many values as the tiles.
         let shape = ImageShape::new(height, width, self.shape.channels());
-        let pixels = match &self.values {
-            Pixels::U8(values) => Pixels::U8(self.averages(values, &order, shape)),
-            Pixels::F32(values) => Pixels::F32(self.averages(values, &order, shape)),
+        let bytes = |tile: usize| match self.values.get(tile) {
+            Some(Pixels::U8(values)) => values.as_slice(),
+            _ => &[],
+        };
+        let floats = |tile: usize| match self.values.get(tile) {
+            Some(Pixels::F32(values)) => values.as_slice(),
+            _ => &[],
+        };
+        let pixels = match self.values.first() {
+            Some(Pixels::U8(_)) => Pixels::U8(self.averages(bytes, &order, shape)),
+            _ => Pixels::F32(self.averages(floats, &order, shape)),
         };
         Image::try_new(shape, pixels)
     }
 
-    /// The tiles, of those in order, that cover a row; the first of them is at or after `from`.
+    /// The tiles, in order of their places, that cover a row.
     fn covering<'a>(&self, order: &'a [usize], row: usize) -> &'a [usize] {
         let top = |tile: &usize| self.places[*tile].0;
         let first = order.partition_point(|tile| top(tile).saturating_add(self.shape.height()) <= row);
@@ -199,7 +171,13 @@ impl Tiles {
         ))
     }
 
-    fn averages<T: Value>(&self, values: &[T], order: &[usize], shape: ImageShape) -> Vec<T> {
+    /// The averages of an image's values; `values` gives those of a tile.
+    fn averages<'a, T: Value + 'a>(
+        &self,
+        values: impl Fn(usize) -> &'a [T],
+        order: &[usize],
+        shape: ImageShape,
+    ) -> Vec<T> {
         let channels = shape.channels();
         let length = self.shape.width() * channels;
         let mut out = Vec::with_capacity(shape.len());
@@ -210,9 +188,9 @@ impl Tiles {
             counts.fill(0.0);
             for tile in self.covering(order, row) {
                 let (top, left) = self.places[*tile];
-                let first = tile * self.shape.len() + (row - top) * length;
+                let values = values(*tile).iter().skip((row - top) * length);
                 let sums = &mut sums[left * channels..][..length];
-                sums.iter_mut().zip(&values[first..][..length]).for_each(|(sum, value)| *sum += (*value).into());
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += (*value).into());
                 counts[left..][..self.shape.width()].iter_mut().for_each(|count| *count += 1.0);
             }
             let pixels = sums.chunks_exact(channels).zip(&counts);
@@ -264,7 +242,7 @@ mod tests {
         let grid = TileGrid::try_new(image.shape(), size, stride).unwrap();
         let mut mosaic = Mosaic::default();
         for place in grid.places().collect::<Vec<_>>().into_iter().rev() {
-            mosaic.push(place, &super::super::crop(image, place, size).unwrap()).unwrap();
+            mosaic.push(place, super::super::crop(image, place, size).unwrap()).unwrap();
         }
         mosaic
     }
@@ -278,13 +256,13 @@ mod tests {
         let mut mosaic = Mosaic::default();
         assert_eq!(mosaic.image().unwrap(), None);
         for (place, values) in [((0, 0), vec![10, 20]), ((0, 1), vec![25, 30]), ((0, 1), vec![26, 31])] {
-            mosaic.push(place, &grey(values)).unwrap();
+            mosaic.push(place, grey(values)).unwrap();
         }
         // (20 + 25 + 26) / 3 = 23.67, (30 + 31) / 2 = 30.5.
         assert_eq!(mosaic.image().unwrap(), Some(grey(vec![10, 24, 31])));
         let mut floats = Mosaic::default();
         for (place, values) in [((0, 0), vec![-1.0, 3.0_f32]), ((0, 1), vec![0.5, 1e30])] {
-            floats.push(place, &image(ImageShape::new(1, 2, 1), values)).unwrap();
+            floats.push(place, image(ImageShape::new(1, 2, 1), values)).unwrap();
         }
         let expected = image(ImageShape::new(1, 3, 1), vec![-1.0, 1.75, 1e30_f32]);
         assert_eq!(floats.image().unwrap(), Some(expected));
@@ -303,8 +281,10 @@ mod tests {
         #[case] steps: &str,
         #[case] expected: &str,
     ) {
-        let values = vec![7_u8; 4 * places.len()];
-        let mosaic = Mosaic::try_new(ImageShape::new(2, 2, 1), places.to_vec(), values.into()).unwrap();
+        let mut mosaic = Mosaic::default();
+        for place in places {
+            mosaic.push(*place, image(ImageShape::new(2, 2, 1), vec![7_u8; 4])).unwrap();
+        }
         let error = mosaic.image().unwrap_err().to_string();
         assert!(error.starts_with(&format!("no tile covers the place y {y}, x {x} of an image of ")), "{error}");
         assert!(error.contains("from tiles of 2 × 2 with steps of "), "{error}");
@@ -314,19 +294,18 @@ mod tests {
     #[test]
     fn other_shapes_and_kinds_are_refused() {
         let mut mosaic = Mosaic::default();
-        mosaic.push((0, 0), &grey(vec![1, 2])).unwrap();
-        let error = mosaic.push((0, 2), &grey(vec![1])).unwrap_err().to_string();
+        mosaic.push((0, 0), grey(vec![1, 2])).unwrap();
+        let error = mosaic.push((0, 2), grey(vec![1])).unwrap_err().to_string();
         assert!(error.starts_with("tiles have shapes [1, 2, 1] and [1, 1, 1], expected tiles of one shape"), "{error}");
         let floats = image(ImageShape::new(1, 2, 1), vec![0.0_f32; 2]);
-        let error = mosaic.push((0, 2), &floats).unwrap_err().to_string();
+        let error = mosaic.push((0, 2), floats).unwrap_err().to_string();
         assert_eq!(error, "tiles of bytes and of floats came together, expected one kind");
         assert_eq!(mosaic.places(), [(0, 0)]);
-        let error = Mosaic::try_new(ImageShape::new(1, 2, 1), vec![(0, 0)], vec![1_u8].into()).unwrap_err().to_string();
-        assert_eq!(error, "1 tiles of shape [1, 2, 1] do not have 1 values");
+        assert_eq!(mosaic.values(), [Pixels::U8(vec![1, 2])]);
     }
 
     proptest! {
-        /// Tiles of an image make the image, in parts and in any order.
+        /// Tiles of an image make the image, in any order and as often as they come.
         #[test]
         fn stitching_undoes_tiling(
             (height, width, channels) in (1_usize..24, 1_usize..24, 1_usize..5),
@@ -343,11 +322,12 @@ mod tests {
             for whole in [image(shape, bytes), image(shape, floats)] {
                 let mut mosaic = tiles(&whole, size, stride);
                 prop_assert_eq!(mosaic.image().unwrap().unwrap(), whole.clone());
-                let copy = mosaic.clone();
-                let size = mosaic.memory();
-                mosaic.merge(copy).unwrap();
-                prop_assert!(mosaic.memory() > size);
-                mosaic.merge(Mosaic::default()).unwrap();
+                let memory = mosaic.memory();
+                for (place, values) in mosaic.clone().places().iter().zip(mosaic.clone().values()) {
+                    let shape = ImageShape::new(size.0, size.1, channels);
+                    mosaic.push(*place, image(shape, values.clone())).unwrap();
+                }
+                prop_assert!(memory >= whole.shape().len() && mosaic.memory() == 2 * memory);
                 prop_assert_eq!(mosaic.image().unwrap().unwrap(), whole);
             }
         }

@@ -4,44 +4,43 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, Statistics, exec_err, resources_datafusion_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::common::{DataFusionError, Result, Statistics, exec_err};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::ScalarFunctionExpr;
-use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterDescription, FilterPushdownPhase};
-use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
-};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::slices::{Slices, makes_tiles};
+use super::evaluation::{PassEvaluation, is_pass};
+use super::slices::{Slices, makes_tiles, pieces};
+use super::unnest::below_unnest;
 use crate::error::Skipped;
 use crate::options::WaeOptions;
-use crate::scalar::function::KernelFunction;
 use crate::table::source::in_mini_batches;
 
 /// Computes passes, and tiles of images, into columns after those of its input.
 ///
-/// It takes `wae.batch_size` rows at a time, or as many as have few bytes of pixels to tile, so that a query that stops early (`LIMIT`) has run few images too many,
-/// and counts the images that went through the network as the metric `rows_scored` of `EXPLAIN ANALYZE`, and those that
-/// could not be read and are NULL (`wae.on_error = 'null'`) as `rows_skipped`. No filter that reads a pass moves below
-/// it.
+/// It takes `wae.batch_size` rows at a time, or as many as have few bytes of pixels to tile, so that a query that stops
+/// early (`LIMIT`) has run few images too many, and counts the images that went through the network as the metric
+/// `rows_scored` of `EXPLAIN ANALYZE`, and those that could not be read and are NULL (`wae.on_error = 'null'`) as
+/// `rows_skipped`. No filter that reads a pass moves below it.
 #[derive(Debug, Clone)]
 pub struct WaePassExec {
     /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
     /// that it does not know; then the passes.
     projection: ProjectionExec,
+    /// The column of lists of tiles of which the node above makes rows, so that a list may be split.
+    unnested: Option<usize>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -56,7 +55,12 @@ impl WaePassExec {
         let columns = schema.fields().iter().map(|f| f.name().as_str()).enumerate().map(column);
         let exprs: Vec<_> = columns.chain(passes).collect();
         let projection = ProjectionExec::try_new(exprs, input)?;
-        Ok(Self { projection, metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self { projection, unnested: None, metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    /// The same node below one that makes rows of the lists in a column, and of no other.
+    pub(super) fn below_unnest(&self, lists: usize) -> Self {
+        Self { unnested: Some(lists), ..self.clone() }
     }
 
     /// The passes.
@@ -121,7 +125,8 @@ impl ExecutionPlan for WaePassExec {
         let [input] = children.as_slice() else {
             return exec_err!("WaePassExec: one input expected, got {}", children.len());
         };
-        Ok(Arc::new(Self::try_new(Arc::clone(input), self.passes().to_vec())?))
+        let node = Self::try_new(Arc::clone(input), self.passes().to_vec())?;
+        Ok(Arc::new(Self { unnested: self.unnested, ..node }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -140,6 +145,11 @@ impl ExecutionPlan for WaePassExec {
         let parts = input.map_ok(move |batch| stream::iter(slices.of(batch).map(Ok::<_, DataFusionError>)));
         let parts = parts.try_flatten();
         let stream = parts.map(move |part| evaluation.project(&part?));
+        let unnested = self.unnested;
+        let pieces_of = move |batch: Result<RecordBatch>| -> Result<_> {
+            Ok(stream::iter(pieces(batch?, unnested)?.into_iter().map(Ok::<_, DataFusionError>)))
+        };
+        let stream = stream.map(pieces_of).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 
@@ -152,15 +162,19 @@ impl ExecutionPlan for WaePassExec {
     }
 
     fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        self.projection.statistics_from_inputs(inputs, args)
+        match self.unnested {
+            // A list that is split is several rows.
+            Some(_) => Ok(Arc::new(Statistics::new_unknown(&self.schema()))),
+            None => self.projection.statistics_from_inputs(inputs, args),
+        }
     }
 
     fn supports_limit_pushdown(&self) -> bool {
-        true
+        self.unnested.is_none()
     }
 
     fn cardinality_effect(&self) -> CardinalityEffect {
-        CardinalityEffect::Equal
+        if self.unnested.is_none() { CardinalityEffect::Equal } else { CardinalityEffect::GreaterEqual }
     }
 
     /// Filters of the input's own columns go below, so that rows are left out before the network sees them.
@@ -180,83 +194,6 @@ impl ExecutionPlan for WaePassExec {
     }
 }
 
-/// The evaluation of passes on the batches of a partition.
-struct PassEvaluation {
-    passes: Vec<ProjectionExpr>,
-    schema: SchemaRef,
-    /// Held from the first batch to the last, so that what sorts or groups the scores does not take it between two.
-    memory: MemoryReservation,
-    baseline: BaselineMetrics,
-    scored: Count,
-    unread: Count,
-    skipped: Skipped,
-}
-
-impl PassEvaluation {
-    /// Asks for the memory of the largest pass of so many rows.
-    fn reserve(&self, rows: usize) -> Result<()> {
-        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows));
-        let bytes = bytes.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
-        if bytes <= self.memory.size() {
-            return Ok(());
-        }
-        self.memory.try_resize(bytes).map_err(|e| {
-            resources_datafusion_err!(
-                "a pass of {rows} images takes about {} MB: raise the memory limit, or lower wae.batch_size. {}",
-                bytes.div_ceil(1_000_000),
-                e.message()
-            )
-        })
-    }
-
-    fn project(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let timer = self.baseline.elapsed_compute().timer();
-        let rows = batch.num_rows();
-        self.reserve(rows)?;
-        let mut columns = batch.columns().to_vec();
-        for pass in &self.passes {
-            let before = self.skipped.count();
-            let column = self.skipped.collect(|| pass.expr.evaluate(batch))?.into_array(rows)?;
-            self.unread.add(self.skipped.count() - before);
-            if is_pass(&pass.expr) {
-                // NULL where there is no image, where it could not be read, and where nothing needs it.
-                self.scored.add(rows - column.null_count());
-            }
-            columns.push(column);
-        }
-        timer.done();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        Ok(batch.record_output(&self.baseline))
-    }
-}
-
-/// Bytes for `rows` images in the pass of an expression, whose network planning has found.
-///
-/// # Errors
-/// Those of [`KernelFunction::memory`].
-fn pass_memory(expr: &Arc<dyn PhysicalExpr>, rows: usize) -> Result<usize> {
-    let mut bytes = 0;
-    expr.apply(|expr| {
-        let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(TreeNodeRecursion::Continue) };
-        if let Some(function) = call.fun().inner().downcast_ref::<KernelFunction>() {
-            let literals = call.args().iter().map(|arg| arg.downcast_ref::<Literal>().map(Literal::value));
-            bytes = bytes.max(function.memory(&literals.collect::<Vec<_>>(), rows)?);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(bytes)
-}
-
-fn is_pass(expr: &Arc<dyn PhysicalExpr>) -> bool {
-    let is_call = |expr: &Arc<dyn PhysicalExpr>| {
-        expr.downcast_ref::<ScalarFunctionExpr>()
-            .and_then(|call| call.fun().inner().downcast_ref::<KernelFunction>())
-            .is_some_and(KernelFunction::is_pass)
-    };
-    expr.exists(|expr| Ok(is_call(expr))).unwrap_or(false)
-}
-
 /// Whether a projection's expression is computed in a node of its own, below it.
 fn is_below(expr: &ProjectionExpr) -> bool {
     is_pass(&expr.expr) || makes_tiles(&expr.expr)
@@ -272,7 +209,7 @@ impl PhysicalOptimizerRule for WaePassPlanner {
             Some(projection) if projection.expr().iter().any(is_below) => {
                 Ok(Transformed::yes(with_passes_below(projection)?))
             }
-            _ => Ok(Transformed::no(plan)),
+            _ => below_unnest(plan),
         })
         .data()
     }

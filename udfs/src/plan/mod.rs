@@ -54,6 +54,7 @@
 mod below;
 mod call;
 mod demand;
+mod evaluation;
 mod exec;
 mod files;
 mod images;
@@ -63,6 +64,7 @@ mod origins;
 mod outputs;
 mod rewriter;
 mod slices;
+mod unnest;
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Int64Type, UInt8Type};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
-use wae_core::image::{Limits, Mosaic, Pixels};
+use wae_core::image::{Image, Limits, Mosaic, Pixels};
 use wae_core::{ImageColumn, ImageShape};
 
 use super::NAME;
@@ -51,7 +51,7 @@ impl Groups {
     /// Adds the tiles of a batch, each to the group that `group` gives.
     fn update(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> Option<usize>) -> Result<()> {
         let [tiles, ys, xs] = values else { return exec_err!("{NAME}: 3 columns expected, got {}", values.len()) };
-        if tiles.data_type().is_null() {
+        if values.iter().any(|values| values.data_type().is_null()) {
             return Ok(());
         }
         let tiles = ImageColumn::of_numbers(&self.tile, tiles).map_err(|e| exec_error(NAME, &e))?;
@@ -66,7 +66,7 @@ impl Groups {
                 return Err(row_error(NAME, Place::Row(row), reason));
             };
             let tile = tiles.image(row, None, &Limits::default());
-            tile.and_then(|tile| self.mosaics[group].push((top, left), &tile))
+            tile.and_then(|tile| self.mosaics[group].push((top, left), tile))
                 .map_err(|e| row_error(NAME, Place::Row(row), e))?;
         }
         Ok(())
@@ -78,8 +78,13 @@ impl Groups {
         let places = lists::<Int64Type>(NAME, states, 1)?;
         for row in (0..shapes.len()).filter(|row| !shapes[*row].is_empty()) {
             let Some(group) = group(row) else { continue };
-            let mosaic = mosaic(shapes[row].values(), places[row].values(), values(states, row)?);
-            self.mosaics[group].merge(mosaic?).map_err(|e| exec_error(NAME, &e))?;
+            let shape = shape(shapes[row].values())?;
+            let values = values(states, row)?;
+            for (tile, [y, x]) in places[row].values().as_chunks::<2>().0.iter().enumerate() {
+                let tile = Image::try_new(shape, part(&values, shape.len().saturating_mul(tile), shape.len())?);
+                tile.and_then(|tile| self.mosaics[group].push((*y as usize, *x as usize), tile))
+                    .map_err(|e| exec_error(NAME, &e))?;
+            }
         }
         Ok(())
     }
@@ -100,16 +105,9 @@ impl Groups {
         let shapes = large_list::<Int64Type>(shapes)?;
         let place = |(y, x): &(usize, usize)| [*y as i64, *x as i64];
         let places = large_list::<Int64Type>(mosaics.iter().map(|m| m.places().iter().flat_map(place).collect()))?;
-        let values = mosaics.into_iter().map(Mosaic::into_values);
         let values = match value_type(&self.field)? {
-            DataType::UInt8 => large_list::<UInt8Type>(values.map(|values| match values {
-                Some(Pixels::U8(values)) => values,
-                _ => Vec::new(),
-            })),
-            _ => large_list::<Float32Type>(values.map(|values| match values {
-                Some(Pixels::F32(values)) => values,
-                _ => Vec::new(),
-            })),
+            DataType::UInt8 => large_list::<UInt8Type>(mosaics.into_iter().map(|mosaic| bytes(mosaic.values()))),
+            _ => large_list::<Float32Type>(mosaics.into_iter().map(|mosaic| floats(mosaic.values()))),
         };
         Ok(vec![shapes, places, values?])
     }
@@ -126,26 +124,51 @@ fn integers(array: &ArrayRef) -> Result<&PrimitiveArray<Int64Type>> {
     integers.ok_or_else(|| exec_datafusion_err!("{NAME}: integers expected, got {}", array.data_type()))
 }
 
-/// The tiles of a state.
-fn mosaic(shape: &[i64], places: &[i64], values: Pixels) -> Result<Mosaic> {
-    let [height, width, channels] = shape else { return exec_err!("{NAME}: a state without the shape of its tiles") };
-    let shape = ImageShape::new(*height as usize, *width as usize, *channels as usize);
-    let places = places.as_chunks::<2>().0.iter().map(|[y, x]| (*y as usize, *x as usize)).collect();
-    Mosaic::try_new(shape, places, values).map_err(|e| exec_error(NAME, &e))
+/// The bytes of tiles, one tile after another.
+fn bytes(tiles: &[Pixels]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(tiles.iter().map(Pixels::len).sum());
+    for tile in tiles {
+        if let Pixels::U8(values) = tile {
+            bytes.extend_from_slice(values);
+        }
+    }
+    bytes
+}
+
+/// The floats of tiles, one tile after another.
+fn floats(tiles: &[Pixels]) -> Vec<f32> {
+    let mut floats = Vec::with_capacity(tiles.iter().map(Pixels::len).sum());
+    for tile in tiles {
+        if let Pixels::F32(values) = tile {
+            floats.extend_from_slice(values);
+        }
+    }
+    floats
+}
+
+/// The shape of the tiles of a state.
+fn shape(sides: &[i64]) -> Result<ImageShape> {
+    match sides {
+        [height, width, channels] => Ok(ImageShape::new(*height as usize, *width as usize, *channels as usize)),
+        _ => exec_err!("{NAME}: a state without the shape of its tiles"),
+    }
 }
 
 /// The values of the tiles of a state.
-fn values(states: &[ArrayRef], row: usize) -> Result<Pixels> {
+fn values(states: &[ArrayRef], row: usize) -> Result<ArrayRef> {
     let lists = states.get(2).and_then(|values| values.as_list_opt::<i64>());
-    let Some(values) = lists.map(|lists| lists.value(row)) else {
-        return exec_err!("{NAME}: a state without the values of its tiles");
-    };
-    if let Some(bytes) = values.as_primitive_opt::<UInt8Type>() {
-        return Ok(Pixels::U8(bytes.values().to_vec()));
-    }
-    match values.as_primitive_opt::<Float32Type>() {
-        Some(floats) => Ok(Pixels::F32(floats.values().to_vec())),
-        None => exec_err!("{NAME}: a state with values of type {}", values.data_type()),
+    lists.map(|lists| lists.value(row)).ok_or_else(|| exec_datafusion_err!("{NAME}: a state without values"))
+}
+
+/// The values of one tile of a state.
+fn part(values: &ArrayRef, first: usize, length: usize) -> Result<Pixels> {
+    let range = first..first.saturating_add(length);
+    let bytes = values.as_primitive_opt::<UInt8Type>().and_then(|values| values.values().get(range.clone()));
+    let floats = values.as_primitive_opt::<Float32Type>().and_then(|values| values.values().get(range));
+    match (bytes, floats) {
+        (Some(bytes), _) => Ok(Pixels::U8(bytes.to_vec())),
+        (_, Some(floats)) => Ok(Pixels::F32(floats.to_vec())),
+        _ => exec_err!("{NAME}: a state without the values of its tiles"),
     }
 }
 
