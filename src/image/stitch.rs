@@ -83,10 +83,11 @@ impl Mosaic {
     }
 
     /// The image that the tiles make, from row 0 and column 0 to where the last of them end; of bytes the averages are
-    /// rounded. `None` without a tile.
+    /// rounded, halves up. `None` without a tile.
     ///
     /// # Errors
-    /// [`Error::Data`] if no tile covers some place of it, naming the place, the tiles' size and their steps.
+    /// [`Error::Data`] if two tiles lie at one place, and if no tile covers some place, naming the place, the tiles' size
+    /// and their steps.
     pub fn image(&self) -> Result<Option<Image>> {
         self.tiles.as_ref().map(Tiles::image).transpose()
     }
@@ -97,6 +98,13 @@ impl Tiles {
         // In the order of their places, so that sums do not depend on the order in which tiles came.
         let mut order: Vec<usize> = (0..self.places.len()).collect();
         order.sort_by_key(|tile| self.places[*tile]);
+        let place = |tile: &usize| self.places[*tile];
+        if let Some(pair) = order.windows(2).find(|pair| place(&pair[0]) == place(&pair[1])) {
+            let (y, x) = place(&pair[0]);
+            return Err(Error::Data(format!(
+                "two tiles lie at y {y}, x {x}, expected those of one image: GROUP BY the image"
+            )));
+        }
         let end = |side: fn(&(usize, usize)) -> usize, length: usize| {
             self.places.iter().map(side).max().unwrap_or_default().saturating_add(length)
         };
@@ -172,7 +180,7 @@ impl Tiles {
     }
 
     /// The averages of an image's values; `values` gives those of a tile.
-    fn averages<'a, T: Value + 'a>(
+    fn averages<'a, T: Averaged + 'a>(
         &self,
         values: impl Fn(usize) -> &'a [T],
         order: &[usize],
@@ -208,18 +216,18 @@ fn step(places: impl Iterator<Item = usize>) -> Option<usize> {
     places.windows(2).map(|pair| pair[1] - pair[0]).next()
 }
 
-/// A value of a tile.
-trait Value: Copy + Into<f64> {
+/// A value of a tile, and of the average of tiles.
+trait Averaged: Copy + Into<f64> {
     fn of(average: f64) -> Self;
 }
 
-impl Value for u8 {
+impl Averaged for u8 {
     fn of(average: f64) -> Self {
         average.round() as Self
     }
 }
 
-impl Value for f32 {
+impl Averaged for f32 {
     fn of(average: f64) -> Self {
         average as Self
     }
@@ -255,11 +263,11 @@ mod tests {
     fn overlaps_are_averaged_and_bytes_rounded() {
         let mut mosaic = Mosaic::default();
         assert_eq!(mosaic.image().unwrap(), None);
-        for (place, values) in [((0, 0), vec![10, 20]), ((0, 1), vec![25, 30]), ((0, 1), vec![26, 31])] {
+        for (place, values) in [((0, 0), vec![10, 20, 30]), ((0, 1), vec![25, 30, 40]), ((0, 2), vec![26, 43, 50])] {
             mosaic.push(place, grey(values)).unwrap();
         }
-        // (20 + 25 + 26) / 3 = 23.67, (30 + 31) / 2 = 30.5.
-        assert_eq!(mosaic.image().unwrap(), Some(grey(vec![10, 24, 31])));
+        // (20 + 25) / 2 = 22.5, (30 + 30 + 26) / 3 = 28.67, (40 + 43) / 2 = 41.5.
+        assert_eq!(mosaic.image().unwrap(), Some(grey(vec![10, 23, 29, 42, 50])));
         let mut floats = Mosaic::default();
         for (place, values) in [((0, 0), vec![-1.0, 3.0_f32]), ((0, 1), vec![0.5, 1e30])] {
             floats.push(place, image(ImageShape::new(1, 2, 1), values)).unwrap();
@@ -292,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn tiles_of_two_images_are_refused() {
+        let mut mosaic = Mosaic::default();
+        for (place, values) in [((0, 0), vec![1, 2]), ((0, 2), vec![3, 4]), ((0, 0), vec![5, 6])] {
+            mosaic.push(place, grey(values)).unwrap();
+        }
+        let error = mosaic.image().unwrap_err().to_string();
+        assert_eq!(error, "two tiles lie at y 0, x 0, expected those of one image: GROUP BY the image");
+    }
+
+    #[test]
     fn other_shapes_and_kinds_are_refused() {
         let mut mosaic = Mosaic::default();
         mosaic.push((0, 0), grey(vec![1, 2])).unwrap();
@@ -305,7 +323,7 @@ mod tests {
     }
 
     proptest! {
-        /// Tiles of an image make the image, in any order and as often as they come.
+        /// Tiles of an image make the image, in any order; those of two images make none.
         #[test]
         fn stitching_undoes_tiling(
             (height, width, channels) in (1_usize..24, 1_usize..24, 1_usize..5),
@@ -321,14 +339,14 @@ mod tests {
             let floats: Vec<f32> = (0..shape.len()).map(|i| noise(i) as f32 / 1e6 - 2000.0).collect();
             for whole in [image(shape, bytes), image(shape, floats)] {
                 let mut mosaic = tiles(&whole, size, stride);
-                prop_assert_eq!(mosaic.image().unwrap().unwrap(), whole.clone());
+                prop_assert_eq!(&mosaic.image().unwrap().unwrap(), &whole);
                 let memory = mosaic.memory();
                 for (place, values) in mosaic.clone().places().iter().zip(mosaic.clone().values()) {
                     let shape = ImageShape::new(size.0, size.1, channels);
                     mosaic.push(*place, image(shape, values.clone())).unwrap();
                 }
                 prop_assert!(memory >= whole.shape().len() && mosaic.memory() == 2 * memory);
-                prop_assert_eq!(mosaic.image().unwrap().unwrap(), whole);
+                prop_assert!(mosaic.image().is_err());
             }
         }
     }
