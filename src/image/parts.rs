@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// The box of `height` × `width` pixels whose first pixel is at row `y`, column `x`.
 ///
 /// # Errors
-/// [`Error::Data`] if the box is empty, or not within the image.
+/// [`Error::Config`] if the box is empty, or not within the image.
 ///
 /// # Example
 /// ```
@@ -23,7 +23,7 @@ pub fn crop(image: &Image, (y, x): (usize, usize), (height, width): (usize, usiz
         length > 0 && first.checked_add(length).is_some_and(|end| end <= side)
     };
     if !within(y, height, source.height()) || !within(x, width, source.width()) {
-        return Err(Error::Data(format!(
+        return Err(Error::Config(format!(
             "the box of {height} × {width} pixels at y {y}, x {x} is not within the image of shape {source}"
         )));
     }
@@ -79,9 +79,9 @@ impl TileGrid {
         self.rows.len() * self.columns.len()
     }
 
-    /// Whether there are none, which is never so.
+    /// Always false: an image has at least one tile.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        false
     }
 
     /// The row and the column of each tile's first pixel, row by row.
@@ -185,7 +185,9 @@ mod tests {
     #[case((usize::MAX, 0), (1, 1))]
     fn a_box_outside_is_an_error(#[case] place: (usize, usize), #[case] size: (usize, usize)) {
         let image = Image::try_new(ImageShape::new(2, 5, 1), Pixels::U8(vec![0; 10])).unwrap();
-        let error = crop(&image, place, size).unwrap_err().to_string();
+        let error = crop(&image, place, size).unwrap_err();
+        assert!(matches!(error, Error::Config(_)));
+        let error = error.to_string();
         assert!(error.ends_with("is not within the image of shape [2, 5, 1]"), "{error}");
         assert!(
             error.starts_with(&format!("the box of {} × {} pixels at y {}, x {}", size.0, size.1, place.0, place.1))

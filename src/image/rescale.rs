@@ -14,8 +14,8 @@ use super::resample::resample_numbers;
 use super::{Filter, Image, ImageShape, Limits, Pixels};
 use crate::error::{Error, Result};
 
-/// The longest side of a source, for which the weights of a filter stay small.
-const MAX_SOURCE: usize = 65_535;
+/// The longest side of a source and of an output, for which the weights of a filter stay small.
+const MAX_LENGTH: usize = 65_535;
 
 /// A way to make the pixels of another size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +74,9 @@ pub fn rescale(
 ) -> Result<Image> {
     check_output(height, width, limits)?;
     let source = image.shape();
-    if source.height().max(source.width()) > MAX_SOURCE {
+    if source.height().max(source.width()) > MAX_LENGTH {
         return Err(Error::Data(format!(
-            "an image of shape {source} is too large to resize, expected sides of at most {MAX_SOURCE}"
+            "an image of shape {source} is too large to resize, expected sides of at most {MAX_LENGTH}"
         )));
     }
     if (source.height(), source.width()) == (height, width) {
@@ -100,8 +100,8 @@ pub fn rescale(
 /// [`Error::Config`] as there.
 pub fn check_output(height: usize, width: usize, limits: &Limits) -> Result<()> {
     for (name, side) in [("height", height), ("width", width)] {
-        if !(1..=MAX_SOURCE).contains(&side) {
-            return Err(Error::Config(format!("{name} must be between 1 and {MAX_SOURCE}, got {side}")));
+        if !(1..=MAX_LENGTH).contains(&side) {
+            return Err(Error::Config(format!("{name} must be between 1 and {MAX_LENGTH}, got {side}")));
         }
     }
     if height * width > limits.max_pixels {
