@@ -109,13 +109,14 @@ impl ImageColumn {
     }
 
     /// Reads a column as images whose values are only moved and weighted, as a resize and a crop do: floats may have any
-    /// range, as those of maps and features have.
+    /// range, as those of maps and features have, and dark integers are no reason for a warning.
     ///
     /// # Errors
     /// As [`ImageColumn::try_new`] without a fallback.
     pub fn of_numbers(field: &Field, array: &ArrayRef) -> Result<Self> {
         let images = ImageType::try_new(&of_array(field, array))?.of_numbers();
-        Self::of_type(field, array, None, images)
+        let column = Self::of_type(field, array, None, images)?;
+        Ok(Self { stored: column.stored.unwatched(), ..column })
     }
 
     fn of_type(field: &Field, array: &ArrayRef, shape: Option<ImageShape>, image_type: ImageType) -> Result<Self> {

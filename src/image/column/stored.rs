@@ -74,6 +74,13 @@ impl Stored {
     pub(super) fn of_masks(self) -> Self {
         match self {
             Self::Encoded { parent, bytes, paths, .. } => Self::Encoded { parent, bytes, paths, masks: true },
+            other => other.unwatched(),
+        }
+    }
+
+    /// The same images without a watch over dark values.
+    pub(super) fn unwatched(self) -> Self {
+        match self {
             Self::Lists { parent, lists, form, .. } => Self::Lists { parent, lists, form, watch: None },
             other => other,
         }
