@@ -327,6 +327,24 @@ async fn a_pretrained_network_takes_the_memory_of_a_mini_batch() {
     assert!(error.contains("a pass of 100 images takes about "), "{error}");
 }
 
+/// 81 tiles of 65,536 bytes an image.
+#[tokio::test(flavor = "multi_thread")]
+async fn tiles_take_their_memory() {
+    let sql = "SELECT count(tile) FROM (SELECT unnest(image_tiles(image_resize(image, 512, 512), 256, 32)) AS tile \
+               FROM test LIMIT 3)";
+    let host = Host::new(Watched::new(GreedyMemoryPool::new(200 << 20))).await;
+    host.run("SET datafusion.execution.target_partitions = 1").await.unwrap();
+    host.pool.most.store(0, Ordering::Relaxed);
+    host.run(sql).await.unwrap();
+    let most = host.pool.most.load(Ordering::Relaxed);
+    assert!((81 * 65_536..64 << 20).contains(&most), "{most}");
+    assert_eq!(host.pool.reserved(), 0);
+
+    let host = Host::new(Watched::new(GreedyMemoryPool::new(2 << 20))).await;
+    let error = host.error(sql).await;
+    assert!(error.contains("raise the memory limit, or enlarge the stride"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calibration_takes_the_memory_of_a_mini_batch() {
     let host = Host::new(Watched::new(GreedyMemoryPool::new(100 << 20))).await;

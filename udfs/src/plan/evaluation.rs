@@ -13,6 +13,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, RecordOutput};
 use datafusion::physical_plan::projection::ProjectionExpr;
 
+use super::slices::makes_tiles;
 use crate::error::Skipped;
 use crate::scalar::function::KernelFunction;
 
@@ -29,16 +30,14 @@ pub(super) struct PassEvaluation {
 }
 
 impl PassEvaluation {
-    /// Asks for the memory of the largest pass of so many rows.
-    fn reserve(&self, rows: usize) -> Result<()> {
-        let bytes = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows));
-        let bytes = bytes.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
+    /// Asks for the memory of what is named, so many bytes in all.
+    fn reserve(&self, bytes: usize, name: &str, advice: &str) -> Result<()> {
         if bytes <= self.memory.size() {
             return Ok(());
         }
         self.memory.try_resize(bytes).map_err(|e| {
             resources_datafusion_err!(
-                "a pass of {rows} images takes about {} MB: raise the memory limit, or lower wae.batch_size. {}",
+                "{name} takes about {} MB: raise the memory limit, or {advice}. {}",
                 bytes.div_ceil(1_000_000),
                 e.message()
             )
@@ -49,7 +48,10 @@ impl PassEvaluation {
     pub(super) fn project(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let timer = self.baseline.elapsed_compute().timer();
         let rows = batch.num_rows();
-        self.reserve(rows)?;
+        let network = self.passes.iter().map(|pass| pass_memory(&pass.expr, rows));
+        let network = network.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
+        self.reserve(network, &format!("a pass of {rows} images"), "lower wae.batch_size")?;
+        let mut tiles = 0;
         let mut columns = batch.columns().to_vec();
         for pass in &self.passes {
             let before = self.skipped.count();
@@ -58,6 +60,10 @@ impl PassEvaluation {
             if is_pass(&pass.expr) {
                 // NULL where there is no image, where it could not be read, and where nothing needs it.
                 self.scored.add(rows - column.null_count());
+            }
+            if makes_tiles(&pass.expr) {
+                tiles += column.get_array_memory_size();
+                self.reserve(network + tiles, &format!("the tiling of {rows} images"), "enlarge the stride")?;
             }
             columns.push(column);
         }

@@ -1,9 +1,10 @@
 //! The parts of a batch that a [`WaePassExec`](super::WaePassExec) computes at a time.
 //!
-//! A pass takes `wae.batch_size` rows. The tiles of an image take as much memory as the image, which a file holds in a
-//! tenth of it: so many images are tiled at a time as have [`TILED`] bytes of pixels together, one if it has more. A batch
-//! of photographs is read in small parts, too. Where the tiles become rows, those of one photograph come in several
-//! batches, so that no node above has a copy of all of them.
+//! A pass takes `wae.batch_size` rows. The tiles of an image take as much memory as its pixels, which a file holds in a
+//! tenth of that, and many times as much where they overlap. Images are tiled together while their tiles have at most
+//! [`TILED`] bytes. An image with more, or of a size that is not known, is tiled alone. A batch of photographs is read
+//! in small parts, too. Where the tiles become rows, those of one photograph come in several batches, so that no node
+//! above has a copy of all of them.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::ScalarFunctionExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::projection::ProjectionExpr;
 use wae_core::ImageColumn;
@@ -21,21 +22,76 @@ use wae_core::ImageColumn;
 use crate::scalar::function::KernelFunction;
 use crate::scalar::image_tiles;
 
-/// Bytes of pixels that are tiled at a time.
+/// Bytes of the tiles that are made at a time.
 const TILED: usize = 32 << 20;
 /// Bytes of the tiles in a batch that becomes rows.
 const UNNESTED: usize = 16 << 20;
 /// Rows of images to tile that are read at a time.
 const READ: usize = 8;
+/// Bytes of the tiles of an image whose size is not known: no other image is tiled with it.
+const UNKNOWN: usize = usize::MAX;
 
 /// Whether an expression makes tiles.
 pub(super) fn makes_tiles(expr: &Arc<dyn PhysicalExpr>) -> bool {
-    expr.exists(|expr| Ok(is_tiles(expr))).unwrap_or(false)
+    expr.exists(|expr| Ok(tiles_call(expr).is_some())).unwrap_or(false)
 }
 
-fn is_tiles(expr: &Arc<dyn PhysicalExpr>) -> bool {
-    let call = expr.downcast_ref::<ScalarFunctionExpr>();
-    call.is_some_and(|call| call.fun().inner().is::<KernelFunction>() && call.name() == image_tiles::NAME)
+/// The call that an expression is, and its function, if it makes tiles.
+fn tiles_call(expr: &Arc<dyn PhysicalExpr>) -> Option<(&ScalarFunctionExpr, &KernelFunction)> {
+    let call = expr.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == image_tiles::NAME)?;
+    Some((call, call.fun().inner().downcast_ref::<KernelFunction>()?))
+}
+
+/// The images of a call that makes tiles.
+#[derive(Debug)]
+struct TiledImages {
+    image: Arc<dyn PhysicalExpr>,
+    /// The image's field, with the type that planning found.
+    field: FieldRef,
+    /// How many times as many bytes as the image its tiles have, if planning knows their size and stride.
+    overlap: Option<usize>,
+}
+
+impl TiledImages {
+    /// The images of a call over columns of a schema, if it is one that makes tiles.
+    fn of(expr: &Arc<dyn PhysicalExpr>, input: &Schema) -> Option<Self> {
+        let (call, function) = tiles_call(expr)?;
+        let (args, _) = function.split(call.args());
+        let image = args.first()?;
+        let field = image.return_field(input).ok()?;
+        let field = function.image().restore(&[field]).first().map(Arc::clone)?;
+        let literals: Vec<_> = args.iter().map(|arg| arg.downcast_ref::<Literal>().map(Literal::value)).collect();
+        Some(Self { image: Arc::clone(image), field, overlap: image_tiles::overlap(&literals) })
+    }
+
+    /// The bytes of the tiles of each row's image.
+    fn bytes(&self, batch: &RecordBatch) -> Vec<usize> {
+        let bytes = self.overlap.and_then(|overlap| {
+            let images = self.image_bytes(batch)?.into_iter();
+            Some(images.map(|bytes| bytes.saturating_mul(overlap)).collect())
+        });
+        bytes.unwrap_or_else(|| vec![UNKNOWN; batch.num_rows()])
+    }
+
+    /// The bytes of each row's image, if they can be told before it is read.
+    fn image_bytes(&self, batch: &RecordBatch) -> Option<Vec<usize>> {
+        if let DataType::FixedSizeList(item, length) = self.field.data_type()
+            && let Some(width) = item.data_type().primitive_width()
+        {
+            return Some(vec![width * *length as usize; batch.num_rows()]);
+        }
+        // An image that a function of this crate makes is not made twice.
+        let is_computed = |expr: &Arc<dyn PhysicalExpr>| {
+            let call = expr.downcast_ref::<ScalarFunctionExpr>();
+            Ok(call.is_some_and(|call| call.fun().inner().is::<KernelFunction>()))
+        };
+        if self.image.exists(is_computed).ok()? {
+            return None;
+        }
+        let images = self.image.evaluate(batch).ok()?.into_array(batch.num_rows()).ok()?;
+        let images = ImageColumn::of_numbers(&self.field, &images).ok()?;
+        Some((0..images.len()).map(|row| images.declared_bytes(row)).collect())
+    }
 }
 
 /// The parts of the batches of an input.
@@ -43,28 +99,24 @@ fn is_tiles(expr: &Arc<dyn PhysicalExpr>) -> bool {
 pub(super) struct Slices {
     /// Most rows of a part.
     rows: usize,
-    /// The columns of the input that images are tiled of, with their places.
-    tiled: Vec<(usize, FieldRef)>,
+    tiled: Vec<TiledImages>,
 }
 
 impl Slices {
     /// The parts for passes over an input, of at most `rows` rows.
     pub(super) fn new(passes: &[ProjectionExpr], input: &Schema, rows: usize) -> Self {
-        let mut columns = Vec::new();
-        for pass in passes.iter().filter(|pass| makes_tiles(&pass.expr)) {
+        let mut tiled = Vec::new();
+        for pass in passes {
             // The closure cannot fail.
             let _ = pass.expr.apply(|expr| {
-                columns.extend(expr.downcast_ref::<Column>().map(Column::index));
+                tiled.extend(TiledImages::of(expr, input));
                 Ok(TreeNodeRecursion::Continue)
             });
         }
-        columns.sort_unstable();
-        columns.dedup();
-        let field = |column: usize| Some((column, Arc::clone(input.fields().get(column)?)));
-        Self { rows, tiled: columns.into_iter().filter_map(field).collect() }
+        Self { rows, tiled }
     }
 
-    /// Rows that the input is read by.
+    /// The number of rows in which the input is to be read.
     pub(super) fn rows_read(&self) -> usize {
         if self.tiled.is_empty() { self.rows } else { self.rows.min(READ) }
     }
@@ -84,11 +136,13 @@ impl Slices {
         })
     }
 
-    /// The bytes of pixels of each row's images.
+    /// The bytes of the tiles of each row's images.
     fn bytes(&self, batch: &RecordBatch) -> Vec<usize> {
-        let column = |(column, field): &(usize, FieldRef)| ImageColumn::of_numbers(field, batch.column(*column)).ok();
-        let columns: Vec<ImageColumn> = self.tiled.iter().filter_map(column).collect();
-        (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.declared_bytes(row)).sum()).collect()
+        let mut bytes = vec![0_usize; batch.num_rows()];
+        for tiled in &self.tiled {
+            bytes.iter_mut().zip(tiled.bytes(batch)).for_each(|(sum, bytes)| *sum = sum.saturating_add(bytes));
+        }
+        bytes
     }
 }
 
@@ -190,12 +244,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case::photograph(&[40], &[&[15], &[15], &[10]])]
-    #[case::between_others(&[2, 0, 17, 3], &[&[2, 0], &[15], &[2], &[3]])]
-    #[case::small(&[1, 2, 3], &[&[1, 2, 3]])]
-    #[case::full(&[9, 9, 6], &[&[9], &[9, 6]])]
-    #[case::none(&[0, 0], &[&[0, 0]])]
-    fn pieces_unnest_to_the_same_rows(#[case] counts: &[usize], #[case] expected: &[&[usize]]) {
+    #[case::photograph(&[40], vec![vec![15], vec![15], vec![10]])]
+    #[case::between_others(&[2, 0, 17, 3], vec![vec![2, 0], vec![15], vec![2], vec![3]])]
+    #[case::small(&[1, 2, 3], vec![vec![1, 2, 3]])]
+    #[case::full(&[9, 9, 6], vec![vec![9], vec![9, 6]])]
+    #[case::none(&[0, 0], vec![vec![0, 0]])]
+    fn pieces_unnest_to_the_same_rows(#[case] counts: &[usize], #[case] expected: Vec<Vec<usize>>) {
         let batch = tiled(counts);
         let pieces = pieces(batch.clone(), Some(1)).unwrap();
         let lengths: Vec<Vec<usize>> = pieces
@@ -211,6 +265,7 @@ mod tests {
     #[case::small(&[1000; 5], 2, &[2, 2, 1])]
     #[case::between(&[16 * MB, 16 * MB, 1, 0, 32 * MB], 256, &[2, 2, 1])]
     #[case::unreadable(&[0, 0], 256, &[2])]
+    #[case::unknown(&[UNKNOWN; 3], 256, &[1, 1, 1])]
     #[case::none(&[], 256, &[])]
     fn parts_have_few_bytes_or_one_row(#[case] bytes: &[usize], #[case] rows: usize, #[case] expected: &[usize]) {
         assert_eq!(lengths(bytes, rows), expected);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, ListArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 use wae_core::ImageShape;
 use wae_core::image::{Image, Pixels, TileGrid};
@@ -15,6 +15,7 @@ use crate::options::WaeOptions;
 use crate::scalar::args::{Batch, PlannedArgs};
 use crate::scalar::function::KernelFunction;
 use crate::scalar::kernel::ScalarKernel;
+use crate::scalar::row_args::size_of;
 use crate::tensors::{Size, Tensors};
 
 pub(crate) const NAME: &str = "image_tiles";
@@ -67,8 +68,8 @@ impl ScalarKernel for ImageTiles {
         let strides = batch.sizes(STRIDE, "stride")?;
         let mut lists = TileLists::new(batch.rows());
         let tiles_of = |row: usize| {
-            let stride = strides.as_ref().map_or(sizes[row], |strides| strides[row]);
-            let (Some(size), Some(stride)) = (sizes[row], stride) else { return Ok(None) };
+            let Some(size) = sizes[row] else { return Ok(None) };
+            let Some(stride) = strides.as_ref().map_or(sizes[row], |strides| strides[row]) else { return Ok(None) };
             Tiles::cut(&column.image(row, None, &limits)?, size, stride).map(Some)
         };
         batch.map_chunks(&column, IMAGES, tiles_of, |rows, tiles| {
@@ -81,6 +82,15 @@ impl ScalarKernel for ImageTiles {
         })?;
         lists.finish(batch.return_field())
     }
+}
+
+/// How many times as many values as an image its tiles have, from the values of the arguments that have one; `None` if
+/// these do not tell.
+pub(crate) fn overlap(literals: &[Option<&ScalarValue>]) -> Option<usize> {
+    let Some(stride) = literals.get(STRIDE) else { return Some(1) };
+    let (tall, wide) = size_of((*literals.get(SIZE)?)?).ok()??;
+    let (down, right) = size_of((*stride)?).ok()??;
+    Some(tall.div_ceil(down) * wide.div_ceil(right))
 }
 
 /// The tiles of an image.
@@ -152,10 +162,11 @@ fn tile_field(item: &FieldRef) -> Result<&Field> {
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "image_tiles(image, size [, stride])",
-    description: "The tiles that cover an image, row by row: a list of structs of y, x (the place of a tile's first pixel) and \
-         image, for unnest. The last tiles of a row and of a column end at the border, so that all have the size. \
-         An image smaller than a tile is an error; NULL where an argument is. Tiles of UInt8, or of Float32 for an image of \
-         floats, whose numbers may have any range.",
+    description: "The tiles that cover an image, row by row: a list of structs of y, x (the place of a tile's first \
+         pixel) and image, for unnest. The last tiles of a row and of a column end at the border, so that all have the \
+         size. An image smaller than a tile is an error, and NULL with `wae.on_error = 'null'`, so that unnest leaves \
+         it out; NULL where an argument is. Tiles of UInt8, or of Float32 for an image of floats, whose numbers may \
+         have any range.",
     arguments: &[
         ("image", ANY_IMAGE_ARGUMENT),
         ("size", "The size of a tile: a number of pixels, or a text such as '224x308', height x width."),
@@ -168,3 +179,29 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
          unnest(image_tiles(bytes, 256)) AS tile FROM read_images('photos/*.jpg'));",
     related: &["image_stitch", "image_crop", "image_resize"],
 };
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::side_by_side(Some("256"), None, Some(1))]
+    #[case::overlapping(Some("256"), Some("32"), Some(64))]
+    #[case::sides(Some("100x60"), Some("30x60"), Some(4))]
+    #[case::apart(Some("8"), Some("9"), Some(1))]
+    #[case::size_of_a_row(None, Some("8"), None)]
+    fn overlap_counts_the_tiles_over_a_pixel(
+        #[case] size: Option<&str>,
+        #[case] stride: Option<&str>,
+        #[case] expected: Option<usize>,
+    ) {
+        let size = size.map(ScalarValue::from);
+        let stride = stride.map(ScalarValue::from);
+        let mut literals = vec![None, size.as_ref()];
+        literals.extend(stride.as_ref().map(Some));
+        assert_eq!(overlap(&literals), expected);
+        assert_eq!(overlap(&[None, size.as_ref(), None]), None);
+    }
+}
