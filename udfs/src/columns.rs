@@ -53,12 +53,18 @@ pub(crate) fn features_type(field: &Field) -> Result<ImageType, String> {
     ImageType::of_features(field).map_err(|error| error.to_string())
 }
 
+/// The end of the message for a batch whose images are too many.
+pub(crate) const SMALLER_BATCH: &str = "a smaller datafusion.execution.batch_size";
+
 /// Refuses a batch whose lists or binary values together are more than an array with offsets of 32 bits holds.
 pub(crate) fn check_offsets(function: &str, bytes: usize) -> Result<()> {
+    check_length(function, bytes, SMALLER_BATCH)
+}
+
+/// As [`check_offsets`], of values for which the end of the message is `expected`.
+pub(crate) fn check_length(function: &str, bytes: usize, expected: &str) -> Result<()> {
     if bytes > i32::MAX as usize {
-        return exec_err!(
-            "{function}: a batch of images above 2 GiB, expected a smaller datafusion.execution.batch_size"
-        );
+        return exec_err!("{function}: a batch of images above 2 GiB, expected {expected}");
     }
     Ok(())
 }
@@ -159,7 +165,9 @@ mod tests {
         }
         check_offsets("f", i32::MAX as usize).unwrap();
         let error = check_offsets("f", 1 << 31).unwrap_err().strip_backtrace();
-        assert!(error.contains("f: a batch of images above 2 GiB"), "{error}");
+        assert!(error.contains("f: a batch of images above 2 GiB, expected a smaller datafusion"), "{error}");
+        let error = check_length("f", 1 << 31, "fewer groups").unwrap_err().strip_backtrace();
+        assert!(error.contains("f: a batch of images above 2 GiB, expected fewer groups"), "{error}");
     }
 
     #[test]

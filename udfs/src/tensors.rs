@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, exec_err};
 use wae_core::image::{Image, ImageShape, ImageType, Pixels, has_bytes, tensor_field};
 
-use crate::columns::{check_offsets, fixed_size_list};
+use crate::columns::{SMALLER_BATCH, check_length, fixed_size_list};
 
 /// The names of the axes of a tensor.
 const AXES: [&str; 3] = ["H", "W", "C"];
@@ -104,6 +104,8 @@ fn variable_field(name: &str, item: DataType, rank: usize) -> Field {
 #[derive(Debug)]
 pub(crate) struct Tensors {
     function: &'static str,
+    /// The end of the message for images that are too many.
+    expected: &'static str,
     shapes: Vec<Option<ImageShape>>,
     /// The values of the rows that have a tensor, one after another.
     values: Option<Pixels>,
@@ -112,7 +114,12 @@ pub(crate) struct Tensors {
 impl Tensors {
     /// A column without rows, of a function.
     pub(crate) fn new(function: &'static str) -> Self {
-        Self { function, shapes: Vec::new(), values: None }
+        Self { function, expected: SMALLER_BATCH, shapes: Vec::new(), values: None }
+    }
+
+    /// The same column, with the end of the message for images that are too many.
+    pub(crate) fn expecting(self, expected: &'static str) -> Self {
+        Self { expected, ..self }
     }
 
     /// Adds a row.
@@ -154,8 +161,9 @@ impl Tensors {
         };
         if !fits {
             return exec_err!(
-                "{}: {count} more values do not fit in memory, expected a smaller datafusion.execution.batch_size",
-                self.function
+                "{}: {count} more values do not fit in memory, expected {}",
+                self.function,
+                self.expected
             );
         }
         self.shapes.extend(std::iter::repeat_n(Some(shape), rows));
@@ -192,10 +200,13 @@ impl Tensors {
     fn variable(self, fields: &Fields) -> Result<ArrayRef> {
         let nulls = Some(self.nulls());
         let [data, shape] = fields.as_ref() else { return exec_err!("{}: no tensor of two fields", self.function) };
-        let (DataType::List(item), DataType::FixedSizeList(size, rank)) = (data.data_type(), shape.data_type()) else {
-            return exec_err!("{}: no tensor of a list and its shape", self.function);
+        let DataType::List(item) = data.data_type() else {
+            return exec_err!("{}: no tensor of a list", self.function);
         };
-        check_offsets(self.function, self.values.as_ref().map_or(0, Pixels::len))?;
+        let DataType::FixedSizeList(size, rank) = shape.data_type() else {
+            return exec_err!("{}: no tensor with a shape", self.function);
+        };
+        check_length(self.function, self.values.as_ref().map_or(0, Pixels::len), self.expected)?;
         let length = |shape: &Option<ImageShape>| shape.map_or(0, ImageShape::len);
         let offsets = OffsetBuffer::from_lengths(self.shapes.iter().map(length));
         let sides = |shape: &Option<ImageShape>| {

@@ -20,6 +20,9 @@ use crate::aggregate::lists;
 use crate::error::{Place, exec_error, row_error};
 use crate::tensors::Tensors;
 
+/// The end of the message for images that are too many. All groups end at once where their rows come in another order.
+const FEWER_GROUPS: &str = "rows in the order of the group (WITH ORDER), or fewer groups";
+
 /// The type of the values of stitched images.
 pub(super) fn value_type(field: &Field) -> Result<DataType> {
     let data = match field.data_type() {
@@ -91,7 +94,7 @@ impl Groups {
 
     /// The images of groups. Each group's tiles are dropped, if they are given away, before the next image is made.
     fn images(&self, mosaics: impl IntoIterator<Item = impl Borrow<Mosaic>>) -> Result<ArrayRef> {
-        let mut images = Tensors::new(NAME);
+        let mut images = Tensors::new(NAME).expecting(FEWER_GROUPS);
         for mosaic in mosaics {
             images.push(mosaic.borrow().image().map_err(|e| exec_error(NAME, &e))?)?;
         }
