@@ -86,8 +86,8 @@ impl Mosaic {
     /// rounded, halves up. `None` without a tile.
     ///
     /// # Errors
-    /// [`Error::Data`] if two tiles lie at one place, and if no tile covers some place, naming the place, the tiles' size
-    /// and their steps.
+    /// [`Error::Data`] if two tiles lie at one place; and if no tile covers some place, naming it, the tiles' size and
+    /// their steps.
     pub fn image(&self) -> Result<Option<Image>> {
         self.tiles.as_ref().map(Tiles::image).transpose()
     }

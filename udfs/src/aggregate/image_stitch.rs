@@ -161,10 +161,13 @@ impl AggregateUDFImpl for ImageStitch {
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "image_stitch(tile, y, x)",
-    description: "The image that tiles make, or the map that the maps of tiles make: a tensor of UInt8, or of Float32 for tiles of \
-         floats. Where tiles overlap, their values are averaged, and bytes rounded. Tiles have one shape, and cover the image \
-         from y 0, x 0 to where the last of them end: a place that none covers is an error. A map that is smaller than its \
-         tile comes to the tile's size by image_resize first. Rows where an argument is NULL are skipped; without any other, it is NULL.",
+    description: "The image that tiles make, or the map that the maps of tiles make: a tensor of UInt8, or of Float32 \
+         for tiles of floats. Where tiles overlap, their values are averaged, and bytes rounded, halves up. Tiles have \
+         one shape, and cover the image from y 0, x 0 to where the last of them end: a place that none covers is an \
+         error, and so are two tiles at one place. A map that is smaller than its tile comes to the tile's size by \
+         image_resize first. Tiles that overlap hide a map that is too small: where the stride is at most the map's \
+         side, no place is bare, and the map comes out wrong. Rows where an argument is NULL are skipped; without any \
+         other, it is NULL.",
     arguments: &[
         ("tile", "The tile, or its map: a tensor or nested lists; floats of any range."),
         ("y", "The row of the tile's first pixel, as image_tiles gives it: an integer."),

@@ -53,12 +53,15 @@ impl ScalarKernel for ImageCrop {
     fn run(&self, batch: &Batch<'_>) -> Result<ArrayRef> {
         let limits = batch.options().limits();
         let Some(column) = batch.images_of_numbers()? else { return Ok(batch.nulls()) };
-        let box_of_rows = [batch.integers(Y)?, batch.integers(X)?, batch.integers(HEIGHT)?, batch.integers(WIDTH)?];
-        let [ys, xs, heights, widths] = &box_of_rows;
+        let ys = batch.integers(Y)?;
+        let xs = batch.integers(X)?;
+        let heights = batch.integers(HEIGHT)?;
+        let widths = batch.integers(WIDTH)?;
         batch.map_images(NAME, &column, |row| {
-            let place = (ys.at_least(row, 0, "y")?, xs.at_least(row, 0, "x")?);
-            let size = (heights.at_least(row, 1, "height")?, widths.at_least(row, 1, "width")?);
-            let ((Some(y), Some(x)), (Some(height), Some(width))) = (place, size) else { return Ok(None) };
+            let Some(y) = ys.at_least(row, 0, "y")? else { return Ok(None) };
+            let Some(x) = xs.at_least(row, 0, "x")? else { return Ok(None) };
+            let Some(height) = heights.at_least(row, 1, "height")? else { return Ok(None) };
+            let Some(width) = widths.at_least(row, 1, "width")? else { return Ok(None) };
             crop(&column.image(row, None, &limits)?, (y, x), (height, width)).map(Some)
         })
     }
@@ -67,8 +70,10 @@ impl ScalarKernel for ImageCrop {
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "image_crop(image, y, x, height, width)",
-    description: "A box cut out of an image: a tensor of UInt8, or of Float32 for an image of floats, whose numbers may have any \
-         range. A box that is not within the image is an error; NULL where an argument is.",
+    description: "A box cut out of an image: a tensor of UInt8, or of Float32 for an image of floats, whose numbers \
+         may have any range, or of UInt16, whose 65535 becomes 1. Encoded images with transparency come out RGB, over \
+         white. A box that is not within the image is an error, also with `wae.on_error = 'null'`; NULL where an \
+         argument is.",
     arguments: &[
         ("image", ANY_IMAGE_ARGUMENT),
         ("y", "The row of the box's first pixel, from 0 at the top: an integer."),

@@ -65,11 +65,9 @@ impl ScalarKernel for ImageResize {
         let widths = batch.integers(WIDTH)?;
         let filters = batch.texts(FILTER)?;
         batch.map_images(NAME, &column, |row| {
-            let height = heights.at_least(row, 1, "height")?;
-            let width = widths.at_least(row, 1, "width")?;
-            let (Some(height), Some(width), Some(filter)) = (height, width, filter_of(filters.as_ref(), row)?) else {
-                return Ok(None);
-            };
+            let Some(height) = heights.at_least(row, 1, "height")? else { return Ok(None) };
+            let Some(width) = widths.at_least(row, 1, "width")? else { return Ok(None) };
+            let Some(filter) = filter_of(filters.as_ref(), row)? else { return Ok(None) };
             rescale(&column.image(row, None, &limits)?, height, width, filter, &limits).map(Some)
         })
     }
@@ -87,9 +85,12 @@ fn filter_of(filters: Option<&StringArray>, row: usize) -> wae_core::Result<Opti
 const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
     name: NAME,
     syntax: "image_resize(image, height, width [, filter])",
-    description: "An image of another size, as Pillow's Image.resize makes it, to the level: a tensor of UInt8, or of Float32 for an \
-         image of floats, whose numbers may have any range (Pillow's mode F). Grey, RGB, RGBA, other numbers of channels, \
-         and maps without channels. The whole image is stretched; NULL where an argument is.",
+    description: "An image of another size, as Pillow's Image.resize makes it, to the level: a tensor of UInt8, or of \
+         Float32 for an image of floats, whose numbers may have any range (Pillow's mode F), or of UInt16, whose 65535 \
+         becomes 1. Encoded images with transparency come out RGB, over white. Tensors of UInt8 with 2 or 4 channels \
+         are taken as grey and alpha, or RGB and alpha: colours are weighted by alpha. Other numbers of channels, and \
+         maps without channels, are resized channel by channel. The whole image is stretched; NULL where an argument \
+         is.",
     arguments: &[
         ("image", ANY_IMAGE_ARGUMENT),
         ("height", "The height in pixels, an integer: height x width is at most `wae.max_pixels`."),
