@@ -30,14 +30,14 @@ use crate::table::source::in_mini_batches;
 
 /// Computes passes, and tiles of images, into columns after those of its input.
 ///
-/// It takes `wae.batch_size` rows at a time, or as many as have few bytes of pixels to tile, so that a query that stops
-/// early (`LIMIT`) has run few images too many, and counts the images that went through the network as the metric
-/// `rows_scored` of `EXPLAIN ANALYZE`, and those that could not be read and are NULL (`wae.on_error = 'null'`) as
-/// `rows_skipped`. No filter that reads a pass moves below it.
+/// It takes `wae.batch_size` rows at a time, or fewer where their tiles would take much memory, so that a query that
+/// stops early (`LIMIT`) runs few images too many. The metric `rows_scored` of `EXPLAIN ANALYZE` counts the images that
+/// went through the network. The metric `rows_skipped` counts those that could not be read and are NULL
+/// (`wae.on_error = 'null'`). No filter that reads a pass moves below the node.
 #[derive(Debug, Clone)]
 pub struct WaePassExec {
-    /// All columns of the input in their places, which DataFusion takes for granted where it moves a sort below a node
-    /// that it does not know; then the passes.
+    /// All columns of the input, then the passes. The columns keep their places: DataFusion moves a sort below a node
+    /// that it does not know, and expects the columns of the sort where they were.
     projection: ProjectionExec,
     /// The column of lists of tiles of which the node above makes rows, so that a list may be split.
     unnested: Option<usize>,

@@ -12,7 +12,7 @@ use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceCh
 use super::exec::WaePassExec;
 use super::slices::makes_tiles;
 
-/// A node that makes rows of lists of tiles, and of no other lists, with a [`WaePassExec`] below it that may split them.
+/// A node that makes rows of lists of tiles, and of no other lists, over a [`WaePassExec`] that may split them.
 pub(super) fn below_unnest(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     match plan.downcast_ref::<UnnestExec>().and_then(split) {
         Some(projection) => over(plan, projection?).map(Transformed::yes),

@@ -52,8 +52,9 @@ pub(crate) struct KernelFunction {
     pub(super) image: PlannedImage,
     /// Whether the last argument is the path of the image's file, which the rule of image arguments adds.
     pub(super) path: bool,
-    /// A bit for each argument that was a literal when planning looked for the image. The type of a result depends on no
-    /// other literals: the optimiser makes them of constants, and a type that changed with them would not fit the plan.
+    /// A bit for each argument that was a literal when planning looked for the image. The type of a result depends on
+    /// no other literals: the optimiser makes them of constants, and a type that changed with them would not fit the
+    /// plan.
     pub(super) literals: Option<u32>,
 }
 
