@@ -186,8 +186,9 @@ fn every_function_gives_what_it_gives_in_one_process() {
             "SELECT label, image_sharpness(image_decode(image_encode(image), 14, 14, 1)) AS s, \
              image_sharpness(image_decode(image_encode(image))) AS t FROM test WHERE file = 2 ORDER BY s DESC LIMIT 5",
             "SELECT file, image_stitch(image_crop(image_resize(tile['image'], 20, 18), 1, 2, 16, 15), tile['y'], tile['x']) AS s \
-             FROM (SELECT file, unnest(image_tiles(image_decode(image, 28, 28, 1), 14, 10)) AS tile FROM test) \
-             GROUP BY file ORDER BY file",
+             FROM (SELECT file, image_encode(image) AS png, \
+             unnest(image_tiles(image_decode(image, 28, 28, 1), 14, 10)) AS tile FROM test) \
+             GROUP BY file, png ORDER BY file, png",
             "SELECT file, wae_anomaly_map(image) AS map FROM test ORDER BY wae_anomaly_score(image) DESC, file LIMIT 2",
             "SELECT file, wae_anomaly_mask(image, 0.05) AS m, wae_anomaly_regions(image, 0.05) AS r FROM test \
              ORDER BY wae_anomaly_score(image) DESC, file LIMIT 2",
