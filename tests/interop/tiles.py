@@ -30,6 +30,7 @@ def tensors(column):
     array = column.combine_chunks()
     if hasattr(array, "to_numpy_ndarray"):
         return list(array.to_numpy_ndarray())
+    array = getattr(array, "storage", array)
     rows = zip(array.field("data"), array.field("shape").to_pylist())
     return [data.values.to_numpy().reshape(shape) for data, shape in rows]
 

@@ -153,7 +153,7 @@ pub(super) fn pieces(batch: RecordBatch, unnested: Option<usize>) -> Result<Vec<
     let Some((lists, list)) = unnested.and_then(list).filter(|(_, list)| !list.values().is_empty()) else {
         return Ok(vec![batch]);
     };
-    let tile = list.values().get_array_memory_size() / list.values().len();
+    let tile = list.values().to_data().get_slice_memory_size()? / list.values().len();
     let most = (UNNESTED / tile.max(1)).max(1);
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -244,8 +244,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case::photograph(&[40], vec![vec![15], vec![15], vec![10]])]
-    #[case::between_others(&[2, 0, 17, 3], vec![vec![2, 0], vec![15], vec![2], vec![3]])]
+    #[case::photograph(&[40], vec![vec![16], vec![16], vec![8]])]
+    #[case::between_others(&[2, 0, 17, 3], vec![vec![2, 0], vec![16], vec![1], vec![3]])]
     #[case::small(&[1, 2, 3], vec![vec![1, 2, 3]])]
     #[case::full(&[9, 9, 6], vec![vec![9], vec![9, 6]])]
     #[case::none(&[0, 0], vec![vec![0, 0]])]
