@@ -21,6 +21,8 @@ SCALARS = {
     "wae_is_outlier": "wae_is_outlier(image, 0.05)",
     "wae_detect": "wae_detect(image)",
     "wae_anomaly_map": "wae_anomaly_map(image)",
+    "wae_anomaly_mask": "wae_anomaly_mask(image, 0.05)",
+    "wae_anomaly_regions": "wae_anomaly_regions(image, 0.05)",
     "wae_cost_map": "wae_cost_map(image)",
     "wae_interpolate": "wae_interpolate(wae_encode(image), wae_encode(image), 3)",
     "image_decode": "image_decode(image, 14, 14, 1)",
@@ -38,6 +40,8 @@ AGGREGATES = {
     "wae_mmd_p_value": "wae_mmd_p_value(wae_encode(image))",
     "image_stitch": "image_stitch(make_array(make_array(label)), 0, place)['data'][1]",
     "frechet_distance": "frechet_distance(wae_encode(image), wae_encode(wae_reconstruct(image)))",
+    "pixel_auroc": "pixel_auroc(wae_anomaly_map(image), image)",
+    "aupro": "aupro(wae_anomaly_map(image), image)",
 }
 
 
