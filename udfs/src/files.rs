@@ -11,8 +11,6 @@ use datafusion::datasource::file_format::json::JsonFormatFactory;
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::prelude::SessionContext;
 
-use crate::table::below_home;
-
 /// Other endings of files that hold JSON, a value a line.
 const JSON_LINES: [&str; 2] = ["jsonl", "ndjson"];
 /// Endings that FROM reads, those of texts first.
@@ -50,6 +48,18 @@ impl FileFormatFactory for JsonLines {
 impl GetExt for JsonLines {
     fn get_ext(&self) -> String {
         self.ending.to_owned()
+    }
+}
+
+/// A pattern with the home folder in the place of `~`.
+pub(crate) fn below_home(pattern: &str) -> Result<String, String> {
+    let rest = match pattern.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => return Ok(pattern.to_owned()),
+    };
+    match std::env::home_dir().and_then(|home| home.into_os_string().into_string().ok()) {
+        Some(home) if !home.is_empty() => Ok(home + rest),
+        _ => Err("there is no home folder to take for '~'".to_owned()),
     }
 }
 

@@ -128,10 +128,12 @@ fn a_model_holds_its_network(
     let together = scores(&part, images(COUNT, 20));
     assert_eq!(scores(&whole, images(COUNT, 20)), together);
     assert!(part.memory() <= whole.memory() && part.extractor().unwrap().backbone().memory() > 0);
-    // Batches of any size give the same row.
+    // Batches of any size give the same row: to the bit by the kernels, and to rounding by candle's operations.
+    let tolerance = if Target::cpu().has_kernels() { 0.0 } else { 1e-5 };
+    let is_near = |a: f32, b: f32| (a - b).abs() <= tolerance * b.abs();
     for (row, image) in images(COUNT, 20).into_iter().enumerate() {
         let (largest, field, cost) = scores(&part, vec![image]);
-        assert_eq!((largest[0], cost[0]), (together.0[row], together.2[row]));
+        assert!(is_near(largest[0], together.0[row]) && is_near(cost[0], together.2[row]), "row {row}");
         assert_eq!(field.len(), 35 * 42);
         assert_eq!(field.iter().copied().fold(f32::NEG_INFINITY, f32::max), largest[0], "the maximum stays");
     }

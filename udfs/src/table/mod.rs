@@ -18,7 +18,6 @@ pub(crate) mod work;
 mod worker;
 
 use self::function::TableFunction;
-pub(crate) use self::read_images::below_home;
 
 /// The table functions, in the order of the SQL reference.
 pub(crate) const ALL: &[&TableFunction] = &[

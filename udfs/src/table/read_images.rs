@@ -13,7 +13,6 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_datafusion_err, plan_err};
 
 use self::pattern::FilePattern;
-pub(crate) use self::pattern::below_home;
 use crate::documentation::FunctionDocumentation;
 use crate::options::{OnError, WaeOptions};
 use crate::table::function::{Call, TableFunction};

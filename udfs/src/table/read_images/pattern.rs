@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use glob::Pattern;
 
+use crate::files::below_home;
+
 /// Most alternatives of a pattern.
 const MAX_ALTERNATIVES: usize = 10_000;
 
@@ -79,18 +81,6 @@ fn exists(path: &Path) -> bool {
 /// Whether a path is to be read: a file, or what cannot be looked at, whose reading will say why.
 fn is_file(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |metadata| metadata.is_file())
-}
-
-/// A pattern with the home folder in the place of `~`.
-pub(crate) fn below_home(pattern: &str) -> Result<String, String> {
-    let rest = match pattern.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-        _ => return Ok(pattern.to_owned()),
-    };
-    match std::env::home_dir().and_then(|home| home.into_os_string().into_string().ok()) {
-        Some(home) if !home.is_empty() => Ok(home + rest),
-        _ => Err("there is no home folder to take for '~'".to_owned()),
-    }
 }
 
 /// The alternatives of a pattern such as `{a,b{1,2}}.png`. Braces that hold no comma stand for themselves.
