@@ -128,9 +128,10 @@ fn a_model_holds_its_network(
     let together = scores(&part, images(COUNT, 20));
     assert_eq!(scores(&whole, images(COUNT, 20)), together);
     assert!(part.memory() <= whole.memory() && part.extractor().unwrap().backbone().memory() > 0);
-    // Batches of any size give the same row: to the bit by the kernels, and to rounding by candle's operations.
-    let tolerance = if Target::cpu().has_kernels() { 0.0 } else { 1e-5 };
-    let is_near = |a: f32, b: f32| (a - b).abs() <= tolerance * b.abs();
+    // Batches of any size give the same row: to the bit by the kernels, and to rounding by candle's operations, whose
+    // differences the whitening enlarges.
+    let tolerance = if Target::cpu().has_kernels() { 0.0 } else { 1e-3 };
+    let is_near = |a: f32, b: f32| (a - b).abs() <= tolerance * b.abs().max(1.0);
     for (row, image) in images(COUNT, 20).into_iter().enumerate() {
         let (largest, field, cost) = scores(&part, vec![image]);
         assert!(is_near(largest[0], together.0[row]) && is_near(cost[0], together.2[row]), "row {row}");
