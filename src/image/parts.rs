@@ -42,7 +42,8 @@ pub struct TileGrid {
 }
 
 impl TileGrid {
-    /// The tiles of `size` (height, width) that cover an image of a shape, `stride` (down, to the right) apart.
+    /// The tiles of `size` (height, width) of an image of a shape, `stride` (down, to the right) apart. They cover it
+    /// unless the stride is larger than the size, which leaves pixels between them out.
     ///
     /// # Errors
     /// [`Error::Config`] if a side of the size or of the stride is 0; [`Error::Data`] if the image is smaller than a

@@ -172,7 +172,8 @@ const DOCUMENTATION: FunctionDocumentation = FunctionDocumentation {
         ("size", "The size of a tile: a number of pixels, or a text such as '224x308', height x width."),
         (
             "stride",
-            "The pixels from one tile to the next, in the same forms; by default the size. Tiles overlap where it is smaller.",
+            "The pixels from one tile to the next, in the same forms; by default the size. Tiles overlap where it is \
+             smaller, and leave pixels between them out where it is larger.",
         ),
     ],
     example: "SELECT path, tile['y'], tile['x'], wae_anomaly_score(tile['image'], 'wood') FROM (SELECT path, \
